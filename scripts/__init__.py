@@ -1,0 +1,17 @@
+"""Multi-organ segmentation by attention-guided supervised contrastive learning, as a MONAI bundle.
+
+The pipeline, folder by folder::
+
+    phantom/         a synthetic abdomen, the embedded example data
+    dataset/         which scans there are, and what is wrong with them, before any work
+    preprocessing/   scans -> arrays on one working grid, and labels back to the scan's own grid
+    coarse/          3D network that finds the organs, cross-fitted; its maps are the attention
+    queries/         3D -> 2D: (slice, organ, window) with the organ's attention as a channel
+    networks/        ResNet encoder, projection head, DeepLabV3+ decoder
+    losses/          supervised contrast; DiceCE for partly contoured cases
+    training/        what every stage shares: batch streams, checkpoints, progress, precision
+    inference/       the two-stage predictor, fusion, many scans in a row
+    evaluation/      Dice, HD95, surface Dice, intervals, tables, pictures
+
+Nothing runs on import; the workflows are put together in ``configs/``.
+"""
