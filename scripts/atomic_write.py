@@ -1,0 +1,31 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Lend a temporary path beside `path`; what was written there takes the place of `path` at the end.
+
+    A reader, or a run that is cut short, therefore never meets half a file. Missing parent folders are made.
+
+    Args:
+        path: the file to write; the temporary one has the same extension, so formats chosen by extension stay right.
+
+    Yields:
+        The path to write to. If the block raises, it is removed and `path` stays as it was.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
