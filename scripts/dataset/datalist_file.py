@@ -1,0 +1,91 @@
+"""The datalist on disk: a Decathlon-style JSON file with a list of entries per split, and the names of its cases."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+# Volume formats other than NIfTI that MONAI reads through ITK.
+ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
+
+
+def read_datalist(path: str) -> dict[str, Any]:
+    """Read a datalist.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not valid JSON, or not a JSON object.
+    """
+    if not os.path.isfile(path):
+        folder = os.path.dirname(path)
+        found = sorted(name for name in os.listdir(folder) if name.endswith(".json")) if os.path.isdir(folder) else []
+        raise FileNotFoundError(
+            f"datalist {path} does not exist; JSON files in that folder: {', '.join(found) or 'none'}. "
+            "Write one in the Decathlon layout, or set datalist to its name."
+        )
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            content = json.load(stream)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"datalist {path} is not valid JSON ({error}); mend the file at that place.") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"datalist {path} holds a JSON {type(content).__name__}, expected an object with 'labels' and a list per "
+            "split; put the list under a key such as 'training'."
+        )
+    return content
+
+
+def split_names(content: Mapping[str, Any]) -> list[str]:
+    """Names of the splits that the datalist has, in its order."""
+    return [key for key, entries in content.items() if isinstance(entries, list)]
+
+
+def entries_of_split(content: Mapping[str, Any], split: str, path: str) -> list[Any]:
+    """Entries of one split; the bare file names by which the Decathlon lists test scans become ``{"image": name}``.
+
+    Raises:
+        ValueError: the datalist has no such split, or the split is an empty list.
+    """
+    existing = split_names(content)
+    if split not in existing:
+        raise ValueError(
+            f"datalist {path} has no split '{split}'; it has: {', '.join(existing) or 'none'}. "
+            "Choose one of these, or add the split to the file as a list of cases."
+        )
+    entries: list[Any] = content[split]
+    if not entries:
+        raise ValueError(f"split '{split}' of datalist {path} is an empty list, expected at least one case; add some.")
+    return [{"image": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+def has_image(entry: Any) -> bool:
+    """Whether an entry of a datalist names a scan."""
+    return isinstance(entry, dict) and isinstance(entry.get("image"), str) and bool(entry["image"])
+
+
+def case_name(path: str) -> str:
+    """Name a case after its scan: ``/data/a.b.nii.gz`` -> ``a.b``, the DICOM folder ``/data/ct.1`` -> ``ct.1``."""
+    name = os.path.basename(os.path.normpath(path))
+    for suffix in (*NIFTI_SUFFIXES, *ITK_SUFFIXES):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def refuse_equal_names(cases: Sequence[Mapping[str, Any]], source: str) -> None:
+    """Raise a ValueError if two cases have one name: whatever is written per case would overwrite the other's."""
+    first_image: dict[str, str] = {}
+    clashes = []
+    for case in cases:
+        if case["case"] in first_image:
+            clashes.append(f"'{case['case']}': {first_image[case['case']]} and {case['image']}")
+        first_image.setdefault(case["case"], case["image"])
+    if clashes:
+        raise ValueError(
+            f"{source} has cases of equal file name, expected each name once: {'; '.join(clashes)}. "
+            "Rename one of the files, or remove the entry if it is listed twice."
+        )

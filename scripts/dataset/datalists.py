@@ -1,0 +1,182 @@
+"""From a Decathlon-style datalist to the cases that every stage consumes.
+
+A datalist is a JSON file in the layout of the Medical Segmentation Decathlon (Antonelli et al., Nature Communications
+13, 2022) with two optional keys of our own per entry: ``annotated`` (the organs that were contoured, all if absent)
+and ``phase`` (the contrast phase)::
+
+    {"labels": {"0": "background", "1": "spleen", "2": "liver"},
+     "training": [{"image": "images/x.nii.gz", "label": "labels/x.nii.gz", "annotated": ["spleen"]}]}
+
+becomes, for ``organs=["liver", "spleen"]``::
+
+    {"case": "x", "image": "/data/images/x.nii.gz", "label": "/data/labels/x.nii.gz", "annotated": ["spleen"],
+     "phase": None, "label_values": {"liver": 2, "spleen": 1}, "known_values": [0, 1, 2]}
+
+Nothing is read here but the JSON; ``scripts.dataset.check`` opens the volumes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from scripts.dataset.datalist_file import case_name, entries_of_split, has_image, read_datalist, refuse_equal_names
+from scripts.dataset.inference_inputs import scan_inputs
+
+__all__ = ["load_cases", "scan_inputs"]
+
+logger = logging.getLogger(__name__)
+
+BACKGROUND_VALUE = 0
+MAX_LISTED_ENTRIES = 10
+
+
+def load_cases(
+    dataset_dir: str,
+    split: str,
+    organs: Sequence[str],
+    datalist: str = "dataset.json",
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """List the cases of one split.
+
+    Organs of the dataset that ``organs`` does not name are not trained: their voxels become background. One log line
+    per datalist says so.
+
+    Args:
+        dataset_dir: folder that the paths in the datalist are relative to.
+        split: key of the datalist, e.g. ``training``, ``validation`` or ``test``.
+        organs: names of the organs of the config, in class-index order.
+        datalist: name of the JSON file inside ``dataset_dir``, or its absolute path.
+        limit: keep only the first so many cases; None keeps them all.
+
+    Returns:
+        One dictionary per case: ``case`` (the file name without its extension), ``image``, ``label`` (absolute paths;
+        no ``label`` key if the scan is unlabelled), ``annotated`` (organs of the config that were contoured),
+        ``phase``, ``label_values`` (organ of the config -> value in the label file) and ``known_values`` (all values
+        that the dataset declares, 0 included).
+
+    Raises:
+        FileNotFoundError: the folder or the datalist does not exist.
+        ValueError: the datalist is broken, does not have the split or an organ, or an entry is incomplete.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}, expected at least 1 case; leave it out (null) to use all of them.")
+    root = os.path.abspath(os.path.expanduser(dataset_dir))
+    if not os.path.isdir(root):
+        raise FileNotFoundError(
+            f"dataset_dir '{dataset_dir}' is not a folder, expected the folder that holds the datalist '{datalist}' "
+            "and its images; set dataset_dir to it."
+        )
+    path = os.path.join(root, os.path.expanduser(datalist))
+    content = read_datalist(path)
+    values = _organ_values(content, path)
+    _require_known_organs(organs, values, path)
+    entries = entries_of_split(content, split, path)
+    _refuse_broken_entries(entries, split, values, path)
+    cases = [_case(entry, root, organs, values) for entry in entries]
+    refuse_equal_names(cases, f"split '{split}' of {path}")
+    untrained = tuple(sorted(set(values) - set(organs)))
+    if untrained:
+        _log_untrained(path, untrained)
+    return cases[:limit]
+
+
+def _organ_values(content: Mapping[str, Any], path: str) -> dict[str, int]:
+    """Organ -> value in the label files, without the background."""
+    labels = content.get("labels")
+    if not isinstance(labels, dict) or not labels:
+        raise ValueError(
+            f"datalist {path} has no 'labels'; expected a map of values to organs such as "
+            '{"0": "background", "1": "spleen"}; add it.'
+        )
+    values: dict[str, int] = {}
+    for key, organ in labels.items():
+        if not key.isdecimal() or not isinstance(organ, str):
+            raise ValueError(
+                f"'labels' of datalist {path} has the pair {key!r}: {organ!r}, expected the value (an integer in "
+                'quotes) and then the organ\'s name, such as "1": "spleen"; mend that pair.'
+            )
+        if organ in values:
+            raise ValueError(f"'labels' of datalist {path} names '{organ}' twice; give each value its own name.")
+        if int(key) != BACKGROUND_VALUE:
+            values[organ] = int(key)
+    return values
+
+
+def _require_known_organs(organs: Sequence[str], values: Mapping[str, int], path: str) -> None:
+    repeated = sorted({organ for organ in organs if list(organs).count(organ) > 1})
+    if not organs or repeated:
+        raise ValueError(f"organs is {list(organs)}, expected one name or more, each once; mend it in the config.")
+    unknown = [_with_suggestion(organ, values) for organ in organs if organ not in values]
+    if unknown:
+        raise ValueError(
+            f"the config lists organs that datalist {path} does not know: {'; '.join(unknown)}. The dataset's organs "
+            f"are: {', '.join(values)}. Rename or remove them in the config's organs, or in the dataset's 'labels'."
+        )
+
+
+def _with_suggestion(name: str, known: Mapping[str, int]) -> str:
+    """The quoted name, followed by the known name that resembles it most, if any does."""
+    spellings = {organ.lower().replace(" ", "_"): organ for organ in known}
+    close = get_close_matches(name.lower().replace(" ", "_"), spellings, n=1)
+    return f"'{name}' (did you mean '{spellings[close[0]]}'?)" if close else f"'{name}'"
+
+
+def _refuse_broken_entries(entries: Sequence[Any], split: str, values: Mapping[str, int], path: str) -> None:
+    problems = [
+        f"entry {number}: {problem}"
+        for number, entry in enumerate(entries, start=1)
+        if (problem := _entry_problem(entry, values))
+    ]
+    if problems:
+        shown = "\n  ".join(problems[:MAX_LISTED_ENTRIES])
+        more = f"\n  ... and {len(problems) - MAX_LISTED_ENTRIES} more" if len(problems) > MAX_LISTED_ENTRIES else ""
+        raise ValueError(f"split '{split}' of datalist {path} has entries to mend:\n  {shown}{more}")
+
+
+def _entry_problem(entry: Any, values: Mapping[str, int]) -> str | None:
+    """What is wrong with an entry of the datalist and how to mend it, None if nothing is."""
+    if not has_image(entry):
+        return f"{json.dumps(entry)} has no 'image'; add the path of the scan, or remove the entry"
+    image = entry["image"]
+    if not isinstance(entry.get("label"), str | None) or entry.get("label") == "":
+        return f"'label' of {image} is {entry['label']!r}; expected a path; leave the key out for an unlabelled scan"
+    if not isinstance(entry.get("phase"), str | None):
+        return f"'phase' of {image} is {entry['phase']!r}; expected a name; leave the key out if it is unknown"
+    annotated = entry.get("annotated")
+    if annotated is None:
+        return None
+    if not isinstance(annotated, list) or not all(isinstance(organ, str) for organ in annotated):
+        return f"'annotated' of {image} is {annotated!r}; expected a list of organ names"
+    if annotated and not entry.get("label"):
+        return f"{image} has 'annotated' organs but no 'label'; add the label's path, or remove 'annotated'"
+    unknown = [_with_suggestion(organ, values) for organ in annotated if organ not in values]
+    if unknown:
+        return f"'annotated' of {image} names {', '.join(unknown)}, which 'labels' does not know; mend the spelling"
+    return None
+
+
+def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: Mapping[str, int]) -> dict[str, Any]:
+    image = os.path.normpath(os.path.join(root, entry["image"]))
+    case: dict[str, Any] = {"case": case_name(image), "image": image}
+    contoured: Sequence[str] = []
+    if entry.get("label"):
+        case["label"] = os.path.normpath(os.path.join(root, entry["label"]))
+        contoured = entry["annotated"] if entry.get("annotated") is not None else organs
+    case["annotated"] = [organ for organ in organs if organ in contoured]
+    case["phase"] = entry.get("phase")
+    case["label_values"] = {organ: values[organ] for organ in organs}
+    case["known_values"] = sorted({BACKGROUND_VALUE, *values.values()})
+    return case
+
+
+@cache
+def _log_untrained(path: str, untrained: tuple[str, ...]) -> None:
+    """Say it once per datalist, however many splits are loaded from it."""
+    logger.info("Organs of %s that the config does not list become background: %s.", path, ", ".join(untrained))

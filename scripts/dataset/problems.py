@@ -1,0 +1,98 @@
+"""The kinds of problem that a dataset can have, each with its remedy, and the one report that lists them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+MAX_REPORTED_PROBLEMS = 50
+
+
+class Kind(Enum):
+    """A kind of problem or warning; the value is its title and what to do about it."""
+
+    MISSING_FILE = "file does not exist", "put it there, mend its path in the datalist, or remove the case"
+    UNREADABLE = "file cannot be read", "copy or export it again, it is truncated or not an image"
+    NOT_A_VOLUME = "not one 3D volume of one channel", "save a single 3D greyscale volume per case"
+    SPACING = "impossible spacing", "write the true voxel size in mm to the header (pixdim and affine)"
+    NOT_FINITE = "NaN or infinite voxels", "replace them, by -1000 HU where nothing was scanned, and save again"
+    NOT_HU = "intensities are not Hounsfield units", "export the CT again in HU, not windowed, scaled or as 8 bit"
+    GRID = "label and image are on different grids", "resample the label to its image's grid (nearest neighbour)"
+    NOT_INTEGER = "label values that are no integers", "save the label as uint8, resampled by nearest neighbour"
+    UNKNOWN_VALUE = "label values that the dataset does not declare", "add them to 'labels', or set them to 0"
+    NO_CONTOUR = "label without any organ", "contour it, mend 'annotated', or remove 'label' to use it unlabelled"
+    UNKNOWN_ORGAN = "organs that the config does not list", "load the cases with the organs of the config"
+    PHASE = "contrast phase missing or unknown", "set 'phase' of the case to a listed one, or empty the config's phases"
+    DUPLICATE = "one scan listed as several cases", "keep it in one split only, or its score says nothing"
+    NO_CASES = "too few cases", "add labelled cases, mend the split's name, or lower the folds"
+    NO_EXAMPLE = "organ without a training example", "add a case that shows it, mend 'annotated', or drop the organ"
+    # The following are logged, not refused: they can be right.
+    NO_AIR = "no air in the image", "fine if cropped to the body; if HU + 1024 was stored, subtract 1024"
+    NO_ORIENTATION = "header has neither qform nor sform", "make sure that left and right are not swapped"
+    NOT_ANNOTATED = "organ has voxels but is not in 'annotated'", "these are not trained on; add it if it is contoured"
+    ONE_EXAMPLE = "organ in a single training case", "the fold that predicts this case never saw it; add cases"
+    UNUSED_PHASE = "contrast phase without a training case", "remove it from the phases if that is as it should be"
+
+    @property
+    def title(self) -> str:
+        """What is wrong."""
+        return self.value[0]
+
+    @property
+    def remedy(self) -> str:
+        """How to mend it."""
+        return self.value[1]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding: its kind, the file (or split, or organ) it is about, and what was found against what is expected."""
+
+    kind: Kind
+    where: str
+    found: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.found}" if self.found else self.where
+
+
+class DatasetError(ValueError):
+    """The dataset cannot be trained on; the message lists every problem by kind, ``problems`` holds them."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = list(problems)
+        super().__init__(report(self.problems))
+
+    def __reduce__(self) -> tuple[type[DatasetError], tuple[list[Problem]]]:
+        """Rebuild from the problems when it crosses processes: the default would pass the message."""
+        return type(self), (self.problems,)
+
+
+def by_kind(problems: Iterable[Problem]) -> dict[Kind, list[Problem]]:
+    """Group problems by kind, in the order in which the kinds are declared."""
+    groups: dict[Kind, list[Problem]] = {kind: [] for kind in Kind}
+    for problem in problems:
+        groups[problem.kind].append(problem)
+    return {kind: group for kind, group in groups.items() if group}
+
+
+def report(problems: Sequence[Problem], limit: int = MAX_REPORTED_PROBLEMS) -> str:
+    """Format problems, one line each below the title and remedy of their kind, at most ``limit`` such lines in all.
+
+    The lines are shared so that a frequent kind hides no rare one: kinds are served from the rarest on, and what one
+    does not need is left to the next.
+    """
+    groups = by_kind(problems)
+    shown: dict[Kind, int] = {}
+    left = limit
+    for served, kind in enumerate(sorted(groups, key=lambda kind: len(groups[kind]))):
+        shown[kind] = min(len(groups[kind]), max(1, left // (len(groups) - served)))
+        left -= shown[kind]
+    lines = [f"The dataset cannot be used, it has {len(problems)} problem{'s' if len(problems) > 1 else ''}:"]
+    for kind, group in groups.items():
+        lines.append(f"{kind.title} ({len(group)}). To mend: {kind.remedy}.")
+        lines.extend(f"  - {problem}" for problem in group[: shown[kind]])
+        if len(group) > shown[kind]:
+            lines.append(f"  ... and {len(group) - shown[kind]} more")
+    return "\n".join(lines)
