@@ -1,0 +1,194 @@
+"""Scores of one case: a predicted label map against its reference, organ by organ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.meandice import compute_dice
+from monai.metrics.surface_dice import compute_surface_dice
+from monai.utils.type_conversion import convert_to_numpy
+from numpy.typing import NDArray
+from scipy import ndimage
+
+MM3_PER_ML = 1000.0
+
+Box = tuple[slice, slice, slice]
+Status = Literal["found", "missed", "spurious", "absent"]
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """One organ of one case.
+
+    | status   | reference | prediction | dice    | hd95_mm | surface_dice |
+    |----------|-----------|------------|---------|---------|--------------|
+    | found    | present   | present    | 0 ... 1 | >= 0    | 0 ... 1      |
+    | missed   | present   | empty      | 0       | NaN     | 0            |
+    | spurious | empty     | present    | 0       | NaN     | 0            |
+    | absent   | empty     | empty      | NaN     | NaN     | NaN          |
+
+    Our choice: an absent organ earns no Dice of 1, which would reward a cohort for organs that its patients lack, and
+    a distance to nothing is not a number. Means leave NaN out; the statuses are counted beside them.
+
+    Attributes:
+        case: identifier of the scan.
+        organ: name of the organ.
+        class_index: its value in both label maps; keeps the organs of a report in the order of the configuration.
+        status: which row of the table above applies.
+        dice: Dice coefficient.
+        hd95_mm: 95th percentile Hausdorff distance, the larger of the two directions, in mm.
+        surface_dice: share of both surfaces that lies within the tolerance of the other one.
+        reference_ml: volume of the organ in the reference, in ml.
+        prediction_ml: volume of the organ in the prediction, in ml.
+    """
+
+    case: str
+    organ: str
+    class_index: int
+    status: Status
+    dice: float
+    hd95_mm: float
+    surface_dice: float
+    reference_ml: float
+    prediction_ml: float
+
+
+def score_case(
+    case: str,
+    prediction: torch.Tensor,
+    reference: torch.Tensor,
+    spacing: Sequence[float],
+    organs: Sequence[str],
+    annotated: Sequence[str],
+    surface_tolerance_mm: float = 3.0,
+) -> list[CaseScore]:
+    """Score every contoured organ of one case on the grid of its scan, with MONAI's metrics.
+
+    An organ that the case was not contoured for gets no row: its voxels in the prediction may well be right.
+
+    Args:
+        case: identifier of the scan.
+        prediction: integer label map [x, y, z]; the class index of an organ is its position in `organs` + 1.
+        reference: integer label map [x, y, z] of the same shape.
+        spacing: voxel size along x, y and z, in mm.
+        organs: all organs of the configuration, in order.
+        annotated: the organs contoured in this case.
+        surface_tolerance_mm: how far apart two surfaces may lie and still agree, in mm (our choice: 3 mm, the slice
+            distance of the CTs this bundle is meant for, below which a contour is not defined by the image).
+
+    Returns:
+        One row per organ of `annotated`, in the order of `organs`.
+
+    Raises:
+        ValueError: if shapes, spacing, class indices or organ names do not fit together.
+    """
+    _check_grid(case, prediction, reference, spacing)
+    unknown = sorted(set(annotated) - set(organs))
+    if unknown:
+        raise ValueError(f"{case}: annotated organs {unknown} are not among the configured organs {list(organs)}.")
+    predicted = _label_array(case, "prediction", prediction, len(organs))
+    referenced = _label_array(case, "reference", reference, len(organs))
+    predicted_boxes = ndimage.find_objects(predicted, max_label=len(organs))
+    referenced_boxes = ndimage.find_objects(referenced, max_label=len(organs))
+    scores = []
+    for class_index, organ in enumerate(organs, start=1):
+        if organ not in annotated:
+            continue
+        box = joint_box(predicted_boxes[class_index - 1], referenced_boxes[class_index - 1])
+        scores.append(
+            score_organ(
+                case,
+                organ,
+                class_index,
+                torch.from_numpy(predicted[box] == class_index),
+                torch.from_numpy(referenced[box] == class_index),
+                spacing,
+                surface_tolerance_mm,
+            )
+        )
+    return scores
+
+
+def score_organ(
+    case: str,
+    organ: str,
+    class_index: int,
+    prediction: torch.Tensor,
+    reference: torch.Tensor,
+    spacing: Sequence[float],
+    surface_tolerance_mm: float,
+) -> CaseScore:
+    """Score one organ given as boolean arrays [x, y, z], whole or cropped to a box that holds both.
+
+    The crop changes no score: Dice counts organ voxels only, and MONAI treats the border of the array as the outside
+    of the organ, so its surface is the same with or without empty voxels around it.
+
+    Args:
+        case: identifier of the scan.
+        organ: name of the organ.
+        class_index: its class index.
+        prediction: True inside the predicted organ, [x, y, z].
+        reference: True inside the reference organ, [x, y, z].
+        spacing: voxel size along x, y and z, in mm.
+        surface_tolerance_mm: see `score_case`.
+    """
+    voxel_ml = math.prod(spacing) / MM3_PER_ML
+    reference_ml = int(reference.sum()) * voxel_ml
+    prediction_ml = int(prediction.sum()) * voxel_ml
+    status: Status
+    if reference_ml > 0 and prediction_ml > 0:
+        y_pred, y = prediction[None, None], reference[None, None]
+        size = [float(step) for step in spacing]
+        status = "found"
+        dice = float(compute_dice(y_pred, y))
+        hd95_mm = float(compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=size))
+        surface_dice = float(
+            compute_surface_dice(y_pred, y, [surface_tolerance_mm], include_background=True, spacing=size)
+        )
+    elif reference_ml > 0:
+        status, dice, hd95_mm, surface_dice = "missed", 0.0, math.nan, 0.0
+    elif prediction_ml > 0:
+        status, dice, hd95_mm, surface_dice = "spurious", 0.0, math.nan, 0.0
+    else:
+        status, dice, hd95_mm, surface_dice = "absent", math.nan, math.nan, math.nan
+    return CaseScore(case, organ, class_index, status, dice, hd95_mm, surface_dice, reference_ml, prediction_ml)
+
+
+def joint_box(first: Box | None, second: Box | None) -> Box:
+    """Return the smallest box [x, y, z] around two boxes, either of which may be None (nothing there).
+
+    Example: x from 2 to 5 and x from 4 to 9 give x from 2 to 9. Two times None gives an empty box.
+    """
+    boxes = [box for box in (first, second) if box is not None]
+    if not boxes:
+        return (slice(0, 0), slice(0, 0), slice(0, 0))
+    x, y, z = (slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
+    return (x, y, z)
+
+
+def _check_grid(case: str, prediction: torch.Tensor, reference: torch.Tensor, spacing: Sequence[float]) -> None:
+    if prediction.ndim != 3 or prediction.shape != reference.shape:
+        raise ValueError(
+            f"{case}: prediction has shape {tuple(prediction.shape)} and reference {tuple(reference.shape)}; both must "
+            "be [x, y, z] on the grid of the scan. Drop channel axes and invert the spacing transform first."
+        )
+    if len(spacing) != 3 or not all(step > 0 for step in spacing):
+        raise ValueError(f"{case}: spacing must be three positive lengths in mm (x, y, z), got {list(spacing)}.")
+
+
+def _label_array(case: str, role: str, label_map: torch.Tensor, organ_count: int) -> NDArray[np.int32]:
+    if label_map.is_floating_point() or label_map.is_complex():
+        raise ValueError(f"{case}: {role} must hold integers, got {label_map.dtype}; pass `label_map.long()`.")
+    array: NDArray[np.int32] = convert_to_numpy(label_map, dtype=np.int32)
+    if array.size and not 0 <= int(array.min()) <= int(array.max()) <= organ_count:
+        raise ValueError(
+            f"{case}: {role} holds class indices {array.min()} to {array.max()}, expected 0 to {organ_count}; "
+            "map the file's label values to class indices first."
+        )
+    return array

@@ -1,0 +1,64 @@
+"""The figure of a report: Dice of every patient, organ by organ."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from scripts.atomic_write import replacing
+
+BOX_COLOUR = "#4477aa"
+MACRO_COLOUR = "#cc3311"
+JITTER_SEED = 0
+
+
+def save_dice_figure(scores: pd.DataFrame, macro_dice: float, path: str | os.PathLike[str], title: str) -> None:
+    """Draw a box (quartiles) and one dot per patient for each organ, and the macro mean as a line.
+
+    Args:
+        scores: one row per case and organ, with the columns of `CaseScore`; a missed organ shows as a dot at 0.
+        macro_dice: mean over organs of the organ means.
+        path: the PNG to write.
+        title: heading of the figure.
+    """
+    organs = scores.sort_values("class_index", kind="stable")["organ"].drop_duplicates().tolist()
+    values = [scores.loc[scores["organ"] == organ, "dice"].dropna().to_numpy(dtype=float) for organ in organs]
+    figure = Figure(figsize=(8.0, 1.4 + 0.42 * len(organs)), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    rows = np.arange(1, len(organs) + 1)
+    axes.boxplot(
+        values,
+        positions=rows,
+        orientation="horizontal",
+        widths=0.6,
+        showfliers=False,
+        patch_artist=True,
+        boxprops={"facecolor": BOX_COLOUR, "alpha": 0.25, "edgecolor": BOX_COLOUR},
+        medianprops={"color": BOX_COLOUR, "linewidth": 2.0},
+        whiskerprops={"color": BOX_COLOUR},
+        capprops={"color": BOX_COLOUR},
+    )
+    # Dots are spread a little across the row so that equal scores stay apart; the seed keeps the picture the same.
+    jitter = np.random.default_rng(JITTER_SEED)
+    for row, dice in zip(rows, values, strict=True):
+        axes.scatter(dice, row + jitter.uniform(-0.18, 0.18, len(dice)), s=9, color=BOX_COLOUR, alpha=0.7, zorder=3)
+    if np.isfinite(macro_dice):
+        axes.axvline(
+            macro_dice, color=MACRO_COLOUR, linestyle="--", linewidth=1.2, label=f"macro mean {macro_dice:.3f}"
+        )
+        figure.legend(loc="outside lower right", frameon=False)
+    axes.set_yticks(
+        rows, [f"{organ.replace('_', ' ')} (n = {len(dice)})" for organ, dice in zip(organs, values, strict=True)]
+    )
+    axes.set_ylim(len(organs) + 0.5, 0.5)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("Dice")
+    axes.set_title(title)
+    axes.grid(axis="x", alpha=0.3)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,63 @@
+"""Scoring during an evaluator's run: each case when its labels are there, the report at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine, Events
+
+from scripts.evaluation.case_scores import CaseScore, score_case
+from scripts.evaluation.summary import format_table, write_report
+
+
+class CaseScoreHandler:
+    """Handler of an evaluator whose output has "pred" and "label" on the scan's own grid.
+
+    Args:
+        cases: case dictionaries; say which organs were contoured.
+        organs: organ names in the order of their class indices.
+        output_dir: folder of scores.csv, summary.csv, summary.json and dice.png.
+        title: name of the method.
+        surface_tolerance_mm: of the surface Dice.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Mapping[str, Any]],
+        organs: Sequence[str],
+        output_dir: str,
+        title: str,
+        surface_tolerance_mm: float = 3.0,
+    ) -> None:
+        self.annotated = {str(case["case"]): case.get("annotated", list(organs)) for case in cases}
+        self.organs, self.output_dir, self.title = list(organs), output_dir, title
+        self.surface_tolerance_mm = surface_tolerance_mm
+        self.scores: list[CaseScore] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
+        engine.add_event_handler(Events.COMPLETED, self._report)
+
+    def _score(self, engine: Engine) -> None:
+        for item, output in zip(engine.state.batch or [], engine.state.output or [], strict=False):
+            name = str(item["case"])
+            label = output["label"]
+            spacing = np.linalg.norm(np.asarray(label.affine)[:3, :3], axis=0).tolist()
+            prediction, reference = output["pred"][0].cpu().long(), label[0].cpu().long()
+            self.scores += score_case(
+                name,
+                prediction.as_tensor(),
+                reference.as_tensor(),
+                spacing,
+                self.organs,
+                self.annotated[name],
+                self.surface_tolerance_mm,
+            )
+
+    def _report(self, engine: Engine) -> None:
+        if self.scores:
+            summary = write_report(self.scores, self.output_dir, self.title)
+            print(format_table({self.title: summary}))

@@ -1,0 +1,71 @@
+"""Percentile bootstrap intervals over patients."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+# Our choice: enough that the ends of an interval move by less than .001 Dice from one seed to another.
+RESAMPLES = 5000
+CONFIDENCE = 0.95
+SEED = 0
+# Resamples held in memory at once: 500 x 200 patients x 13 organs of 8 bytes are about 10 MB.
+BATCH = 500
+
+
+def macro_mean(patients_by_organs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean over organs of the organ means, each over the patients that have a score.
+
+    Every organ weighs the same, however many patients were contoured for it.
+
+    Args:
+        patients_by_organs: scores [..., patient, organ]; NaN where a patient has none.
+
+    Returns:
+        Macro means [...]; NaN where there is no score at all. An organ without any score is left out.
+    """
+    scored = ~np.isnan(patients_by_organs)
+    counts = scored.sum(axis=-2)
+    totals = np.where(scored, patients_by_organs, 0.0).sum(axis=-2)
+    organ_means = np.divide(totals, counts, out=np.zeros_like(totals), where=counts > 0)
+    organ_counts = (counts > 0).sum(axis=-1)
+    result: NDArray[np.float64] = np.where(
+        organ_counts > 0, organ_means.sum(axis=-1) / np.maximum(organ_counts, 1), np.nan
+    )
+    return result
+
+
+def macro_interval(patients_by_organs: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95% interval of `macro_mean` when whole patients are drawn with replacement.
+
+    Patients are drawn, not scores: the organs of one patient share the scan, hence their errors. With one organ this is
+    the plain bootstrap of a mean. A resample that holds no patient for some organ averages over the others.
+
+    Args:
+        patients_by_organs: scores [patient, organ]; NaN where a patient has none.
+
+    Returns:
+        Lower and upper end, the same at every call; NaN for fewer than two patients with a score.
+    """
+    scored_patients = patients_by_organs[~np.isnan(patients_by_organs).all(axis=1)]
+    if len(scored_patients) < 2:
+        return math.nan, math.nan
+
+    def macro_of(patients: NDArray[np.intp], axis: int = -1) -> NDArray[np.float64]:
+        # scipy draws along the last axis, so the gathered scores are [resample, patient, organ].
+        return macro_mean(scored_patients[np.moveaxis(patients, axis, -1)])
+
+    interval = stats.bootstrap(
+        (np.arange(len(scored_patients)),),
+        macro_of,
+        n_resamples=RESAMPLES,
+        batch=BATCH,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(SEED),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,213 @@
+"""Averages over patients with their uncertainty, the report of one run, and the table of several runs.
+
+Print the table of two runs, each a `scores.csv` that `write_report` left behind:
+
+    python -m scripts.evaluation.summary coarse/scores.csv final/scores.csv --names coarse final
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pandas as pd
+
+from scripts.atomic_write import replacing
+from scripts.evaluation.case_scores import CaseScore
+from scripts.evaluation.figures import save_dice_figure
+from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
+
+METRICS = ("dice", "hd95_mm", "surface_dice")
+COLUMNS = tuple(field.name for field in fields(CaseScore))
+TEXT_COLUMNS = ("case", "organ", "status")
+MACRO_ROW = "macro mean"
+
+
+def scores_frame(scores: Sequence[CaseScore]) -> pd.DataFrame:
+    """Return the scores as a table, one row per case and organ, with the fields of `CaseScore` as columns."""
+    return pd.DataFrame([asdict(score) for score in scores], columns=list(COLUMNS))
+
+
+def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a `scores.csv` back; cases named "007" or "NA" stay the text they are.
+
+    Raises:
+        ValueError: if the file lacks a column of `CaseScore`.
+    """
+    frame = pd.read_csv(
+        path,
+        dtype=dict.fromkeys(TEXT_COLUMNS, "str"),
+        keep_default_na=False,
+        na_values={metric: [""] for metric in METRICS},
+    )
+    missing = [column for column in COLUMNS if column not in frame.columns]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {missing}; give a scores.csv written by an evaluation run.")
+    return frame
+
+
+def summarise(scores: pd.DataFrame) -> pd.DataFrame:
+    """Average the scores over patients, organ by organ, and over organs.
+
+    Args:
+        scores: one row per case and organ (`scores_frame`, `read_scores`).
+
+    Returns:
+        One row per organ in the order of the class indices, then "macro mean": the mean over organs of the organ
+        means. Columns: `patients` (with a Dice score), `missed`, `spurious`, `absent` (see `CaseScore`) and, for each
+        of dice, hd95_mm and surface_dice, `_mean`, `_median`, `_std` (n - 1), `_low` and `_high`: the 95% bootstrap
+        interval of the mean over patients. The macro row has no median and no deviation. `hd95_mm` knows nothing of
+        missed organs: read it beside their number.
+
+    Raises:
+        ValueError: if there is no score, or more than one for the same case and organ.
+    """
+    if scores.empty:
+        raise ValueError("There are no scores to summarise: no evaluated case had a contoured organ.")
+    twice = scores.loc[scores.duplicated(["case", "organ"]), ["case", "organ"]]
+    if not twice.empty:
+        raise ValueError(f"More than one score for {twice.iloc[0].tolist()}; keep one run per file, one row per organ.")
+    rows: dict[str, dict[str, float]] = {}
+    for _, of_organ in scores.groupby("class_index", sort=True):
+        rows[str(of_organ["organ"].iloc[0])] = _counts(of_organ) | _statistics(of_organ)
+    macro = _counts(scores) | _statistics(scores)
+    for metric in METRICS:
+        macro[f"{metric}_median"] = macro[f"{metric}_std"] = math.nan
+    rows[MACRO_ROW] = macro
+    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("organ")
+    return frame.astype(dict.fromkeys(("patients", "missed", "spurious", "absent"), "int64"))
+
+
+def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str], title: str) -> pd.DataFrame:
+    """Write `scores.csv`, `summary.csv`, `summary.json` and `dice.png`, each whole or not at all.
+
+    Args:
+        scores: the rows of all cases (`score_case`).
+        output_dir: folder of the report; made if missing, its earlier report is overwritten.
+        title: heading of the figure, kept in `summary.json`.
+
+    Returns:
+        The summary (`summarise`).
+    """
+    frame = scores_frame(scores)
+    summary = summarise(frame)
+    output = Path(output_dir)
+    with replacing(output / "scores.csv") as temporary:
+        frame.to_csv(temporary, index=False)
+    with replacing(output / "summary.csv") as temporary:
+        summary.to_csv(temporary)
+    with replacing(output / "summary.json") as temporary:
+        temporary.write_text(json.dumps(_json_summary(summary, title), indent=2) + "\n", encoding="utf-8")
+    save_dice_figure(frame, float(summary["dice_mean"][MACRO_ROW]), output / "dice.png", title)
+    return summary
+
+
+def format_table(summary_by_name: Mapping[str, pd.DataFrame]) -> str:
+    """Put the Dice of several methods side by side, as a Markdown table that also reads well as plain text.
+
+    Example:
+        | organ      | patients | coarse | final | coarse 95% | final 95% |
+        |:-----------|---------:|-------:|------:|-----------:|----------:|
+        | spleen     |       20 |   .871 |  .902 |  .842-.895 | .880-.921 |
+        | macro mean |       20 |   .871 |  .902 |  .842-.895 | .880-.921 |
+
+    Args:
+        summary_by_name: summaries (`summarise`) by the name of the method, in the order of the columns.
+
+    Returns:
+        The table. Where methods were scored on different numbers of patients, `patients` gives each, as in "20 / 19";
+        "-" marks what a method has no score for.
+
+    Raises:
+        ValueError: if no summary is given.
+    """
+    if not summary_by_name:
+        raise ValueError("format_table needs at least one summary.")
+    summaries = list(summary_by_name.values())
+    organs = list(dict.fromkeys(organ for summary in summaries for organ in summary.index if organ != MACRO_ROW))
+    header = ["organ", "patients", *summary_by_name, *(f"{name} {CONFIDENCE:.0%}" for name in summary_by_name)]
+    body = []
+    for organ in [*organs, MACRO_ROW]:
+        counts = [str(summary["patients"].get(organ, "-")) for summary in summaries]
+        means = [_short(summary["dice_mean"].get(organ, math.nan)) for summary in summaries]
+        intervals = [_interval(summary, organ) for summary in summaries]
+        patients = counts[0] if len(set(counts)) == 1 else " / ".join(counts)
+        body.append([organ.replace("_", " "), patients, *means, *intervals])
+    return _markdown(header, body)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table of the runs named on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.evaluation.summary",
+        description="Print the mean Dice of one or more evaluation runs side by side, organ by organ, with the number "
+        f"of patients and the {CONFIDENCE:.0%} bootstrap interval of the mean over patients.",
+        epilog="Example: %(prog)s coarse/scores.csv final/scores.csv --names coarse final",
+    )
+    parser.add_argument("scores", nargs="+", type=Path, help="scores.csv of an evaluation run, one per method")
+    parser.add_argument("--names", nargs="+", help="column headings, one per file (default: the name of its folder)")
+    options = parser.parse_args(arguments)
+    names = options.names or [path.resolve().parent.name for path in options.scores]
+    if len(names) != len(options.scores) or len(set(names)) != len(names):
+        parser.error(f"{len(options.scores)} files need as many different names, got {names}; give them with --names")
+    print(format_table({name: summarise(read_scores(path)) for name, path in zip(names, options.scores, strict=True)}))
+
+
+def _counts(scores: pd.DataFrame) -> dict[str, float]:
+    statuses = {status: int((scores["status"] == status).sum()) for status in ("missed", "spurious", "absent")}
+    return {"patients": scores.loc[scores["dice"].notna(), "case"].nunique(), **statuses}
+
+
+def _statistics(scores: pd.DataFrame) -> dict[str, float]:
+    row: dict[str, float] = {}
+    for metric in METRICS:
+        values = scores[metric]
+        by_patient = scores.pivot(index="case", columns="organ", values=metric).to_numpy(dtype=float)
+        low, high = macro_interval(by_patient)
+        row |= {
+            f"{metric}_mean": float(macro_mean(by_patient)),
+            f"{metric}_median": float(values.median()),
+            f"{metric}_std": float(values.std()),
+            f"{metric}_low": low,
+            f"{metric}_high": high,
+        }
+    return row
+
+
+def _json_summary(summary: pd.DataFrame, title: str) -> dict[str, object]:
+    rows = {
+        organ: {name: None if math.isnan(value) else value for name, value in row.items()}
+        for organ, row in summary.to_dict(orient="index").items()
+    }
+    interval = {"method": "percentile bootstrap", "confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": SEED}
+    return {"title": title, "interval": interval, MACRO_ROW.replace(" ", "_"): rows.pop(MACRO_ROW), "organs": rows}
+
+
+def _short(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}".removeprefix("0")
+
+
+def _interval(summary: pd.DataFrame, organ: str) -> str:
+    low, high = (summary[f"dice_{end}"].get(organ, math.nan) for end in ("low", "high"))
+    return "-" if math.isnan(low) else f"{_short(low)}-{_short(high)}"
+
+
+def _markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    widths = [max(3, *(len(row[column]) for row in [header, *body])) for column in range(len(header))]
+    lines = [
+        "| "
+        + " | ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        + " |"
+        for row in [header, *body]
+    ]
+    rule = "|" + "|".join("-" * (w + 1) + ":" if i else ":" + "-" * (w + 1) for i, w in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+if __name__ == "__main__":
+    main()
