@@ -1,0 +1,67 @@
+"""Losses for cases that were contoured for some organs only.
+
+An organ that was not contoured is somewhere inside the "background" of such a case. Its probability is therefore added
+to the background before the loss (marginal loss), instead of being punished as a false positive. Our choice; the
+paper's cohorts are contoured completely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+
+EXCLUDED_LOGIT = -1.0e4
+
+
+def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
+    """Add the probability of organs that were not contoured to the background.
+
+    Args:
+        logits: [batch, class, ...], background first.
+        annotated: [batch, class] bool, True where contoured; the background column does not matter.
+
+    Returns:
+        Logits of the same shape: softmax gives p(background) + sum of p(not contoured) for class 0, p for contoured
+        organs, 0 for the others.
+
+    Example: probabilities (.5, .3, .2) with the last organ not contoured become (.7, .3, 0).
+    """
+    kept = annotated.to(logits.device).bool().clone()
+    kept[:, 0] = False
+    kept = kept.reshape(kept.shape + (1,) * (logits.dim() - 2))
+    logits = logits.float()
+    background = torch.logsumexp(logits.masked_fill(kept, EXCLUDED_LOGIT), dim=1, keepdim=True)
+    organs = logits.masked_fill(~kept, EXCLUDED_LOGIT)[:, 1:]
+    return torch.cat([background, organs], dim=1)
+
+
+class PartialDiceCELoss(nn.Module):
+    """MONAI's DiceCE on logits whose uncontoured organs were merged into the background.
+
+    Args:
+        organs: number of organs.
+        organ_weight: weight of an organ's Dice and cross entropy; the background's cross entropy weighs 1. Organs are
+            some thousandths of a volume: at equal weights a 3D network needs thousands of steps before it predicts a
+            small organ at all (our choice).
+        kwargs: more settings of :class:`monai.losses.DiceCELoss`, e.g. lambda_ce.
+    """
+
+    def __init__(self, organs: int, organ_weight: float = 1.0, **kwargs: Any) -> None:
+        super().__init__()
+        if organ_weight <= 0:
+            raise ValueError(f"organ_weight {organ_weight} is not positive; 1 weighs organs like the background.")
+        weight = torch.tensor([1.0] + [float(organ_weight)] * organs)
+        settings: dict[str, Any] = {"include_background": False, "batch": True, "weight": weight}
+        self.loss = DiceCELoss(to_onehot_y=True, softmax=True, **{**settings, **kwargs})
+
+    def forward(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Loss of logits [batch, class, ...] against targets["label"] [batch, 1, ...] and targets["annotated"]."""
+        label, annotated = targets["label"], targets["annotated"]
+        # Voxels of an organ that does not count as contoured have no truth: they belong to the merged background.
+        known = annotated.to(label.device).gather(1, label.flatten(1).long()).reshape(label.shape)
+        loss: Tensor = self.loss(merge_unannotated(logits, annotated), label * known)
+        return loss

@@ -1,0 +1,250 @@
+"""Supervised contrastive loss over views, and the rule that says which views are positives.
+
+SupCon, L_out (Khosla et al., arXiv 2004.11362, eq. 2), with the intensity weights of the follow-up
+(arXiv 2210.08652) as an option. With unit embeddings z, temperature t, A(i) the other views of the batch
+and P(i) those of A(i) that carry the label of i::
+
+    L_i = log sum_{a in A(i)} exp(w_ia z_i.z_a / t)  -  mean_{p in P(i)} w_ip z_i.z_p / t
+
+averaged over the anchors i that have a positive; w = 1 is SupCon.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+# A mean of windowed intensities may leave [0, 1] by rounding, no further.
+INTENSITY_ROUNDING = 1e-3
+# Room for contrast phases in a fused label. Fixed, not read off the batch, so that processes agree on labels.
+PHASE_STRIDE = 1 << 16
+LABEL_RANGES = {"organ": (1, 1 << 32), "phase": (0, PHASE_STRIDE - 1), "query": (0, 1 << 48)}
+# Which targets decide that two views are positives.
+POSITIVES = {"organ_phase": ("organ", "phase"), "organ": ("organ",), "query": ("query",)}
+
+
+class SupConLoss(nn.Module):
+    """Supervised contrastive loss, L_out, in float32 whatever the autocast state.
+
+    Our choices: embeddings are L2-normalised again in float32 (half precision is unit norm only to 1e-3);
+    no base temperature, a mere scale; an anchor without a positive is left out; none in a batch costs 0.
+
+    Without weights one [views, views] matrix is kept for the backward pass: the mean over positives comes from
+    sums per class. TF32 products, off by default in PyTorch, are coarse at low temperatures (error / t).
+
+    Several processes (``gather=True``; alone it has no effect): each takes its own views as anchors and the
+    views of all as contrast; sizes may differ, all must call. Each returns the loss of the joint batch; *after
+    DistributedDataParallel's mean* the gradient is the one of a single process with the joint batch.
+
+    Example: two tight orthogonal classes of two views cost log(e^(1/t) + 2) - 1/t::
+
+        >>> views = torch.eye(2).repeat_interleave(2, dim=0)
+        >>> SupConLoss(temperature=1.0)(views, torch.tensor([0, 0, 1, 1]))
+        tensor(0.5514)
+
+    Args:
+        temperature: t above, positive; the public code of the follow-up uses 0.07 to 0.3.
+        gather: contrast against the views of every process of the default group.
+        intensity_weighting: multiply the logits by w_ij = 1 - |m_i - m_j|, m the mean windowed intensity of a
+            view's organ; before the max shift (the public code does it after, which changes the loss).
+
+    Raises:
+        ValueError: the temperature is not a positive finite number.
+    """
+
+    def __init__(self, temperature: float = 0.1, gather: bool = False, intensity_weighting: bool = False) -> None:
+        super().__init__()
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ValueError(f"temperature is {temperature}, expected a positive finite number such as 0.1.")
+        self.temperature = temperature
+        self.gather = gather
+        self.intensity_weighting = intensity_weighting
+
+    def forward(self, embeddings: Tensor, labels: Tensor, intensities: Tensor | None = None) -> Tensor:
+        """Cost of one batch of views.
+
+        Args:
+            embeddings: [views, dim], floating point; float64 is computed as such, anything else in float32.
+            labels: [views], integers; equal labels are positives.
+            intensities: [views] in [0, 1], needed by ``intensity_weighting`` and not read without it; taken
+                as measurements, so no gradient flows to them.
+
+        Returns:
+            A scalar, float32 (float64 for float64 embeddings).
+
+        Raises:
+            ValueError: shapes or types do not fit, or intensities are missing or outside [0, 1].
+        """
+        _check_views(embeddings, labels)
+        weighted_by = _checked_intensities(embeddings, intensities) if self.intensity_weighting else None
+        labels = labels.to(embeddings.device, torch.int64)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            precision = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
+            views = nn.functional.normalize(embeddings.to(precision), dim=1)
+            processes = _number_of_processes() if self.gather else 1
+            if processes == 1:
+                return self._mean_over_anchors(views, labels, weighted_by, slice(0, len(views)))
+            own, total = _place_in_joint_batch(len(views), views.device)
+            joint: Tensor = _JoinViews.apply(views, own, total)  # type: ignore[no-untyped-call]
+            labels = _join(labels, own, total)
+            weighted_by = None if weighted_by is None else _join(weighted_by, own, total)
+            return _shown_as_mean(processes * self._mean_over_anchors(joint, labels, weighted_by, own))
+
+    def _mean_over_anchors(self, views: Tensor, labels: Tensor, intensities: Tensor | None, own: slice) -> Tensor:
+        """Sum of L_i over the own anchors, divided by the number of anchors of all `views` with a positive."""
+        # Sorting finds classes and their sizes with static shapes, so a GPU need not wait for the host.
+        in_order = labels.sort().values
+        class_of = torch.searchsorted(in_order, labels)
+        positives = torch.searchsorted(in_order, labels, right=True) - class_of - 1
+
+        logits = (views[own] / self.temperature) @ views.T
+        if intensities is not None:
+            differences = intensities.to(views.dtype)[own, None] - intensities.to(views.dtype)
+            logits = logits.mul_(differences.abs_().neg_().add_(1.0))
+        with torch.no_grad():
+            # Before max and log-sum-exp: at a low temperature the self term would be the maximum and the rest
+            # underflow. Autograd need not know: the softmax, hence the gradient, is exactly 0 there.
+            logits.diagonal(offset=own.start).fill_(torch.finfo(logits.dtype).min)
+
+        if intensities is None:
+            class_sums = torch.zeros_like(views).index_add(0, class_of, views)
+            others = class_sums.index_select(0, class_of[own]) - views[own]
+            attraction = (views[own] * others).sum(dim=1) / self.temperature
+        else:
+            same = labels[own, None] == labels
+            same.diagonal(offset=own.start).fill_(False)
+            attraction = torch.where(same, logits, 0.0).sum(dim=1)
+        losses = logits.logsumexp(dim=1) - attraction / positives[own].clamp(min=1)
+        anchors = (positives > 0).sum().clamp(min=1)
+        return torch.where(positives[own] > 0, losses, 0.0).sum() / anchors
+
+
+class ContrastiveCriterion(nn.Module):
+    """Turn the targets of a batch of views into labels and hand them to the loss.
+
+    Args:
+        loss: the loss that receives embeddings, labels and, if it weights by them, intensities.
+        positives: ``"organ_phase"``: views of one organ in one contrast phase attract (the 24 classes of the
+            public code); ``"organ"``: whatever the phase; ``"query"``: only the views of one query patch (SimCLR).
+
+    Raises:
+        ValueError: the name in `positives` is unknown.
+    """
+
+    def __init__(self, loss: SupConLoss, positives: str = "organ_phase") -> None:
+        super().__init__()
+        if positives not in POSITIVES:
+            raise ValueError(f"positives is {positives!r}, expected one of {', '.join(map(repr, POSITIVES))}.")
+        self.loss = loss
+        self.positives = positives
+
+    def forward(self, embeddings: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Cost of one batch of views.
+
+        Args:
+            embeddings: [views, dim].
+            targets: integers [views] each: ``organ`` (class index >= 1), ``phase`` (>= 0, 0 if unknown),
+                ``query`` (>= 0, patch that a view came from, unique within a process); and ``intensity``
+                [views] in [0, 1]. Only those that `positives` and the loss need are read.
+
+        Returns:
+            A scalar, as from `SupConLoss`.
+
+        Raises:
+            ValueError: a target that is needed is missing, or is not integers [views] in its range.
+        """
+        named = [_checked_target(targets, name, len(embeddings)) for name in POSITIVES[self.positives]]
+        labels = named[0] if len(named) == 1 else named[0] * PHASE_STRIDE + named[1]
+        if self.positives == "query" and self.loss.gather and _number_of_processes() > 1:
+            labels = labels * _number_of_processes() + dist.get_rank()  # query 3 here is not query 3 there
+        cost: Tensor = self.loss(embeddings, labels, targets.get("intensity"))
+        return cost
+
+
+class _JoinViews(torch.autograd.Function):
+    """`_join` with the gradient that all_gather lacks: every process adds what its anchors ask of our views."""
+
+    @staticmethod
+    def forward(ctx: Any, views: Tensor, own: slice, total: int) -> Tensor:
+        ctx.own = own
+        return _join(views, own, total)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient[ctx.own], None, None
+
+
+def _join(rows: Tensor, own: slice, total: int) -> Tensor:
+    # A sum of zero-padded parts instead of all_gather, which wants equal batch sizes on every process.
+    joint = rows.new_zeros(total, *rows.shape[1:])
+    joint[own] = rows.detach()
+    dist.all_reduce(joint)
+    return joint
+
+
+def _place_in_joint_batch(views: int, device: torch.device) -> tuple[slice, int]:
+    # Rows that this process's views take in the joint batch, in order of rank, and its length.
+    sizes = torch.zeros(_number_of_processes(), dtype=torch.int64, device=device)
+    sizes[dist.get_rank()] = views
+    dist.all_reduce(sizes)
+    counts = sizes.tolist()
+    start = sum(counts[: dist.get_rank()])
+    return slice(start, start + views), sum(counts)
+
+
+def _shown_as_mean(loss: Tensor) -> Tensor:
+    # The value is the mean over processes, the gradient that of this process's loss.
+    mean = loss.detach().clone()
+    dist.all_reduce(mean)
+    return loss + (mean / _number_of_processes() - loss.detach())
+
+
+def _number_of_processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _check_views(embeddings: Tensor, labels: Tensor) -> None:
+    if embeddings.ndim != 2 or not embeddings.is_floating_point():
+        given = f"{embeddings.dtype} of shape {tuple(embeddings.shape)}"
+        raise ValueError(f"embeddings are {given}, expected floating point [views, dim]; flatten other axes first.")
+    _check_integers("labels", labels, len(embeddings))
+
+
+def _check_integers(name: str, values: Tensor, views: int) -> None:
+    whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+    if tuple(values.shape) != (views,) or not whole:
+        given = f"{values.dtype} of shape {tuple(values.shape)}"
+        raise ValueError(f"{name} is {given}, expected int64 of shape [{views}], one for each row of the embeddings.")
+
+
+def _checked_intensities(embeddings: Tensor, intensities: Tensor | None) -> Tensor:
+    if intensities is None:
+        raise ValueError("intensity_weighting is on but no intensities came; give [views] or switch it off.")
+    if intensities.shape != embeddings.shape[:1]:
+        raise ValueError(f"intensities have shape {tuple(intensities.shape)}, expected [{len(embeddings)}].")
+    intensities = intensities.detach().to(embeddings.device, torch.promote_types(intensities.dtype, torch.float32))
+    # Refused, not clamped: 0..255 or HU clamped to 1 would quietly switch the weighting off. NaN fails as well.
+    if not bool(((intensities - 0.5).abs() <= 0.5 + INTENSITY_ROUNDING).all()):
+        low, high = intensities.min().item(), intensities.max().item()
+        raise ValueError(f"intensities reach from {low} to {high}, expected [0, 1]; window and rescale them first.")
+    return intensities
+
+
+def _checked_target(targets: Mapping[str, Tensor], name: str, views: int) -> Tensor:
+    if name not in targets:
+        raise ValueError(f"targets lack {name!r} (there are: {', '.join(targets) or 'none'}); add it, int64 [views].")
+    values = targets[name]
+    _check_integers(f"targets[{name!r}]", values, views)
+    low, high = LABEL_RANGES[name]
+    if not bool(((values >= low) & (values <= high)).all()):
+        raise ValueError(f"targets[{name!r}] holds {sorted(set(values.tolist()))}, expected {low} to {high}.")
+    return values.to(torch.int64)
