@@ -1,0 +1,120 @@
+"""Training batches of the slice baseline: windows of slices with all organs as target, no attention channel.
+
+Same store, geometry, intensities and number of images as the query stage; only the question differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
+from scripts.preprocessing.slice_store import SliceStore
+from scripts.queries.index import organs_in_slices
+from scripts.queries.views import RandomGeometry, gather_blocks, sample_patches, slices_with_neighbours
+from scripts.training.streams import Batch, BatchStream
+
+
+class SliceBatches(BatchStream):
+    """Balanced batches of slice windows.
+
+    Organs (and background as one more) take turns; a case and a slice that shows the organ are drawn with equal
+    chance, and the window lies at random around a pixel of it.
+
+    Args:
+        data: case dictionaries, labelled.
+        store: slices of the cases.
+        window: soft-tissue window in HU.
+        patch_size: side of a window in pixels.
+        batch_size: windows in a batch.
+        geometry: random zoom, rotation, shift.
+        adjacent_slices: neighbours on either side as extra channels.
+        intensity: random intensities; None for none.
+        device: where patches are sampled.
+        seed: of the stream.
+
+    A batch has image [window, channel, x, y], label [window, 1, x, y] and annotated [window, 1 + organs] bool.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        store: SliceStore,
+        window: Sequence[float],
+        patch_size: int,
+        batch_size: int,
+        geometry: RandomGeometry,
+        adjacent_slices: int = 0,
+        intensity: RandomIntensity | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(seed)
+        self.data = [case for case in data if case.get("label")]
+        self.store, self.patch_size, self.batch_size = store, int(patch_size), int(batch_size)
+        self.lower, self.upper = check_window(window)
+        self.geometry, self.intensity, self.adjacent_slices = geometry, intensity, adjacent_slices
+        self.device = torch.device(device)
+        self._slices_of: dict[int, list[tuple[int, Tensor]]] = {}
+
+    def _index(self) -> dict[int, list[tuple[int, Tensor]]]:
+        """For each class, the cases and slices that show it; class 0 is any slice."""
+        if not self._slices_of:
+            self.store.prepare(self.data)
+            for number, case in enumerate(self.data):
+                stored = self.store.open(case)
+                if stored.label is None:
+                    continue
+                shown = organs_in_slices(stored.label, len(self.store.organs))
+                self._slices_of.setdefault(0, []).append((number, torch.arange(len(shown))))
+                for organ in stored.annotated:
+                    if bool(shown[:, organ].any()):
+                        self._slices_of.setdefault(organ, []).append((number, torch.nonzero(shown[:, organ])[:, 0]))
+        return self._slices_of
+
+    def batch(self, iteration: int, generator: torch.Generator) -> Batch:
+        """Draw windows and cut them."""
+        index = self._index()
+        order = torch.randperm(len(index), generator=generator).tolist()
+        classes = [sorted(index)[order[n % len(order)]] for n in range(self.batch_size)]
+        drawn = [self._draw(index[organ], organ, generator) for organ in classes]
+        matrix, shift = self.geometry(self.batch_size, generator)
+        centres = torch.stack([centre for _, _, centre in drawn]) + shift
+        stacks = [self._stack(case, z) for case, z, _ in drawn]
+        blocks, origins = gather_blocks(stacks, centres, self.geometry.reach(self.patch_size))
+        values, unit = blocks.to(self.device).float(), torch.ones(self.batch_size, 2)
+        # Beyond the slice is air, as in the predictor.
+        hu = soft_tissue_window(values[:, :-2], self.lower, self.upper) * values[:, -1:]
+        image = sample_patches(hu, centres - origins, matrix, unit, self.patch_size)
+        label = sample_patches(values[:, -2:-1], centres - origins, matrix, unit, self.patch_size, mode="nearest")
+        if self.intensity is not None:
+            image = self.intensity(image, generator)
+        annotated = torch.zeros(self.batch_size, len(self.store.organs) + 1, dtype=torch.bool)
+        for n, (case, _, _) in enumerate(drawn):
+            annotated[n, list(self.store.open(self.data[case]).annotated)] = True
+        return {"image": image, "label": label, "annotated": annotated}
+
+    def _draw(
+        self, group: Sequence[tuple[int, Tensor]], organ: int, generator: torch.Generator
+    ) -> tuple[int, int, Tensor]:
+        """A case, a slice, and the centre of a window there."""
+        case, slices = group[int(torch.randint(len(group), (1,), generator=generator))]
+        z = int(slices[int(torch.randint(len(slices), (1,), generator=generator))])
+        label = self.store.open(self.data[case]).label
+        if label is None:
+            raise ValueError(f"case {case} lost its label.")
+        if organ == 0:
+            return case, z, torch.rand(2, generator=generator) * torch.tensor(label.shape[1:])
+        pixels = torch.nonzero(label[z] == organ)
+        pixel = pixels[int(torch.randint(len(pixels), (1,), generator=generator))].float()
+        return case, z, pixel + (torch.rand(2, generator=generator) - 0.5) * 0.75 * self.patch_size
+
+    def _stack(self, case: int, z: int) -> Tensor:
+        """Neighbouring slices in HU, label of the middle one, ones where the slice is: [channel, x, y] int16."""
+        stored = self.store.open(self.data[case])
+        image = slices_with_neighbours(stored.image, torch.tensor([z]), self.adjacent_slices)[0]
+        label = torch.zeros_like(image[:1]) if stored.label is None else stored.label[z][None].short()
+        return torch.cat([image, label, torch.ones_like(label)])

@@ -1,0 +1,168 @@
+"""Coarse stage: train the 3D network, cross-fitted, and keep the attention maps of the training cases.
+
+A coarse network is better on its own training cases than on new ones, so a query network trained on in-sample maps
+trusts them too much. With k folds every training case gets its maps from a network that has not seen it; the network
+that goes into the predictor is then trained on all cases. folds=1 is the public code's in-sample form.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from monai.optimizers import WarmupCosineSchedule
+from tqdm import tqdm
+
+from scripts.atomic_write import replacing
+from scripts.coarse.maps import CoarseMaps
+from scripts.coarse.patches import CoarsePatches, coarse_targets
+from scripts.coarse.recall import coarse_recall, recall_table
+from scripts.coarse.segmenter import CoarseSegmenter
+from scripts.losses.partial_labels import PartialDiceCELoss
+from scripts.preprocessing.intensity import RandomIntensity
+from scripts.queries.views import RandomGeometry
+from scripts.training.precision import PrecisionInferer
+from scripts.training.progress import StageProgress
+from scripts.training.resume import Resume
+from scripts.training.streams import stream_loader
+
+logger = logging.getLogger(__name__)
+
+
+def split_folds(count: int, folds: int, seed: int) -> list[list[int]]:
+    """Deal case numbers into folds at random: every number in exactly one fold."""
+    if not 1 <= folds <= max(1, count):
+        raise ValueError(f"{folds} folds of {count} training cases are not possible: give 1 to {count} folds.")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    return [sorted(order[fold::folds]) for fold in range(folds)]
+
+
+class CrossFittedCoarse:
+    """Trains the coarse stage and writes the maps of all training cases.
+
+    Args:
+        data: training cases, labelled for at least some organs.
+        maps: where the maps go; knows slice store, window, device and precision.
+        segmenter: the coarse stage of the predictor; trained in place.
+        output_dir: checkpoints coarse.pt and coarse_fold<k>.pt, and coarse_recall.json.
+        folds: number of cross-fitting folds, 1 for in-sample maps (public code).
+        patch_size: voxels of a training patch on the coarse grid.
+        batch_size: patches in a batch.
+        epochs: of the final network.
+        fold_epochs: of each fold's network; None for the same.
+        epoch_length: iterations in an epoch.
+        learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
+        organ_weight: see :class:`~scripts.losses.partial_labels.PartialDiceCELoss`.
+        threshold: the planner's, for the report of organs that the coarse stage misses.
+        geometry: random geometry of patches.
+        intensity: random intensities.
+        seed: of folds, initial weights and batches.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        maps: CoarseMaps,
+        segmenter: CoarseSegmenter,
+        output_dir: str,
+        patch_size: Sequence[int],
+        epochs: int,
+        epoch_length: int,
+        folds: int = 2,
+        batch_size: int = 2,
+        fold_epochs: int | None = None,
+        learning_rate: float = 1.0e-2,
+        organ_weight: float = 20.0,
+        threshold: float = 0.3,
+        geometry: RandomGeometry | None = None,
+        intensity: RandomIntensity | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.data = [case for case in data if case.get("label")]
+        self.maps, self.segmenter, self.output_dir = maps, segmenter, Path(output_dir)
+        self.folds = split_folds(len(self.data), folds, seed)
+        self.patch_size, self.batch_size = patch_size, batch_size
+        self.epochs, self.epoch_length, self.fold_epochs = epochs, epoch_length, fold_epochs or epochs
+        self.learning_rate, self.organ_weight = learning_rate, organ_weight
+        self.threshold, self.seed = threshold, seed
+        self.geometry, self.intensity = geometry or RandomGeometry(shift=0.0), intensity
+
+    def run(self) -> None:
+        """Train what is not trained, write the maps that are missing, report what the coarse stage misses."""
+        self.maps.store.prepare(self.data)
+        untrained = copy.deepcopy(self.segmenter)
+        if len(self.folds) > 1:
+            for number, held_out in enumerate(self.folds):
+                self._cross_fit(number, held_out, copy.deepcopy(untrained))
+        self._train("coarse", self.data, self.segmenter, self.epochs)
+        self._write_maps(self.data, self.segmenter, "coarse maps")
+        self._report()
+
+    def _cross_fit(self, number: int, held_out: Sequence[int], segmenter: CoarseSegmenter) -> None:
+        """Train on the other folds, write the maps of this one."""
+        unseen = [self.data[n] for n in held_out]
+        if all(self.maps.has(case) for case in unseen):
+            return
+        others = [case for n, case in enumerate(self.data) if n not in set(held_out)]
+        self._train(f"coarse_fold{number}", others, segmenter, self.fold_epochs)
+        self._write_maps(unseen, segmenter, f"maps of fold {number}")
+
+    def _write_maps(self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, title: str) -> None:
+        missing = [case for case in cases if not self.maps.has(case)]
+        for case in tqdm(missing, desc=title, unit="scan", disable=not missing):
+            self.maps.write(case, segmenter)
+
+    def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
+        """Train one network, resuming from its checkpoint; a finished one is only loaded."""
+        # channels-last memory: a quarter faster on a CPU (measured).
+        network = segmenter.network.to(self.maps.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        window = (self.maps.lower, self.maps.upper)
+        batches = CoarsePatches(
+            cases,
+            self.maps.store,
+            segmenter,
+            window,
+            self.patch_size,
+            self.batch_size,
+            self.geometry,
+            self.intensity,
+            self.seed,
+        )
+        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=1.0e-4)
+        steps = epochs * self.epoch_length
+        schedule = WarmupCosineSchedule(optimizer, warmup_steps=max(1, steps // 20), t_total=steps)
+        state = {"network": network, "optimizer": optimizer, "schedule": schedule}
+        SupervisedTrainer(
+            device=self.maps.device,
+            max_epochs=epochs,
+            train_data_loader=stream_loader(batches),
+            network=network,
+            optimizer=optimizer,
+            loss_function=PartialDiceCELoss(len(self.maps.store.organs), self.organ_weight).to(self.maps.device),
+            epoch_length=self.epoch_length,
+            prepare_batch=coarse_targets,
+            inferer=PrecisionInferer(self.maps.precision),
+            decollate=False,
+            train_handlers=[
+                LrScheduleHandler(schedule, print_lr=False, epoch_level=False),  # type: ignore[arg-type]
+                StageProgress(name),
+                Resume(str(self.output_dir / f"{name}.pt"), state, batches),
+            ],
+        ).run()
+
+    def _report(self) -> None:
+        """Log and write which organs the coarse stage misses; nothing after it can bring them back."""
+        path = self.output_dir / "coarse_recall.json"
+        if path.exists():
+            return
+        recall = coarse_recall(self.data, self.maps, self.threshold)
+        logger.info("coarse recall on the training cases:\n%s", recall_table(recall))
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(recall, indent=1), encoding="utf-8")

@@ -1,0 +1,52 @@
+"""Coarse recall: how many organs and slices the coarse stage hands on, because nothing after it can bring them back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import interpolate
+
+from scripts.coarse.maps import CoarseMaps
+
+
+def coarse_recall(
+    cases: Sequence[Mapping[str, Any]], maps: CoarseMaps, threshold: float
+) -> dict[str, dict[str, float | int | list[str]]]:
+    """For each organ: contoured cases, cases that the coarse stage misses, and the share of slices it reaches.
+
+    A slice counts as reached when a pixel of the organ has coarse probability >= threshold; a case is missed when no
+    slice of the organ is reached.
+    """
+    report: dict[str, dict[str, float | int | list[str]]] = {}
+    reached: dict[int, list[tuple[str, int, int]]] = {}
+    for case in cases:
+        stored = maps.store.open(case)
+        if stored.label is None:
+            continue
+        probability = maps.of(case)
+        for organ in stored.annotated:
+            truth = stored.label == organ
+            slices = torch.nonzero(truth.flatten(1).any(1))[:, 0]
+            if len(slices) == 0:
+                continue
+            chosen = probability[slices, organ - 1].float()[:, None] / 255
+            upsampled = interpolate(chosen, size=truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+            hits = int(((upsampled >= threshold) & truth[slices]).flatten(1).any(1).sum())
+            reached.setdefault(organ, []).append((stored.name, hits, len(slices)))
+    for organ, name in enumerate(maps.store.organs, start=1):
+        found = reached.get(organ, [])
+        missed = [case for case, hits, _ in found if hits == 0]
+        slices_total = sum(total for _, _, total in found)
+        share = sum(hits for _, hits, _ in found) / slices_total if slices_total else float("nan")
+        report[name] = {"cases": len(found), "missed": len(missed), "missed_cases": missed, "slices_reached": share}
+    return report
+
+
+def recall_table(report: Mapping[str, Mapping[str, Any]]) -> str:
+    """The report as text, a line for each organ."""
+    lines = [f"{'organ':<28}{'cases':>6}{'missed':>8}{'slices reached':>16}"]
+    for organ, row in report.items():
+        lines.append(f"{organ:<28}{row['cases']:>6}{row['missed']:>8}{row['slices_reached']:>15.1%}")
+    return "\n".join(lines)

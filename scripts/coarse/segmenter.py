@@ -1,0 +1,89 @@
+"""Coarse segmentation: a 3D network on a coarse grid that finds the organs.
+
+Public code (RAP-Net): 3D U-Net at 2 x 2 x 6 mm. The network, its grid and its tiling are by config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+
+from scripts.preprocessing.working_grid import check_spacing
+
+
+def _tile_starts(size: int, window: int, overlap: float) -> list[int]:
+    """First voxels of the fewest windows that cover a length with at least the given overlap."""
+    if size <= window:
+        return [0]
+    count = int((size - window - 1) // max(1, int(window * (1.0 - overlap)))) + 2
+    return [(size - window) * n // (count - 1) for n in range(count)]
+
+
+class CoarseSegmenter(nn.Module):
+    """Windowed volume -> organ probability maps on the coarse grid.
+
+    Args:
+        network: 3D network with organs + 1 output channels (background first).
+        spacing: of the working grid, mm.
+        coarse_spacing: of the coarse grid, mm.
+        tile: largest window in coarse voxels that is predicted at once; larger volumes are tiled and averaged. None:
+            always the whole volume.
+        overlap: of neighbouring tiles, as a fraction.
+        multiple: the network's total stride; volumes are padded to a multiple of it.
+
+    forward: [x, y, z] in [0, 1] on the working grid -> [organ, x', y', z'] probabilities.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spacing: Sequence[float],
+        coarse_spacing: Sequence[float],
+        tile: Sequence[int] | None = None,
+        overlap: float = 0.25,
+        multiple: int = 8,
+    ) -> None:
+        super().__init__()
+        fine, coarse = check_spacing(spacing), check_spacing(coarse_spacing)
+        self.network = network
+        self.ratio = [f / c for f, c in zip(fine, coarse, strict=True)]
+        whole = 2**30
+        self.tile = [whole] * 3 if tile is None else [int(n) for n in tile]
+        self.overlap, self.multiple = float(overlap), int(multiple)
+
+    def grid_size(self, shape: list[int]) -> list[int]:
+        """Voxels of the coarse grid for a working-grid volume."""
+        return [max(1, int(round(shape[n] * self.ratio[n]))) for n in range(3)]
+
+    def to_coarse_grid(self, image: Tensor) -> Tensor:
+        """Average a working-grid volume [x, y, z] over coarse voxels."""
+        size = self.grid_size([image.shape[0], image.shape[1], image.shape[2]])
+        return interpolate(image[None, None], size=size, mode="area")[0, 0]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Find the organs."""
+        volume = self.to_coarse_grid(image)
+        x, y, z = volume.shape[0], volume.shape[1], volume.shape[2]
+        total = torch.zeros(0, device=volume.device)
+        count = torch.zeros([x, y, z], device=volume.device)
+        for i in _tile_starts(x, self.tile[0], self.overlap):
+            for j in _tile_starts(y, self.tile[1], self.overlap):
+                for k in _tile_starts(z, self.tile[2], self.overlap):
+                    part = volume[i : i + self.tile[0], j : j + self.tile[1], k : k + self.tile[2]]
+                    found = self._predict(part)
+                    if total.numel() == 0:
+                        total = torch.zeros([found.shape[0], x, y, z], device=volume.device)
+                    total[:, i : i + part.shape[0], j : j + part.shape[1], k : k + part.shape[2]] += found
+                    count[i : i + part.shape[0], j : j + part.shape[1], k : k + part.shape[2]] += 1.0
+        return total / count
+
+    def _predict(self, part: Tensor) -> Tensor:
+        """Organ probabilities [organ, x, y, z] of one tile."""
+        x, y, z = part.shape[0], part.shape[1], part.shape[2]
+        m = self.multiple
+        padded = pad(part[None, None], [0, -z % m, 0, -y % m, 0, -x % m])
+        probabilities = torch.softmax(self.network(padded).float(), dim=1)
+        return probabilities[0, 1:, :x, :y, :z]

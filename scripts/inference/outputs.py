@@ -1,0 +1,113 @@
+"""What inference writes for each scan: the label map, and if wanted class scores and an overlay picture."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import LoadImage, MapTransform, SaveImaged
+from numpy.typing import NDArray
+
+from scripts.atomic_write import replacing
+from scripts.evaluation.overlay import save_overlay
+
+
+def write_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> None:
+    """Write a NIfTI file with this affine as both sform and qform (mm), whole or not at all."""
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        nib.save(image, temporary)
+
+
+def scan_name(data: Mapping[Hashable, Any]) -> str:
+    """Name of the scan that an item came from."""
+    name = data.get("case")
+    if name is None:
+        name = Path(str(data["image"].meta["filename_or_obj"])).name.split(".nii")[0]
+    return str(name)
+
+
+class SaveLabelsd(SaveImaged):
+    """Write the fused labels as `<case>.nii.gz` on the scan's own grid, never half-written.
+
+    A :class:`SaveImaged`, so that clients which strip savers (MONAI Label) recognise it.
+
+    Args:
+        keys: label map [1, i, j, k] uint8 with the scan's affine.
+        output_dir: folder of the label maps.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str) -> None:
+        super().__init__(keys, output_dir=output_dir, print_log=False)
+        self.output_dir = Path(output_dir)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the label maps under the keys."""
+        for key in self.key_iterator(data):
+            labels: MetaTensor = data[key]
+            voxels = labels.as_tensor()[0].to(torch.uint8).cpu().numpy()
+            write_nifti(self.output_dir / f"{scan_name(data)}.nii.gz", voxels, labels.affine.numpy())
+        return dict(data)
+
+
+class SaveProbabilitiesd(SaveImaged):
+    """Write the class scores as `<case>_scores.nii.gz`, 4D float16-rounded float32, on the working grid.
+
+    Args:
+        keys: class scores [class, x, y, z].
+        output_dir: folder of the score maps.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str) -> None:
+        super().__init__(keys, output_dir=output_dir, print_log=False)
+        self.output_dir = Path(output_dir)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the class scores under the keys."""
+        for key in self.key_iterator(data):
+            scores = torch.as_tensor(data[key]).detach().half().float().cpu().numpy()
+            path = self.output_dir / f"{scan_name(data)}_scores.nii.gz"
+            write_nifti(path, np.moveaxis(scores, 0, -1), data["image"].affine.numpy())
+        return dict(data)
+
+
+class SaveOverlayd(MapTransform):
+    """Write `<case>.png`: slices of the scan with the fused labels drawn over them.
+
+    Args:
+        keys: label map [1, i, j, k] on the scan's grid.
+        output_dir: folder of the pictures.
+        organs: organ names in the order of their class indices.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str]) -> None:
+        super().__init__(keys)
+        self.output_dir, self.organs = Path(output_dir), list(organs)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Draw the label maps under the keys."""
+        for key in self.key_iterator(data):
+            labels: MetaTensor = data[key]
+            scan = LoadImage(image_only=True, ensure_channel_first=True)(data["image"].meta["filename_or_obj"])
+            label = data.get("label")
+            reference = None if label is None else label[0].numpy()
+            save_overlay(
+                scan[0].numpy(),
+                labels[0].cpu().numpy(),
+                labels.affine.numpy(),
+                self.organs,
+                self.output_dir / f"{scan_name(data)}.png",
+                reference=reference,
+                title=scan_name(data),
+            )
+        return dict(data)

@@ -1,0 +1,169 @@
+"""The product: one network from a volume to class scores, coarse stage and query stage together.
+
+Training's validation, inference, MONAI Label, export and ``monai.bundle.load`` all use this module, so that they cannot
+disagree. It can be scripted (TorchScript).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, pad
+
+from scripts.coarse.segmenter import CoarseSegmenter
+from scripts.inference.fusion import blending_weights, class_scores, paste
+from scripts.networks.segmenter import QuerySegmenter
+from scripts.preprocessing.intensity import check_window, soft_tissue_window
+from scripts.queries.attention import AttentionMap, maps_on_slices
+from scripts.queries.planner import QueryPlanner
+from scripts.queries.views import slices_with_neighbours
+
+SLAB_VALUES = 2**24
+"""Values (slice x organ x pixel) that are fused at once; bounds the memory of a slab to about 64 MiB per buffer."""
+
+
+def encode_names(names: Sequence[str]) -> Tensor:
+    """Organ names as bytes, so that a state dict knows its organs: [byte] uint8."""
+    return torch.tensor(list("\n".join(names).encode("utf-8")), dtype=torch.uint8)
+
+
+def decode_names(encoded: Tensor) -> list[str]:
+    """Inverse of :func:`encode_names`."""
+    return bytes(encoded.tolist()).decode("utf-8").split("\n")
+
+
+def check_volume(volume: Tensor) -> None:
+    """Raise ValueError unless the volume is [batch, 1, x, y, z]."""
+    if volume.dim() != 5 or volume.shape[1] != 1:
+        raise ValueError(
+            f"the predictor got a tensor of shape {list(volume.shape)}; it expects [batch, 1, x, y, z] in Hounsfield "
+            "units on the working grid (the config's preprocessing makes it)."
+        )
+
+
+class TwoStagePredictor(nn.Module):
+    """Volume in HU -> class scores, whose argmax is the label map.
+
+    Args:
+        organs: organ names in the order of their class indices (1, 2, ...); background is 0.
+        window: soft-tissue window in HU (public code: [-175, 275]).
+        coarse: coarse stage.
+        attention: how coarse maps become the attention channel.
+        planner: which queries are asked.
+        segmenter: query network with one output channel.
+        adjacent_slices: neighbours on either side as extra image channels (paper: 0).
+        batch_size: queries in one pass.
+        coarse_weight: share of the coarse probability in the result (our choice; the paper's form is 0).
+
+    forward: [batch, 1, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
+    """
+
+    def __init__(
+        self,
+        organs: Sequence[str],
+        window: Sequence[float],
+        coarse: CoarseSegmenter,
+        attention: AttentionMap,
+        planner: QueryPlanner,
+        segmenter: QuerySegmenter,
+        adjacent_slices: int = 0,
+        batch_size: int = 32,
+        coarse_weight: float = 0.0,
+    ) -> None:
+        super().__init__()
+        channels = 2 * adjacent_slices + 2
+        if segmenter.encoder.in_channels != channels:
+            raise ValueError(
+                f"the encoder takes {segmenter.encoder.in_channels} channels, but a query has {channels}: "
+                f"{2 * adjacent_slices + 1} slices and 1 attention. Set the encoder's in_channels to {channels}."
+            )
+        self.coarse, self.attention, self.planner, self.segmenter = coarse, attention, planner, segmenter
+        self.lower, self.upper = check_window(window)
+        self.adjacent_slices, self.batch_size = int(adjacent_slices), int(batch_size)
+        self.coarse_weight, self.slab_values = float(coarse_weight), SLAB_VALUES
+        self.register_buffer("organ_names", encode_names(organs))
+        self.register_buffer("blend", blending_weights(planner.patch_size), persistent=False)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Segment volumes."""
+        check_volume(volume)
+        return torch.stack([self._scores(volume[n, 0]) for n in range(volume.shape[0])])
+
+    def coarse_maps(self, hu: Tensor) -> Tensor:
+        """Coarse organ maps of one volume [x, y, z] in HU: [organ, x', y', z'] on the coarse grid."""
+        maps: Tensor = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper))
+        return maps
+
+    def _scores(self, hu: Tensor) -> Tensor:
+        """Class scores [1 + organ, x, y, z] of one volume [x, y, z]."""
+        image = soft_tissue_window(hu.float(), self.lower, self.upper)
+        maps = maps_on_slices(self.coarse(image), image.shape[2])
+        slices = image.permute(2, 0, 1).contiguous()
+        queries = self.planner(maps, image.shape[0], image.shape[1])
+        organs, depth = maps.shape[1], slices.shape[0]
+        scores = torch.zeros([1 + organs, image.shape[0], image.shape[1], depth], device=hu.device)
+        slab = max(1, self.slab_values // (organs * image.shape[0] * image.shape[1]))
+        for first in range(0, depth, slab):
+            last = min(first + slab, depth)
+            inside = (queries[:, 0] >= first) & (queries[:, 0] < last)
+            fused = class_scores(self._fuse_slab(slices, maps, queries[inside], first, last))
+            scores[:, :, :, first:last] = fused.permute(1, 2, 3, 0)
+        return scores
+
+    def _fuse_slab(self, slices: Tensor, maps: Tensor, queries: Tensor, first: int, last: int) -> Tensor:
+        """Organ probabilities [slice, organ, x, y] of the slices first to last."""
+        shape_x, shape_y, patch = slices.shape[1], slices.shape[2], self.planner.patch_size
+        coarse = interpolate(maps[first:last], size=[shape_x, shape_y], mode="bilinear", align_corners=False)
+        # A slice smaller than the patch is padded with air.
+        extra_x, extra_y = max(0, patch - shape_x), max(0, patch - shape_y)
+        attention = pad(coarse, [0, extra_y, 0, extra_x])
+        around = pad(slices, [0, extra_y, 0, extra_x])
+        total, weight = torch.zeros_like(attention), torch.zeros_like(attention)
+        for start in range(0, queries.shape[0], self.batch_size):
+            asked = queries[start : start + self.batch_size]
+            probability = torch.sigmoid(self.segmenter(self._crop(around, attention, asked, first)).float())[:, 0]
+            local = asked.clone()
+            local[:, 0] = asked[:, 0] - first
+            paste(total, weight, probability, local, self.blend)  # type: ignore[arg-type]
+        fine = (total / weight.clamp(min=1e-6))[:, :, :shape_x, :shape_y]
+        return (1.0 - self.coarse_weight) * fine + self.coarse_weight * coarse
+
+    def _crop(self, slices: Tensor, attention: Tensor, queries: Tensor, first: int) -> Tensor:
+        """Query patches [query, channel, x, y]: neighbouring slices, then the attention of the organ."""
+        size = self.planner.patch_size
+        places: list[list[int]] = queries.tolist()
+        patches: list[Tensor] = []
+        for n, place in enumerate(places):
+            z, organ, x, y = place[0], place[1], place[2], place[3]
+            window = slices[:, x : x + size, y : y + size]
+            image = slices_with_neighbours(window, queries[n : n + 1, 0], self.adjacent_slices)[0]
+            prior = attention[z - first, organ : organ + 1, x : x + size, y : y + size]
+            patches.append(torch.cat([image, self.attention(prior.unsqueeze(0))[0]], dim=0))
+        return torch.stack(patches)
+
+
+class CoarseOnly(nn.Module):
+    """The coarse stage alone as a predictor: the baseline that the second stage has to beat.
+
+    Args:
+        predictor: whose coarse stage is asked.
+
+    forward: [batch, 1, x, y, z] in HU -> class scores [batch, 1 + organs, x, y, z].
+    """
+
+    def __init__(self, predictor: TwoStagePredictor) -> None:
+        super().__init__()
+        self.predictor = predictor
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Segment volumes."""
+        check_volume(volume)
+        scores = []
+        for n in range(volume.shape[0]):
+            maps = self.predictor.coarse_maps(volume[n, 0])
+            size = [volume.shape[2], volume.shape[3], volume.shape[4]]
+            organs = interpolate(maps[None], size=size, mode="trilinear", align_corners=False)
+            scores.append(torch.cat([1.0 - organs.amax(dim=1, keepdim=True), organs], dim=1)[0])
+        return torch.stack(scores)

@@ -1,0 +1,1 @@
+"""The second stage's networks: encoder + decoder = query segmenter; encoder + projection head = contrastive network."""

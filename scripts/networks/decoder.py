@@ -1,0 +1,51 @@
+"""Decoder: DeepLabV3+ form, atrous spatial pyramid pooling (ASPP) on the last map and low-level skips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.networks.blocks import Convolution, SimpleASPP
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+
+class DeepLabDecoder(nn.Module):
+    """DeepLabV3+ decoder: ASPP on the last map, joined with low-level maps, then the class output.
+
+    Args:
+        channels: channels of the encoder's maps (stem, layer1, last).
+        out_channels: 1 for an organ query; organs + 1 for a multi-class slice model.
+        width: channels of the decoder.
+        dilations: of the ASPP branches; the public code's 18 would read only padding on an 8 x 8 map.
+
+    The second, finer skip from the stem is our addition: organs such as the spinal cord are a few pixels wide.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        out_channels: int = 1,
+        width: int = 96,
+        dilations: Sequence[int] = (1, 1, 2, 4),
+    ) -> None:
+        super().__init__()
+        stem, first, last = channels
+        kernels = [1] + [3] * (len(dilations) - 1)
+        self.aspp = SimpleASPP(2, last, width // 2, kernels, tuple(dilations))
+        self.reduce_context = Convolution(2, width // 2 * len(dilations), width, kernel_size=1, adn_ordering="NA")
+        self.reduce_first = Convolution(2, first, 48, kernel_size=1, adn_ordering="NA", norm="batch")
+        self.join_first = Convolution(2, width + 48, width, kernel_size=3, adn_ordering="NA", norm="batch")
+        self.reduce_stem = Convolution(2, stem, 24, kernel_size=1, adn_ordering="NA", norm="batch")
+        self.join_stem = Convolution(2, width + 24, width // 2, kernel_size=3, adn_ordering="NA", norm="batch")
+        self.output = nn.Conv2d(width // 2, out_channels, kernel_size=1)
+
+    def forward(self, maps: list[Tensor], size: list[int]) -> Tensor:
+        """Decode encoder maps to logits [query, out_channels, x, y] of the given size."""
+        stem, first, last = maps[0], maps[1], maps[2]
+        context = self.reduce_context(self.aspp(last))
+        context = interpolate(context, size=first.shape[2:], mode="bilinear", align_corners=False)
+        context = self.join_first(torch.cat([context, self.reduce_first(first)], dim=1))
+        context = interpolate(context, size=stem.shape[2:], mode="bilinear", align_corners=False)
+        context = self.join_stem(torch.cat([context, self.reduce_stem(stem)], dim=1))
+        return interpolate(self.output(context), size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,73 @@
+"""Encoder: a ResNet (ResNet-50 in the paper) that reads a query, slice window and attention as channels."""
+
+from __future__ import annotations
+
+from monai.networks.nets import resnet18, resnet34, resnet50
+from torch import Tensor, nn
+
+RESNETS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
+
+
+def _dilate(layer: nn.Module, dilation: int) -> None:
+    """Replace the stride of a ResNet layer by dilation, as DeepLab does, so that its map keeps its size."""
+    for module in layer.modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+            if module.kernel_size == (3, 3):
+                module.dilation = (dilation, dilation)
+                module.padding = (dilation, dilation)
+
+
+class ResNetEncoder(nn.Module):
+    """MONAI's ResNet in 2D, returning the maps a decoder needs.
+
+    Args:
+        name: resnet18, resnet34 or resnet50 (paper: ResNet-50).
+        in_channels: slices plus one attention channel (paper: image and coarse semantic mask).
+        stem_stride: stride of the 7 x 7 stem (public code: 1; our default 2 is 4x cheaper).
+        stem_pool: max-pool after the stem (public code: none).
+        output_stride: 8, 16 or 32 relative to a stem of stride 2 with pool; the last layers are dilated instead of
+            strided below 32. 16 gives ASPP an 8 x 8 map from a 128 patch.
+
+    forward: [query, channel, x, y] -> [stem map, layer1 map, last map].
+    """
+
+    def __init__(
+        self,
+        name: str = "resnet50",
+        in_channels: int = 2,
+        stem_stride: int = 2,
+        stem_pool: bool = True,
+        output_stride: int = 16,
+    ) -> None:
+        super().__init__()
+        if name not in RESNETS:
+            raise ValueError(f"encoder '{name}' is unknown: choose one of {', '.join(RESNETS)}.")
+        if output_stride not in (8, 16, 32):
+            raise ValueError(f"output_stride {output_stride} is not possible: choose 8, 16 or 32.")
+        net = RESNETS[name](
+            spatial_dims=2,
+            n_input_channels=in_channels,
+            conv1_t_stride=stem_stride,
+            no_max_pool=not stem_pool,
+            feed_forward=False,
+            bias_downsample=False,
+        )
+        if output_stride <= 16:
+            _dilate(net.layer4, 2 if output_stride == 16 else 4)
+        if output_stride == 8:
+            _dilate(net.layer3, 2)
+        self.in_channels = in_channels
+        self.stem = nn.Sequential(net.conv1, net.bn1, net.act)
+        self.pool = net.maxpool if stem_pool else nn.Identity()
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        width = 512 if name == "resnet50" else 128
+        self.channels = [64, width // 2, width * 4]
+        self.stride = stem_stride * (2 if stem_pool else 1) * output_stride // 4
+
+    def forward(self, queries: Tensor) -> list[Tensor]:
+        """Encode queries."""
+        stem = self.stem(queries)
+        first = self.layer1(self.pool(stem))
+        last = self.layer4(self.layer3(self.layer2(first)))
+        return [stem, first, last]

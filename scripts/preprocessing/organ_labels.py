@@ -1,0 +1,49 @@
+"""Reference labels: file values of a dataset -> class indices of the config's organs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import LoadImage, MapTransform
+
+
+def load_organ_labels(case: Mapping[Any, Any], organs: Sequence[str], key: Hashable = "label") -> MetaTensor:
+    """Label map [1, i, j, k] uint8 of a case on the scan's grid, with class indices in the order of `organs`.
+
+    Args:
+        case: case dictionary; its label_values say which file value is which organ, by default the class index.
+        organs: organ names in the order of their class indices.
+        key: where the path of the label file is.
+    """
+    loaded: MetaTensor = LoadImage(image_only=True, ensure_channel_first=True)(case[key])
+    values = case.get("label_values") or {organ: index for index, organ in enumerate(organs, start=1)}
+    file_values = loaded.as_tensor().round()
+    relabelled = torch.zeros(loaded.shape, dtype=torch.uint8)
+    for index, organ in enumerate(organs, start=1):
+        if organ in values:
+            relabelled[file_values == values[organ]] = index
+    return MetaTensor(relabelled, affine=loaded.affine)
+
+
+class LoadOrganLabelsd(MapTransform):
+    """Dictionary form of :func:`load_organ_labels`; a case without label stays as it is.
+
+    Args:
+        keys: label files.
+        organs: organ names in the order of their class indices.
+    """
+
+    def __init__(self, keys: KeysCollection, organs: Sequence[str]) -> None:
+        super().__init__(keys, allow_missing_keys=True)
+        self.organs = list(organs)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Load the labels under the keys."""
+        loaded = dict(data)
+        for key in self.key_iterator(loaded):
+            loaded[key] = load_organ_labels(data, self.organs, key)
+        return loaded

@@ -1,0 +1,142 @@
+"""The slice store: every scan is read and resampled once, then served as memory-mapped slices.
+
+Reloading volumes for every patch is two orders of magnitude slower than the encoder; files per patch multiply the data.
+A query is therefore an index into this store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import LoadImage
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from scripts.atomic_write import replacing
+from scripts.preprocessing.organ_labels import load_organ_labels
+from scripts.preprocessing.working_grid import ToWorkingGrid, resample_labels
+
+HU_RANGE = (-1024, 3071)
+STORE_VERSION = 1
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write an array, whole or not at all."""
+    with replacing(path) as temporary:
+        np.save(temporary, array)
+
+
+def open_array(path: Path) -> Tensor:
+    """Memory-map an array that :func:`save_array` wrote."""
+    # Copy-on-write: torch wants a writable buffer, and nothing may change the file.
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def case_name(case: Mapping[str, Any]) -> str:
+    """Identifier of a case: its own, or the name of its image file."""
+    return str(case.get("case") or Path(str(case["image"])).name.split(".nii")[0])
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """One scan on the working grid.
+
+    Attributes:
+        name: identifier.
+        image: [slice, x, y] int16 HU.
+        label: [slice, x, y] uint8 class indices, or None for an unlabelled scan.
+        annotated: class indices that were contoured in this scan.
+        phase: index of the contrast phase, 0 if unknown.
+    """
+
+    name: str
+    image: Tensor
+    label: Tensor | None
+    annotated: tuple[int, ...]
+    phase: int
+
+
+class SliceStore:
+    """Preprocessed slices of any case, on disk and memory-mapped.
+
+    Args:
+        organs: organ names in the order of their class indices.
+        spacing: of the working grid, mm.
+        cache_dir: where the arrays lie; re-used by every run with the same files, organs and spacing.
+        phases: names of the contrast phases; a case without one gets phase 0.
+        workers: threads that read and resample.
+    """
+
+    def __init__(
+        self,
+        organs: Sequence[str],
+        spacing: Sequence[float],
+        cache_dir: str,
+        phases: Sequence[str] = (),
+        workers: int = 2,
+    ) -> None:
+        self.organs, self.phases = list(organs), list(phases)
+        self.grid = ToWorkingGrid(spacing)
+        self.cache_dir = Path(cache_dir)
+        self.workers = workers
+        self._opened: dict[Path, tuple[Tensor, Tensor | None]] = {}
+
+    def prepare(self, cases: Sequence[Mapping[str, Any]]) -> None:
+        """Preprocess the cases that are not there yet, with a progress bar."""
+        missing = [case for case in cases if not (self._folder(case) / "done").exists()]
+        if missing:
+            with ThreadPoolExecutor(self.workers) as pool:
+                list(tqdm(pool.map(self._write, missing), total=len(missing), desc="slice store", unit="scan"))
+
+    def open(self, case: Mapping[str, Any]) -> StoredCase:
+        """The slices of one case."""
+        folder = self._folder(case)
+        if folder not in self._opened:
+            if not (folder / "done").exists():
+                self._write(case)
+            label = open_array(folder / "label.npy") if case.get("label") else None
+            self._opened[folder] = open_array(folder / "image.npy"), label
+        return self._describe(case, *self._opened[folder])
+
+    def _folder(self, case: Mapping[str, Any]) -> Path:
+        """Folder of a case, named after everything that its arrays depend on."""
+        files = [str(case[key]) for key in ("image", "label") if case.get(key)]
+        stamp = [[file, os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files]
+        values = sorted((case.get("label_values") or {}).items())
+        key = json.dumps([STORE_VERSION, stamp, self.grid.spacing, self.organs, values])
+        return self.cache_dir / f"{case_name(case)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+    def _write(self, case: Mapping[str, Any]) -> None:
+        folder = self._folder(case)
+        scan: MetaTensor = LoadImage(image_only=True, ensure_channel_first=True)(case["image"])
+        on_grid = self.grid(scan)
+        hu = on_grid.as_tensor()[0].clamp(*HU_RANGE).round().to(torch.int16)
+        if case.get("label"):
+            label = load_organ_labels(case, self.organs)
+            resampled = resample_labels(label.as_tensor()[0], label.affine, on_grid.affine, on_grid.shape[1:])
+            save_array(folder / "label.npy", resampled.permute(2, 0, 1).contiguous().numpy())
+        save_array(folder / "image.npy", hu.permute(2, 0, 1).contiguous().numpy())
+        (folder / "done").touch()
+
+    def _describe(self, case: Mapping[str, Any], image: Tensor, label: Tensor | None) -> StoredCase:
+        names = case.get("annotated")
+        contoured = [organ for organ in self.organs if label is not None and (names is None or organ in names)]
+        phase = case.get("phase")
+        return StoredCase(
+            name=case_name(case),
+            image=image,
+            label=label,
+            annotated=tuple(self.organs.index(organ) + 1 for organ in contoured),
+            phase=self.phases.index(phase) if phase in self.phases else 0,
+        )

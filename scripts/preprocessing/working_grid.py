@@ -1,0 +1,166 @@
+"""The working grid: one orientation and one spacing for every scan, and the way back to the scan's own grid.
+
+Scans come in any orientation and spacing. Both stages work on a *working grid* (axes R, A, S; a fixed spacing in mm),
+and the fused labels return to the scan's own grid exactly: same shape, same affine. The way back interpolates the class
+*scores* linearly and takes the argmax afterwards, one class at a time and a slab of slices at a time, so that memory
+depends neither on the number of organs nor on a full-resolution copy of the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import Compose, MapTransform, Orientation, Spacing, Transform
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+HOUNSFIELD_AIR = -1000.0
+SLICES_PER_SLAB = 32
+
+
+def check_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
+    """Return the spacing (mm, axes R, A, S) as a tuple, or raise ValueError when it is not three positive numbers."""
+    if len(spacing) != 3 or not all(np.isfinite(mm) and mm > 0 for mm in spacing):
+        raise ValueError(
+            f"spacing {list(spacing)} is not a voxel size: give three positive numbers in mm for the axes "
+            "right-left, anterior-posterior, superior-inferior, for example [1.5, 1.5, 3.0]."
+        )
+    x, y, z = (float(mm) for mm in spacing)
+    return x, y, z
+
+
+class ToWorkingGrid(Transform):
+    """Reorient a scan to R, A, S axes and resample it linearly to a fixed spacing.
+
+    Args:
+        spacing: voxel size in mm along R-L, A-P, S-I.
+
+    Input: [channel, i, j, k] ``MetaTensor`` in HU, any orientation. Output: [channel, x, y, z] float32.
+    """
+
+    def __init__(self, spacing: Sequence[float]) -> None:
+        self.spacing = check_spacing(spacing)
+        self.resample = Compose(
+            [
+                Orientation(axcodes="RAS", labels=None),
+                Spacing(pixdim=self.spacing, mode="bilinear", padding_mode="border", dtype=np.float32),
+            ]
+        )
+
+    def __call__(self, image: MetaTensor) -> MetaTensor:
+        """Resample one scan."""
+        resampled: MetaTensor = self.resample(image)
+        return resampled
+
+
+class ToWorkingGridd(MapTransform):
+    """Dictionary wrapper of :class:`ToWorkingGrid`.
+
+    MONAI's own ``Spacingd`` writes into every key that begins with ``image_``, which breaks in MONAI Label (1.6.x);
+    this wrapper touches only its keys.
+    """
+
+    def __init__(self, keys: KeysCollection, spacing: Sequence[float], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.to_working_grid = ToWorkingGrid(spacing)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample the scans under the keys."""
+        resampled = dict(data)
+        for key in self.key_iterator(resampled):
+            resampled[key] = self.to_working_grid(resampled[key])
+        return resampled
+
+
+def _sampling_points(to_source: Tensor, shape: Sequence[int], first: int, last: int, source: Sequence[int]) -> Tensor:
+    """Source positions of target voxels [:, :, first:last] as a normalised grid [1, i, j, k, 3] for grid_sample."""
+    axes = [torch.arange(shape[0]), torch.arange(shape[1]), torch.arange(first, last)]
+    i, j, k = (axis.to(to_source).reshape([-1 if d == n else 1 for d in range(3)]) for n, axis in enumerate(axes))
+    points = torch.empty((1, shape[0], shape[1], last - first, 3), dtype=torch.float32, device=to_source.device)
+    for axis in range(3):
+        row = to_source[axis]
+        position = row[0] * i + row[1] * j + row[2] * k + row[3]
+        points[0, ..., 2 - axis] = (position * (2.0 / max(source[axis] - 1, 1)) - 1.0).float()
+    return points
+
+
+def resample_classes(
+    class_scores: Callable[[int], Tensor],
+    classes: Sequence[int],
+    source_affine: Tensor,
+    target_affine: Tensor,
+    target_shape: Sequence[int],
+    threshold: float = 0.5,
+) -> Tensor:
+    """Interpolate class scores linearly onto another grid and keep the highest: [i, j, k] uint8 class indices.
+
+    Args:
+        class_scores: gives the score map [x, y, z] in [0, 1] of one class; called again for every slab.
+        classes: class indices to consider; background (0) is what no class wins.
+        source_affine: 4 x 4 voxel-to-world matrix of the score maps (mm).
+        target_affine: the same of the wanted grid.
+        target_shape: voxels of the wanted grid.
+        threshold: a class has to reach it to win over background (our choice: .5, the argmax of a binary map).
+    """
+    to_source = torch.linalg.inv(source_affine.double()) @ target_affine.double()
+    labels = torch.zeros(tuple(int(n) for n in target_shape), dtype=torch.uint8)
+    for first in range(0, labels.shape[2], SLICES_PER_SLAB):
+        last = min(first + SLICES_PER_SLAB, labels.shape[2])
+        points, best = None, None
+        for index in classes:
+            scores = class_scores(index)
+            if points is None or best is None:
+                points = _sampling_points(to_source.to(scores.device), labels.shape, first, last, scores.shape)
+                best = torch.full(points.shape[1:4], threshold, dtype=torch.float32, device=scores.device)
+                winner = torch.zeros(best.shape, dtype=torch.uint8, device=scores.device)
+            sampled = grid_sample(
+                scores[None, None].float(), points, mode="bilinear", padding_mode="border", align_corners=True
+            )[0, 0]
+            winner[sampled >= best] = index
+            best = torch.maximum(best, sampled)
+        if best is not None:
+            labels[:, :, first:last] = winner.cpu()
+    return labels
+
+
+def resample_labels(labels: Tensor, source_affine: Tensor, target_affine: Tensor, shape: Sequence[int]) -> Tensor:
+    """Resample a label map [x, y, z] class by class with linear weights (smoother than nearest neighbour).
+
+    Background is a class like the others here: where three organs meet none of them has half of the weight.
+    """
+    present = [int(value) for value in torch.unique(labels)]
+    return resample_classes(lambda index: labels == index, present, source_affine, target_affine, shape, threshold=0.0)
+
+
+class ScoresToScanLabelsd(MapTransform):
+    """Class scores on the working grid -> label map on the scan's own grid.
+
+    Args:
+        keys: the scores, [class, x, y, z], background first.
+        reference: the image key; its meta data know the working affine and the scan's original affine and shape.
+
+    The result is [1, i, j, k] uint8 with the scan's affine, ready for ``SaveImaged(resample=False)``.
+    """
+
+    def __init__(self, keys: KeysCollection, reference: str = "image", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.reference = reference
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Restore the labels under the keys."""
+        restored = dict(data)
+        meta = data[self.reference].meta
+        scan_affine = torch.as_tensor(np.asarray(meta["original_affine"]))
+        scan_shape = [int(n) for n in np.asarray(meta["spatial_shape"]).ravel()[:3]]
+        for key in self.key_iterator(restored):
+            scores = torch.as_tensor(restored[key]).detach()
+            found = [index for index in range(1, scores.shape[0]) if bool((scores[index] > 0).any())]
+            labels = resample_classes(scores.__getitem__, found, data[self.reference].affine, scan_affine, scan_shape)
+            kept = {name: value for name, value in meta.items() if name != "affine"}
+            restored[key] = MetaTensor(labels[None], affine=scan_affine, meta=kept)
+        return restored

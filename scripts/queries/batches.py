@@ -1,0 +1,187 @@
+"""Batches of query patches for the contrastive and the segmentation stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scripts.coarse.maps import CoarseMaps
+from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
+from scripts.preprocessing.slice_store import SliceStore, StoredCase
+from scripts.queries.attention import AttentionMap, AttentionPerturbation
+from scripts.queries.index import Query, QueryIndex
+from scripts.queries.planner import QueryPlanner
+from scripts.queries.views import (
+    RandomGeometry,
+    farthest_pixel,
+    gather_blocks,
+    identity_geometry,
+    sample_patches,
+    slices_with_neighbours,
+)
+from scripts.training.streams import Batch, BatchStream
+
+
+CACHED_PIXELS = 2**17
+"""Patch pixels that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache."""
+
+OUTSIDE = 255
+"""What stands in a label block beyond the slice; no class index."""
+
+
+class QueryBatches(BatchStream):
+    """Balanced batches of queries, cut out of the slice store.
+
+    Args:
+        data: case dictionaries (MONAI Label puts its own here).
+        store: slices of the cases.
+        maps: coarse maps of the cases.
+        planner: which windows are asked, the predictor's own.
+        attention: how maps become the attention channel, the predictor's own.
+        window: soft-tissue window in HU.
+        batch_size: queries in a batch.
+        views: patches of each query: 1 for segmentation, 2 for contrast.
+        adjacent_slices: neighbours on either side as extra channels.
+        present_only: see :class:`~scripts.queries.index.QueryIndex`.
+        geometry: random zoom, rotation, shift; None for plain patches.
+        intensity: random intensities; None for none.
+        perturbation: random faults of the attention; None for none.
+        device: where patches are sampled.
+        seed: of the stream.
+
+    A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y], and per view: organ, phase,
+    query (the same number in all views of a query), intensity (mean of the window under the attention, in [0, 1]).
+    Views of one query lie `batch_size` apart.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        store: SliceStore,
+        maps: CoarseMaps,
+        planner: QueryPlanner,
+        attention: AttentionMap,
+        window: Sequence[float],
+        batch_size: int,
+        views: int = 1,
+        adjacent_slices: int = 0,
+        present_only: bool = False,
+        geometry: RandomGeometry | None = None,
+        intensity: RandomIntensity | None = None,
+        perturbation: AttentionPerturbation | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(seed)
+        self.data, self.store, self.maps, self.planner, self.attention = list(data), store, maps, planner, attention
+        self.lower, self.upper = check_window(window)
+        self.batch_size, self.views, self.adjacent_slices = batch_size, views, adjacent_slices
+        self.present_only = present_only
+        self.geometry, self.intensity, self.perturbation = geometry, intensity, perturbation
+        self.device = torch.device(device)
+        self._index: QueryIndex | None = None
+        self._stored: list[StoredCase] = []
+
+    @property
+    def index(self) -> QueryIndex:
+        """The queries to draw from, planned when first needed."""
+        if self._index is None:
+            self.store.prepare(self.data)
+            self._stored = [self.store.open(case) for case in self.data]
+            self._index = QueryIndex(self.data, self.store, self.maps, self.planner, self.present_only)
+        return self._index
+
+    def batch(self, iteration: int, generator: torch.Generator) -> Batch:
+        """Draw queries and cut their views."""
+        queries = self.index.draw(self.batch_size, generator) * self.views
+        image, attention, label = self._cut(queries, generator)
+        if self.perturbation is not None:
+            attention = self.perturbation(attention, generator)
+        if self.intensity is not None:
+            image = self.intensity(image, generator)
+        centre = image[:, self.adjacent_slices : self.adjacent_slices + 1]
+        area = attention.sum(dim=(1, 2, 3))
+        mean = (centre * attention).sum(dim=(1, 2, 3)) / area.clamp(min=1e-6)
+        return {
+            "image": torch.cat([image, attention], dim=1),
+            "label": label,
+            "organ": torch.tensor([query.organ for query in queries]),
+            "phase": torch.tensor([self._stored[query.case].phase for query in queries]),
+            "query": torch.tensor([query.number for query in queries]),
+            "intensity": mean.clamp(0.0, 1.0),
+        }
+
+    def _cut(self, queries: Sequence[Query], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Windowed slices [view, slice, x, y], attention and organ's label [view, 1, x, y] under one random geometry."""
+        size, count = self.planner.patch_size, len(queries)
+        matrix, shift = identity_geometry(count) if self.geometry is None else self.geometry(count, generator)
+        corners = torch.tensor([[query.x, query.y] for query in queries], dtype=torch.float32)
+        centres = corners + (size - 1) / 2 + shift
+        moved = centres
+        if self.perturbation is not None:
+            moved = centres + self.perturbation.displacements(count, generator)
+        at_once = max(1, CACHED_PIXELS // size**2) if self.device.type == "cpu" else count
+        parts = []
+        for first in range(0, count, at_once):
+            part = slice(first, first + at_once)
+            image, label, inside = self._image_and_label(queries[part], centres[part], matrix[part])
+            parts.append((image, self._attention(queries[part], moved[part], matrix[part], inside), label))
+        image, attention, label = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return image, attention, label
+
+    def _image_and_label(
+        self, queries: Sequence[Query], centres: Tensor, matrix: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Windowed slices [view, slice, x, y], the organ's label and 1 inside of the slice, [view, 1, x, y] each."""
+        reach, size = farthest_pixel(matrix, self.planner.patch_size), self.planner.patch_size
+        # Beyond the slice is air, as in the predictor: the window's lower end becomes 0.
+        slices = [self._slices(query) for query in queries]
+        hu, origins = gather_blocks(slices, centres, reach, fill=math.floor(self.lower))
+        classes, _ = gather_blocks([self._label(query) for query in queries], centres, reach, fill=OUTSIDE)
+        organ = torch.tensor([query.organ for query in queries], device=self.device)
+        blocks = torch.empty((len(queries), hu.shape[1] + 2, *hu.shape[2:]), device=self.device)
+        blocks[:, :-2] = soft_tissue_window(hu.to(self.device).float(), self.lower, self.upper)
+        blocks[:, -2:] = classes.to(self.device)
+        # Comparing in place keeps floats, which a CPU does several times as fast as converting from booleans.
+        blocks[:, -2:-1].eq_(organ[:, None, None, None])
+        blocks[:, -1:].ne_(OUTSIDE)
+        sampled = sample_patches(blocks, centres - origins, matrix, torch.ones(len(queries), 2), size)
+        return sampled[:, :-2], sampled[:, -2:-1].gt_(0.5), sampled[:, -1:]
+
+    def _slices(self, query: Query) -> Tensor:
+        """The slice and its neighbours in HU: [slice, x, y] int16."""
+        image = self._stored[query.case].image
+        first, last = query.slice - self.adjacent_slices, query.slice + self.adjacent_slices
+        if 0 <= first and last < image.shape[0]:
+            return image[first : last + 1]  # a view: nothing outside of the block is read
+        return slices_with_neighbours(image, torch.tensor([query.slice]), self.adjacent_slices)[0]
+
+    def _label(self, query: Query) -> Tensor:
+        """Label map of the slice, background in an unlabelled scan: [1, x, y] uint8."""
+        stored = self._stored[query.case]
+        if stored.label is None:
+            return torch.zeros((), dtype=torch.uint8).expand(1, *stored.image.shape[1:])
+        return stored.label[query.slice][None]
+
+    def _attention(self, queries: Sequence[Query], centres: Tensor, matrix: Tensor, inside: Tensor) -> Tensor:
+        """Attention of each query, sampled with the image's geometry from the coarser grid: [view, 1, x, y]."""
+        maps = [self.maps.of(self.data[query.case])[query.slice, query.organ - 1][None] for query in queries]
+        shapes = [self._stored[query.case].image.shape for query in queries]
+        ratio = torch.tensor([[m.shape[n] / shape[n] for n in (1, 2)] for m, shape in zip(maps, shapes, strict=True)])
+        on_map = (centres + 0.5) * ratio - 0.5
+        reach = farthest_pixel(matrix * ratio[:, :, None], self.planner.patch_size)
+        blocks, origins = gather_blocks(maps, on_map, reach, repeat_edge=True)
+        probability = blocks.to(self.device).float() / 255
+        sampled = sample_patches(probability, on_map - origins, matrix, ratio, self.planner.patch_size)
+        attention: Tensor = self.attention(sampled * inside)
+        return attention
+
+
+def contrastive_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
+    """MONAI's prepare_batch for the contrastive stage: views, and what their positives are decided by."""
+    targets = {key: batch[key].to(device, non_blocking=non_blocking) for key in batch if key not in ("image", "label")}
+    return batch["image"].to(device, non_blocking=non_blocking), targets

@@ -1,0 +1,126 @@
+"""Queries: which slice, which organ, which window. The 3D-to-2D step of the method.
+
+A query is an index, not a file: (slice, organ, corner of the window). The same plan serves training and inference, so
+training never sees a query that inference would not ask. An organ larger than one patch gets several windows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool1d
+
+
+def organ_boxes(maps: Tensor, threshold: float, margin_slices: int) -> tuple[Tensor, Tensor]:
+    """Bounding box of every organ in every slice where its coarse map reaches the threshold.
+
+    Args:
+        maps: coarse maps [slice, organ, x, y], probabilities in [0, 1] (or the same scale as the threshold).
+        threshold: value from which a pixel counts.
+        margin_slices: an organ is also asked for in this many slices above and below, with the box of its neighbours,
+            so that the second stage can extend what the coarse stage cut off.
+
+    Returns:
+        indices [box, 2] of (slice, organ) and boxes [box, 4] of (x first, x last, y first, y last) in map pixels.
+    """
+    hit = maps >= threshold
+    spans = []
+    for axis in (3, 2):
+        covered = hit.any(dim=axis).to(torch.float32)
+        if margin_slices > 0:
+            along_slices = covered.permute(1, 2, 0)
+            pooled = max_pool1d(along_slices, 2 * margin_slices + 1, stride=1, padding=margin_slices)
+            covered = pooled.permute(2, 0, 1)
+        spans.append(covered)
+    indices = torch.nonzero(spans[0].amax(dim=2) > 0)
+    boxes = torch.zeros((indices.shape[0], 4), dtype=torch.int64, device=maps.device)
+    for axis in range(2):
+        covered = spans[axis][indices[:, 0], indices[:, 1]]
+        boxes[:, 2 * axis] = covered.argmax(dim=1)
+        boxes[:, 2 * axis + 1] = covered.shape[1] - 1 - covered.flip(1).argmax(dim=1)
+    return indices, boxes
+
+
+def window_corners(low: Tensor, high: Tensor, patch: int, overlap: float, size: int) -> tuple[Tensor, Tensor]:
+    """Number of windows and their first corner and spacing along one axis, for intervals [low, high) in pixels.
+
+    One centred window where the interval fits into the patch; otherwise the fewest evenly spaced windows that cover it
+    with at least the given overlap. Windows stay inside the axis of `size` pixels, or begin at 0 where it is shorter
+    than the patch, so that nobody who crops them has to move them.
+
+    Returns:
+        count [interval] and start of the first window together with the step between windows, [interval, 2].
+    """
+    low, high = torch.floor(low).clamp(min=0.0), torch.ceil(high).clamp(max=float(size))
+    rest = (high - low - patch).clamp(min=0.0)
+    # A whole number of pixels: rounding the corners then costs no overlap.
+    stride = max(int(patch * (1.0 - overlap)), 1)
+    count = torch.ceil(rest / stride).to(torch.int64) + 1
+    step = rest / (count - 1).clamp(min=1)
+    centred = ((low + high - patch) / 2).clamp(min=0.0, max=float(max(size - patch, 0)))
+    start = torch.where(count > 1, low, centred)
+    return count, torch.stack([start, step], dim=1)
+
+
+class QueryPlanner(nn.Module):
+    """Where a volume has to be asked: coarse maps -> queries.
+
+    Args:
+        patch_size: side of a window in pixels of the working grid (public code: 128). A multiple of 16.
+        threshold: coarse probability that makes an organ worth a query.
+        margin_slices: slices above and below the coarse organ that are asked too.
+        overlap: smallest overlap of neighbouring windows of a large organ, as a fraction of the patch.
+        pad: pixels around the organ's box that a window should contain.
+    """
+
+    def __init__(
+        self,
+        patch_size: int = 128,
+        threshold: float = 0.3,
+        margin_slices: int = 1,
+        overlap: float = 0.25,
+        pad: int = 8,
+    ) -> None:
+        super().__init__()
+        if patch_size < 32 or patch_size % 16:
+            raise ValueError(
+                f"patch_size {patch_size} does not fit the encoder: give a multiple of 16, at least 32 (128 in the "
+                "public code)."
+            )
+        if not 0 < threshold < 1:
+            raise ValueError(f"query threshold {threshold} is not a probability between 0 and 1, for example 0.3.")
+        if not 0 <= overlap < 1 or margin_slices < 0 or pad < 0:
+            raise ValueError(
+                f"overlap {overlap} has to lie in [0, 1), margin_slices {margin_slices} and pad {pad} must not be "
+                "negative."
+            )
+        self.patch_size, self.margin_slices, self.pad = int(patch_size), int(margin_slices), int(pad)
+        self.threshold, self.overlap = float(threshold), float(overlap)
+
+    def forward(self, maps: Tensor, shape_x: int, shape_y: int) -> Tensor:
+        """Plan the queries of one volume.
+
+        Args:
+            maps: coarse maps [slice, organ, x, y] on the coarse in-plane grid, probabilities in [0, 1].
+            shape_x: pixels of a slice along x, on the working grid.
+            shape_y: pixels of a slice along y.
+
+        Returns:
+            [query, 4] int64 of (slice, organ, x and y of the window's first pixel). Windows lie inside the slice; one
+            that is larger than the slice begins at 0, and who crops it pads with air.
+        """
+        indices, boxes = organ_boxes(maps, self.threshold, self.margin_slices)
+        patch, overlap, pad = self.patch_size, self.overlap, self.pad
+        to_x, to_y = shape_x / maps.shape[2], shape_y / maps.shape[3]
+        low_x, high_x = boxes[:, 0] * to_x - pad, (boxes[:, 1] + 1) * to_x + pad
+        low_y, high_y = boxes[:, 2] * to_y - pad, (boxes[:, 3] + 1) * to_y + pad
+        count_x, walk_x = window_corners(low_x, high_x, patch, overlap, shape_x)
+        count_y, walk_y = window_corners(low_y, high_y, patch, overlap, shape_y)
+        total = count_x * count_y
+        which = torch.repeat_interleave(torch.arange(total.shape[0], device=maps.device), total)
+        within = torch.arange(which.shape[0], device=maps.device) - (torch.cumsum(total, 0) - total)[which]
+        along_x = within % count_x[which]
+        along_y = torch.div(within, count_x[which], rounding_mode="floor")
+        corner_x = torch.round(walk_x[which, 0] + along_x * walk_x[which, 1]).to(torch.int64)
+        corner_y = torch.round(walk_y[which, 0] + along_y * walk_y[which, 1]).to(torch.int64)
+        return torch.stack([indices[which, 0], indices[which, 1], corner_x, corner_y], dim=1)

@@ -1,0 +1,135 @@
+"""Views: a batch of query patches cut, resized and augmented by one `grid_sample`.
+
+Windows of different volumes are gathered as small blocks around the query and sampled together, on the CPU or the GPU
+alike. Image and label share one geometry; the attention follows the same geometry on its own, coarser grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+
+class RandomGeometry:
+    """Random zoom, rotation and shift of a view.
+
+    Args:
+        zoom: [smallest, largest] magnification. The public code magnifies its contrastive views 1.2-1.8x while the
+            segmentation stage sees 1x; ours is the same for both stages (our choice).
+        rotation: largest angle in degrees (public code: 30).
+        shift: largest displacement in pixels of the working grid.
+        mirror: probability of a left-right reflection. 0 by default, because left and right organs are separate
+            classes (the public code mirrors).
+    """
+
+    def __init__(
+        self, zoom: Sequence[float] = (0.8, 1.25), rotation: float = 15.0, shift: float = 8.0, mirror: float = 0.0
+    ) -> None:
+        if len(zoom) != 2 or not 0 < zoom[0] <= zoom[1]:
+            raise ValueError(f"zoom {list(zoom)} is not [smallest, largest] magnification, for example [0.8, 1.25].")
+        self.zoom, self.rotation, self.shift, self.mirror = (zoom[0], zoom[1]), rotation, shift, mirror
+
+    def reach(self, patch: int) -> int:
+        """Farthest pixel from the centre of the query that a view can show."""
+        turned = math.sqrt(2) if self.rotation > 0 else 1.0
+        return math.ceil(patch / 2 / self.zoom[0] * turned + self.shift) + 1
+
+    def __call__(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw for each query the matrix [query, 2, 2] from patch to slice offsets, and the shift [query, 2]."""
+        lower, upper = math.log(self.zoom[0]), math.log(self.zoom[1])
+        scale = torch.exp(-(torch.rand(count, generator=generator) * (upper - lower) + lower))
+        angle = (torch.rand(count, generator=generator) * 2 - 1) * math.radians(self.rotation)
+        mirrored = 1.0 - 2.0 * (torch.rand(count, generator=generator) < self.mirror).float()
+        cos, sin = scale * angle.cos(), scale * angle.sin()
+        # Axis x runs from left to right: its sign carries the reflection.
+        matrix = torch.stack([torch.stack([cos * mirrored, -sin], 1), torch.stack([sin * mirrored, cos], 1)], 1)
+        shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * self.shift
+        return matrix, shift
+
+
+def identity_geometry(count: int) -> tuple[Tensor, Tensor]:
+    """Geometry of plain, unaugmented patches."""
+    return torch.eye(2).repeat(count, 1, 1), torch.zeros(count, 2)
+
+
+def farthest_pixel(matrix: Tensor, size: int) -> int:
+    """Farthest pixel from the centre, along either axis, that views with these matrices [view, 2, 2] show.
+
+    Example: a patch of 128 pixels that is not turned reaches 64 pixels; magnified 0.8 times, 80.
+    """
+    return math.ceil(float(matrix.abs().sum(dim=2).max()) * (size - 1) / 2) + 1
+
+
+def slices_with_neighbours(slices: Tensor, indices: Tensor, adjacent: int) -> Tensor:
+    """Slices [slice, x, y] at the indices with `adjacent` neighbours on either side: [index, 2 * adjacent + 1, x, y].
+
+    Beyond the volume its first and last slice are repeated.
+    """
+    offsets = torch.arange(-adjacent, adjacent + 1, device=indices.device)
+    wanted = (indices[:, None] + offsets[None, :]).clamp(0, slices.shape[0] - 1)
+    return slices[wanted]
+
+
+def gather_blocks(
+    slices: Sequence[Tensor], centres: Tensor, reach: int, repeat_edge: bool = False, fill: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Square blocks around the centres, padded beyond the slice.
+
+    Args:
+        slices: for each query the slices [channel, x, y] it reads from; sizes may differ.
+        centres: [query, 2] in pixels of those slices, on the CPU.
+        reach: half side of the blocks.
+        repeat_edge: pad with the outermost pixels, as interpolation of a whole map does.
+        fill: otherwise pad with this value.
+
+    Returns:
+        blocks [query, channel, 2 * reach, 2 * reach] and the position of their first pixel [query, 2].
+    """
+    side, first = 2 * reach, slices[0]
+    origins = torch.floor(centres).to(torch.int64) - reach + 1
+    blocks = torch.full((len(slices), first.shape[0], side, side), fill, dtype=first.dtype, device=first.device)
+    steps = torch.arange(side)
+    for block, source, (x, y) in zip(blocks, slices, origins.tolist(), strict=True):
+        _, length_x, length_y = source.shape
+        if repeat_edge:
+            rows, columns = (steps + x).clamp_(0, length_x - 1), (steps + y).clamp_(0, length_y - 1)
+            block.copy_(source.index_select(1, rows).index_select(2, columns))
+            continue
+        x0, x1 = max(x, 0), min(x + side, length_x)
+        y0, y1 = max(y, 0), min(y + side, length_y)
+        if x0 < x1 and y0 < y1:
+            block[:, x0 - x : x1 - x, y0 - y : y1 - y] = source[:, x0:x1, y0:y1]
+    return blocks, origins
+
+
+def sample_patches(
+    blocks: Tensor, centres: Tensor, matrix: Tensor, ratio: Tensor, size: int, mode: str = "bilinear"
+) -> Tensor:
+    """Sample patches from blocks with one grid_sample.
+
+    Args:
+        blocks: [query, channel, x, y] float.
+        centres: centre of each patch in block pixels [query, 2].
+        matrix: patch offset (pixels of the working grid) -> slice offset, [query, 2, 2].
+        ratio: block pixels per working-grid pixel along x and y, [query, 2]; 1 for image and label.
+        size: side of the patches.
+        mode: "bilinear", or "nearest" for label maps.
+
+    Returns:
+        [query, channel, size, size].
+    """
+    extent = torch.tensor([blocks.shape[2] - 1, blocks.shape[3] - 1], dtype=torch.float32)
+    # grid_sample wants positions in [-1, 1], last axis first.
+    unit = 2.0 / extent
+    per_step = (matrix * (ratio * unit)[:, :, None]).flip(1).to(blocks.device)
+    middle = (centres * unit - 1.0).flip(1).to(blocks.device)
+    steps = torch.arange(size, dtype=torch.float32, device=blocks.device) - (size - 1) / 2
+    along_x = per_step[:, :, 0, None] * steps + middle[:, :, None]
+    along_y = per_step[:, :, 1, None] * steps
+    # Coordinates as planes, which are added and read faster than pairs.
+    grid = (along_x[:, :, :, None] + along_y[:, :, None, :]).permute(0, 2, 3, 1)
+    return grid_sample(blocks, grid, mode=mode, padding_mode="zeros", align_corners=True)

@@ -1,0 +1,65 @@
+"""Precision: bfloat16 where the hardware multiplies it, float32 elsewhere, and channels-last memory for 2D networks.
+
+Measured on a CPU without bfloat16 instructions, autocast is twenty times *slower* than float32; with them it is nearly
+twice as fast. "auto" therefore asks the hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def resolve_precision(device: torch.device, precision: str = "auto") -> torch.dtype:
+    """The dtype in which networks compute on this device.
+
+    Raises:
+        ValueError: if the precision is not one of auto, float32, bfloat16.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision '{precision}' is unknown: choose one of {', '.join(PRECISIONS)}.")
+    if precision == "auto":
+        if device.type == "cuda":
+            supported = torch.cuda.is_bf16_supported()
+        else:
+            probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+            supported = device.type == "cpu" and any(getattr(torch.cpu, probe, bool)() for probe in probes)
+        precision = "bfloat16" if supported else "float32"
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
+    """Autocast context of the resolved precision; losses outside of it stay in float32."""
+    dtype = resolve_precision(device, precision)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
+
+
+class PrecisionInferer(Inferer):
+    """Run a network under autocast of the resolved precision, on plain tensors; the result is float32.
+
+    MONAI's engines autocast on CUDA only; an inferer does it on every device, for training and inference alike.
+
+    Args:
+        precision: "auto", "float32" or "bfloat16".
+        channels_last: lay 4D inputs out channels-last, which convolutions prefer.
+    """
+
+    def __init__(self, precision: str = "auto", channels_last: bool = True) -> None:
+        super().__init__()
+        resolve_precision(torch.device("cpu"), precision)
+        self.precision, self.channels_last = precision, channels_last
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Apply the network."""
+        plain = inputs.as_subclass(torch.Tensor)
+        if self.channels_last and plain.dim() == 4:
+            plain = plain.contiguous(memory_format=torch.channels_last)
+        with autocast(plain.device, self.precision):
+            outputs = network(plain, *args, **kwargs)
+        return outputs.float() if isinstance(outputs, Tensor) else outputs

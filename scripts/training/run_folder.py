@@ -1,0 +1,71 @@
+"""One folder, one run: results of different settings must not mix when a run is resumed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.atomic_write import replacing
+
+
+def claim_run_folder(output_dir: str, settings: Mapping[str, Any]) -> Path:
+    """Create the folder of a run, or check that it belongs to a run with the same settings.
+
+    Args:
+        output_dir: folder of checkpoints and results.
+        settings: what would make an old checkpoint wrong: organs, spacing, networks, budgets, seed, cases. An object
+            counts as its class and those arguments of its constructor that it keeps and that are plain values.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: the folder holds a run with other settings; names them.
+    """
+    folder = Path(output_dir)
+    path = folder / "settings.json"
+    wanted = flat_settings(settings)
+    if path.exists():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        changed = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]
+        if changed:
+            lines = "\n".join(f"  {key}: was {found.get(key)}, now {wanted.get(key)}" for key in changed)
+            raise ValueError(
+                f"{folder} holds a run with other settings:\n{lines}\nGive another --output_dir, or delete that folder "
+                "to start again."
+            )
+        return folder
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+    return folder
+
+
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings as plain values by dotted name.
+
+    >>> flat_settings({"seed": 0, "train": {"epochs": 80, "patch": (64, 64)}})
+    {'seed': 0, 'train.epochs': 80, 'train.patch': [64, 64]}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if _is_plain(value):
+            flat[prefix + key] = json.loads(json.dumps(value))
+        else:
+            flat |= flat_settings(value if isinstance(value, Mapping) else _kept_arguments(value), f"{prefix}{key}.")
+    return flat
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, str | bool | int | float)
+
+
+def _kept_arguments(item: Any) -> dict[str, Any]:
+    """Class and plain constructor arguments of an object."""
+    names = [name for name in inspect.signature(type(item)).parameters if hasattr(item, name)]
+    kept = {name: getattr(item, name) for name in names}
+    return {"class": type(item).__qualname__} | {name: value for name, value in kept.items() if _is_plain(value)}

@@ -1,0 +1,47 @@
+"""Endless streams of batches: batch n depends on the seed and n only, so a resumed run continues the same stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+Batch = dict[str, Any]
+
+
+class BatchStream(IterableDataset[Batch]):
+    """Base of the training datasets: a subclass makes batch number n.
+
+    With several loader workers each makes every k-th batch; the order stays the same.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.seed, self.first = int(seed), 0
+
+    def start_at(self, iteration: int) -> None:
+        """Continue with the batch of this iteration (0-based)."""
+        self.first = int(iteration)
+
+    def generator(self, iteration: int) -> torch.Generator:
+        """Random numbers of one batch."""
+        # The odd constant spreads neighbouring seeds and iterations over the generator's states.
+        return torch.Generator().manual_seed((self.seed * 0x9E3779B97F4A7C15 + iteration) % 2**63)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        iteration, step = self.first + (worker.id if worker else 0), worker.num_workers if worker else 1
+        while True:
+            yield self.batch(iteration, self.generator(iteration))
+            iteration += step
+
+    def batch(self, iteration: int, generator: torch.Generator) -> Batch:
+        """Make batch number `iteration`."""
+        raise TypeError(f"{type(self).__name__} makes no batches: use one of its subclasses.")
+
+
+def stream_loader(dataset: BatchStream, num_workers: int = 0) -> DataLoader[Batch]:
+    """Loader of ready-made batches; workers pay where a GPU would wait for the CPU."""
+    return DataLoader(dataset, batch_size=None, num_workers=num_workers, persistent_workers=num_workers > 0)

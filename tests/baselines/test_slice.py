@@ -1,0 +1,83 @@
+"""The slice baseline: batches without attention, and a predictor that blends windows of every slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scripts.baselines.slice_batches import SliceBatches
+from scripts.baselines.slice_predictor import SlicePredictor
+from scripts.preprocessing.intensity import soft_tissue_window
+from scripts.preprocessing.slice_store import SliceStore
+from scripts.queries.views import RandomGeometry
+
+STILL = RandomGeometry(zoom=(1.0, 1.0), rotation=0.0, shift=0.0)
+
+
+def make_batches(cases: Sequence[dict[str, Any]], store: SliceStore, **settings: Any) -> SliceBatches:
+    return SliceBatches(cases, store, (-175.0, 275.0), 32, 28, settings.pop("geometry", STILL), seed=3, **settings)
+
+
+def test_a_batch_has_windowed_slices_and_class_indices(
+    phantom_cases: list[dict[str, Any]], phantom_store: SliceStore
+) -> None:
+    batches = make_batches(phantom_cases, phantom_store, adjacent_slices=1)
+    batch = batches.batch(0, batches.generator(0))
+    assert batch["image"].shape == (28, 3, 32, 32)
+    assert 0 <= float(batch["image"].min()) and float(batch["image"].max()) <= 1
+    assert batch["label"].shape == (28, 1, 32, 32)
+    assert set(batch["label"].unique().tolist()) <= set(range(14))
+
+
+def test_organs_take_turns_so_that_small_ones_are_seen(
+    phantom_cases: list[dict[str, Any]], phantom_store: SliceStore
+) -> None:
+    batches = make_batches(phantom_cases, phantom_store)
+    seen = [set(batches.batch(n, batches.generator(n))["label"].unique().tolist()) for n in range(3)]
+    contoured = {organ for case in phantom_cases for organ in phantom_store.open(case).annotated}
+    present = {int(v) for case in phantom_cases for v in phantom_store.open(case).label.unique()} - {0}  # type: ignore[union-attr]
+    assert set().union(*seen) - {0} == contoured & present
+
+
+def test_what_was_contoured_goes_with_every_window(
+    phantom_cases: list[dict[str, Any]], phantom_store: SliceStore
+) -> None:
+    batches = make_batches(phantom_cases, phantom_store)
+    batch = batches.batch(0, batches.generator(0))
+    known = {tuple(sorted(phantom_store.open(case).annotated)) for case in phantom_cases}
+    for row in batch["annotated"]:
+        assert tuple(torch.nonzero(row)[:, 0].tolist()) in known
+
+
+def test_the_same_number_gives_the_same_batch(phantom_cases: list[dict[str, Any]], phantom_store: SliceStore) -> None:
+    first, second = (make_batches(phantom_cases, phantom_store, geometry=RandomGeometry()) for _ in range(2))
+    one, two = first.batch(5, first.generator(5)), second.batch(5, second.generator(5))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+class BrightIsOrganOne(nn.Module):
+    """A stand-in segmenter: class 1 where the windowed image exceeds a half."""
+
+    def forward(self, patches: Tensor) -> Tensor:
+        bright = (patches[:, :1] - 0.5) * 100
+        return torch.cat([-bright, bright], dim=1)
+
+
+@pytest.mark.parametrize("shape", [(20, 50, 3), (33, 32, 2), (70, 90, 2)])
+def test_windows_cover_every_pixel_once_blended(shape: tuple[int, int, int]) -> None:
+    predictor = SlicePredictor(["a"], (-175.0, 275.0), BrightIsOrganOne(), patch_size=32)  # type: ignore[arg-type]
+    hu = torch.randn(1, 1, *shape, generator=torch.Generator().manual_seed(0)) * 200
+    scores = predictor(hu)
+    expected = torch.sigmoid((soft_tissue_window(hu, -175.0, 275.0)[:, 0] - 0.5) * 200)
+    assert torch.allclose(scores[:, 1], expected, atol=1e-5)
+    assert torch.allclose(scores.sum(dim=1), torch.ones(1, *shape), atol=1e-5)
+
+
+def test_a_volume_of_wrong_form_is_refused() -> None:
+    predictor = SlicePredictor(["a"], (-175.0, 275.0), BrightIsOrganOne(), patch_size=32)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"expects \[batch, 1, x, y, z\]"):
+        predictor(torch.zeros(1, 40, 40, 3))

@@ -1,0 +1,171 @@
+"""Cross-fitting: no case gets its attention from a network that has seen it, and a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.networks.nets import UNet
+
+from scripts.coarse.crossfit import CrossFittedCoarse, split_folds
+from scripts.coarse.maps import CoarseMaps
+from scripts.coarse.segmenter import CoarseSegmenter
+from scripts.phantom.tissues import ORGANS
+from scripts.preprocessing.slice_store import SliceStore
+from scripts.queries.views import RandomGeometry
+
+Cases = list[dict[str, Any]]
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
+def test_every_case_is_in_exactly_one_fold_and_folds_are_of_one_size(count: int, folds: int, seed: int) -> None:
+    folds = min(folds, count)
+    split = split_folds(count, folds, seed)
+    assert sorted(number for fold in split for number in fold) == list(range(count))
+    assert len(split) == folds and max(map(len, split)) - min(map(len, split)) <= 1
+    assert split == split_folds(count, folds, seed)
+
+
+@pytest.mark.parametrize(("count", "folds"), [(3, 4), (3, 0), (0, 2)])
+def test_more_folds_than_cases_are_refused(count: int, folds: int) -> None:
+    with pytest.raises(ValueError, match=f"{folds} folds of {count} training cases are not possible"):
+        split_folds(count, folds, 0)
+
+
+def stage_of(cases: Cases, store: SliceStore, folder: Path, **changes: Any) -> CrossFittedCoarse:
+    """The coarse stage with a network of a few weights on voxels of 14 x 14 x 20 mm."""
+    torch.manual_seed(0)
+    network = UNet(3, 1, 1 + len(ORGANS), channels=[8, 16], strides=[2], norm="batch")
+    segmenter = CoarseSegmenter(network, store.grid.spacing, [14.0, 14.0, 20.0], multiple=2)
+    maps = CoarseMaps(store, segmenter, [-175.0, 275.0], str(folder / "maps"), precision="float32")
+    settings: dict[str, Any] = {"epochs": 1, "epoch_length": 2, "folds": 3, "patch_size": [16, 16, 8], **changes}
+    return CrossFittedCoarse(cases, maps, segmenter, str(folder), **settings)
+
+
+class Recorded(CrossFittedCoarse):
+    """Says who is trained on what and who predicts whom, and does neither."""
+
+    def note(self) -> None:
+        self.trained: dict[int, set[str]] = {}
+        self.predicted: dict[str, int] = {}
+
+    def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
+        self.trained[id(segmenter)] = {case["case"] for case in cases}
+        self.kept = [*getattr(self, "kept", []), segmenter]
+
+    def _write_maps(self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, title: str) -> None:
+        for case in cases:
+            self.predicted.setdefault(case["case"], id(segmenter))
+
+    def _report(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_no_case_gets_its_maps_from_a_network_that_has_seen_it(
+    phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path, folds: int
+) -> None:
+    stage = stage_of(phantom_cases, phantom_store, tmp_path, folds=folds)
+    stage.__class__ = Recorded
+    assert isinstance(stage, Recorded)
+    stage.note()
+    stage.run()
+    everybody = {case["case"] for case in phantom_cases}
+    assert set(stage.predicted) == everybody
+    for case, network in stage.predicted.items():
+        assert case not in stage.trained[network] and stage.trained[network] < everybody
+    assert stage.trained[id(stage.segmenter)] == everybody, "the predictor's own network learns from all of them"
+
+
+def test_a_single_fold_is_the_papers_in_sample_form(
+    phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path
+) -> None:
+    stage = stage_of(phantom_cases, phantom_store, tmp_path, folds=1)
+    stage.__class__ = Recorded
+    assert isinstance(stage, Recorded)
+    stage.note()
+    stage.run()
+    assert set(stage.predicted.values()) == {id(stage.segmenter)} and len(stage.trained) == 1
+
+
+def test_a_run_leaves_checkpoints_maps_and_the_recall_and_a_second_run_does_nothing(
+    phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path
+) -> None:
+    stage = stage_of(phantom_cases, phantom_store, tmp_path)
+    stage.run()
+    assert {path.name for path in tmp_path.glob("*.pt")} == {"coarse.pt", *(f"coarse_fold{n}.pt" for n in range(3))}
+    assert len(list((tmp_path / "maps").iterdir())) == len(phantom_cases)
+    assert set(json.loads((tmp_path / "coarse_recall.json").read_text())) == set(ORGANS)
+
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pt")}
+    kept |= {path: path.stat().st_mtime_ns for path in (tmp_path / "maps").iterdir()}
+    again = stage_of(phantom_cases, phantom_store, tmp_path)
+    again.run()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    for first, second in zip(stage.segmenter.state_dict().values(), again.segmenter.state_dict().values(), strict=True):
+        assert torch.equal(first, second), "a finished stage is loaded"
+
+
+def test_folds_have_networks_of_their_own(phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path) -> None:
+    stage_of(phantom_cases, phantom_store, tmp_path).run()
+    weights = [torch.load(path, weights_only=True)["network"] for path in sorted(tmp_path.glob("*.pt"))]
+    name = next(key for key in weights[0] if key.endswith("conv.weight"))
+    assert len({tuple(each[name].flatten().tolist()) for each in weights}) == 4
+
+
+def test_a_stopped_run_ends_where_an_unbroken_one_ends(
+    phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"folds": 1, "epochs": 3, "geometry": RandomGeometry(), "seed": 4}
+    whole = stage_of(phantom_cases, phantom_store, tmp_path / "whole", **settings)
+    whole.run()
+
+    broken = stage_of(phantom_cases, phantom_store, tmp_path / "broken", **settings)
+    seen = 0
+
+    def stop(*_: Any) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == 4:  # in the second epoch of two iterations
+            raise KeyboardInterrupt
+
+    broken.segmenter.network.register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    resumed = stage_of(phantom_cases, phantom_store, tmp_path / "broken", **settings)
+    resumed.run()
+    for first, second in zip(
+        whole.segmenter.state_dict().values(), resumed.segmenter.state_dict().values(), strict=True
+    ):
+        assert torch.equal(first, second)
+
+
+def test_training_lowers_the_loss_on_the_organs(
+    phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path
+) -> None:
+    def liver_contrast(stage: CrossFittedCoarse) -> float:
+        """Mean liver probability inside of livers minus that outside."""
+        differences = []
+        for case in phantom_cases:
+            stage.maps.write(case, stage.segmenter)
+            probability = stage.maps.of(case)[:, ORGANS.index("liver")].float() / 255
+            label = phantom_store.open(case).label
+            assert label is not None
+            inside = torch.nn.functional.interpolate(
+                (label == ORGANS.index("liver") + 1)[:, None].float(), size=probability.shape[1:], mode="area"
+            )[:, 0]
+            differences.append((probability * inside).sum() / inside.sum() - (probability * (1 - inside)).mean())
+        return float(torch.stack(differences).mean())
+
+    stage = stage_of(phantom_cases, phantom_store, tmp_path, folds=1, epochs=3, epoch_length=20, learning_rate=1e-2)
+    before = liver_contrast(stage)
+    for path in (tmp_path / "maps").iterdir():
+        path.unlink()
+    stage.run()
+    assert before < 0.1 < 0.25 < liver_contrast(stage)

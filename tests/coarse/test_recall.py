@@ -1,0 +1,54 @@
+"""Coarse recall, worked by hand: what the coarse stage misses nothing after it brings back."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from tiny_scan import coarse_maps_of, known_maps, stored, two_organs
+
+from scripts.coarse.recall import coarse_recall, recall_table
+
+
+def test_a_missed_organ_and_a_half_reached_one_are_reported(tmp_path: Path) -> None:
+    # Case x: the spleen's map is empty, of the four liver slices the map reaches the first two. Case y: all is found.
+    (x, store), (y, _) = stored(tmp_path, two_organs(), "x"), stored(tmp_path, two_organs(), "y")
+    right = coarse_maps_of(two_organs(), 2, (22, 14))
+    wrong = right.clone()
+    wrong[:, 0] = 0
+    wrong[3:, 1] = 0
+    report = coarse_recall([x, y], known_maps(tmp_path, store, {"x": wrong, "y": right}), threshold=0.3)
+    assert report["spleen"] == {"cases": 2, "missed": 1, "missed_cases": ["x"], "slices_reached": 3 / 6}
+    assert report["liver"] == {"cases": 2, "missed": 0, "missed_cases": [], "slices_reached": 6 / 8}
+
+
+def test_a_map_beside_the_organ_does_not_reach_it(tmp_path: Path) -> None:
+    case, store = stored(tmp_path, two_organs())
+    beside = coarse_maps_of(two_organs(), 2, (44, 28)).flip(2)
+    report = coarse_recall([case], known_maps(tmp_path, store, {"x": beside}), threshold=0.3)
+    assert report["spleen"]["missed_cases"] == ["x"]
+
+
+def test_a_pixel_reaches_the_organ_from_the_threshold_on(tmp_path: Path) -> None:
+    case, store = stored(tmp_path, two_organs())
+    maps = known_maps(tmp_path, store, {"x": torch.full((6, 2, 22, 14), 0.4)})
+    assert coarse_recall([case], maps, threshold=0.4)["spleen"]["missed"] == 0
+    assert coarse_recall([case], maps, threshold=0.41)["spleen"]["missed"] == 1
+
+
+def test_an_organ_that_no_case_shows_has_no_recall(tmp_path: Path) -> None:
+    case, store = stored(tmp_path, two_organs(), annotated=["liver"])
+    maps = known_maps(tmp_path, store, {"x": coarse_maps_of(two_organs(), 2, (22, 14))})
+    unlabelled = {key: value for key, value in case.items() if key != "label"}
+    report = coarse_recall([case, unlabelled], maps, threshold=0.3)
+    assert report["spleen"]["cases"] == 0 and math.isnan(float(str(report["spleen"]["slices_reached"])))
+    assert report["liver"]["cases"] == 1
+
+
+def test_the_table_has_a_line_for_every_organ() -> None:
+    row = {"cases": 4, "missed": 1, "missed_cases": ["x"], "slices_reached": 0.875}
+    assert recall_table({"spleen": row}).splitlines() == [
+        "organ                        cases  missed  slices reached",
+        "spleen                           4       1          87.5%",
+    ]

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader
+from monai.transforms import Compose, Lambda
+from torch import nn
+
+from scripts.inference.scan_evaluator import ScanDataset, ScanEvaluator, describe
+
+Item = dict[str, Any]
+
+
+def read(case: Item) -> Item:
+    """Preprocessing: the image is a volume of the case's number."""
+    if case["case"] == "unreadable":
+        raise OSError("the file is cut off")
+    return {"image": torch.full((1, 2, 2, 2), float(case["number"])), "case": case["case"]}
+
+
+class Doubling(nn.Module):
+    """A network that runs out of memory on one scan."""
+
+    def forward(self, volume: torch.Tensor) -> torch.Tensor:
+        if volume.max() == 13:
+            raise RuntimeError("out of memory")
+        return 2 * volume
+
+
+def evaluator(names: Sequence[str], save: Callable[[Item], Any] = lambda item: item) -> ScanEvaluator:
+    cases = [{"case": name, "image": name, "number": 13 if name == "huge" else n} for n, name in enumerate(names)]
+    return ScanEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(ScanDataset(cases, Compose([read])), batch_size=1),
+        network=Doubling(),
+        postprocessing=Lambda(save),
+    )
+
+
+def failures(running: ScanEvaluator) -> list[str]:
+    """Run it; return the lines of its complaint."""
+    with pytest.raises(SystemExit) as caught:
+        running.run()
+    return str(caught.value.code).splitlines()
+
+
+def test_every_scan_is_predicted_and_saved_and_the_run_ends_quietly() -> None:
+    saved: dict[str, float] = {}
+    running = evaluator(["a", "b", "c"], lambda item: saved.update({item["case"]: float(item["pred"].max())}) or item)
+    running.run()
+    assert saved == {"a": 0.0, "b": 2.0, "c": 4.0}
+    assert running.failures == {}
+
+
+def test_scans_that_fail_in_reading_or_prediction_are_named_and_the_others_saved() -> None:
+    saved: list[str] = []
+
+    def save(item: Item) -> Item:
+        saved.append(item["case"])
+        return item
+
+    running = evaluator(["unreadable", "a", "huge", "b"], save)
+    assert failures(running) == [
+        "2 of 4 scans failed:",
+        "  unreadable: OSError: the file is cut off",
+        "  huge: RuntimeError: out of memory",
+    ]
+    assert saved == ["a", "b"]
+
+
+def test_a_scan_that_cannot_be_saved_is_named_too() -> None:
+    def save(item: Item) -> Item:
+        if item["case"] == "a":
+            raise OSError("no space left on device")
+        return item
+
+    assert failures(evaluator(["a", "b"], save)) == ["1 of 2 scans failed:", "  a: OSError: no space left on device"]
+
+
+def test_a_failed_scan_leaves_no_output_for_the_handlers() -> None:
+    # Otherwise the scores of the scan before would count twice.
+    running, outputs = evaluator(["a", "huge", "b"]), []
+    running.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.append(len(engine.state.output)))
+    failures(running)
+    assert outputs == [1, 0, 1]
+
+
+def test_a_failure_is_logged_when_it_happens_not_only_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        failures(evaluator(["unreadable", "a"]))
+    assert "unreadable failed: OSError: the file is cut off" in caplog.text
+
+
+def test_failures_of_an_earlier_run_are_forgotten() -> None:
+    running = evaluator(["huge"])
+    assert failures(running) == failures(running)
+    assert list(running.failures) == ["huge"]
+
+
+def test_ctrl_c_stops_the_run_at_once() -> None:
+    def save(item: Item) -> Item:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluator(["a", "b"], save).run()
+
+
+def test_the_reason_is_the_first_error_of_a_chain() -> None:
+    try:
+        try:
+            raise ValueError("the scan has no slices")
+        except ValueError as error:
+            raise RuntimeError("applying transform <monai...>") from error
+    except RuntimeError as error:
+        assert describe(error) == "ValueError: the scan has no slices"

@@ -1,0 +1,121 @@
+"""Loading weights: what does not fit is refused with the reason and the remedy."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Engine
+from tiny_predictor import MakePredictor
+
+from scripts.inference.weights import WeightsLoader, load_weights
+from scripts.networks.encoder import ResNetEncoder
+
+
+class Malicious:
+    """What a pickle may do to whoever opens it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def changed(predictor: torch.nn.Module) -> torch.nn.Module:
+    """The same network with other weights."""
+    with torch.no_grad():
+        for parameter in predictor.parameters():
+            parameter.add_(1.0)
+    return predictor
+
+
+def test_what_was_saved_is_loaded(make_predictor: MakePredictor, tmp_path: Path) -> None:
+    trained, fresh = changed(make_predictor()), make_predictor()
+    torch.save(trained.state_dict(), tmp_path / "model.pt")
+    load_weights(fresh, tmp_path / "model.pt")
+    for first, second in zip(trained.state_dict().values(), fresh.state_dict().values(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_the_handler_loads_when_the_engine_starts(make_predictor: MakePredictor, tmp_path: Path) -> None:
+    trained, fresh = changed(make_predictor()), make_predictor()
+    torch.save(trained.state_dict(), tmp_path / "model.pt")
+    engine = Engine(lambda _engine, _batch: None)
+    WeightsLoader(str(tmp_path / "model.pt"), fresh).attach(engine)
+    assert not torch.equal(next(fresh.parameters()), next(trained.parameters()))
+    engine.run([0])
+    assert torch.equal(next(fresh.parameters()), next(trained.parameters()))
+
+
+def test_missing_weights_are_refused_with_the_ways_to_get_some(make_predictor: MakePredictor, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no weights at .*model.pt: train first .* or name another file"):
+        load_weights(make_predictor(), tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("organs", [["liver", "spleen"], ["spleen", "aorta"], ["spleen", "liver", "aorta"]])
+def test_weights_for_other_organs_are_refused_with_both_lists(
+    make_predictor: MakePredictor, tmp_path: Path, organs: list[str]
+) -> None:
+    # A change of order alone fits in every shape and would silently swap the organs.
+    torch.save(make_predictor(organs=organs).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="are for the organs") as error:
+        load_weights(make_predictor(), tmp_path / "model.pt")
+    assert str(organs) in str(error.value) and "['spleen', 'liver']" in str(error.value)
+
+
+def test_weights_of_another_network_are_refused_with_what_to_check(
+    make_predictor: MakePredictor, tmp_path: Path
+) -> None:
+    torch.save(make_predictor(adjacent_slices=1).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="1 of another shape") as error:
+        load_weights(make_predictor(), tmp_path / "model.pt")
+    assert "segmenter.encoder.stem.0.weight is [64, 4, 7, 7], expected [64, 2, 7, 7]" in str(error.value)
+    assert "adjacent_slices" in str(error.value)
+
+
+def test_weights_of_a_part_are_refused_with_what_is_missing(make_predictor: MakePredictor, tmp_path: Path) -> None:
+    torch.save(ResNetEncoder("resnet18").state_dict(), tmp_path / "encoder.pt")
+    with pytest.raises(ValueError, match=r"tensors are missing, .* unknown, 0 of another shape \(no coarse"):
+        load_weights(make_predictor(), tmp_path / "encoder.pt")
+
+
+def test_refused_weights_change_nothing(make_predictor: MakePredictor, tmp_path: Path) -> None:
+    predictor = make_predictor()
+    before = [value.clone() for value in predictor.state_dict().values()]
+    torch.save(changed(make_predictor(adjacent_slices=1)).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(ValueError):
+        load_weights(predictor, tmp_path / "model.pt")
+    assert all(torch.equal(old, new) for old, new in zip(before, predictor.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
+def test_a_damaged_file_is_refused_by_name(make_predictor: MakePredictor, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(make_predictor().state_dict(), path)
+    content = path.read_bytes()
+    path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "text": b"<html>404</html>"}[damage])
+    with pytest.raises(ValueError, match="model.pt is not a readable checkpoint"):
+        load_weights(make_predictor(), path)
+
+
+def test_a_file_with_code_in_it_is_refused_and_not_run(make_predictor: MakePredictor, tmp_path: Path) -> None:
+    for path, save in ((tmp_path / "a.pt", torch.save), (tmp_path / "b.pt", _plain_pickle)):
+        save({"organ_names": Malicious(tmp_path / "ran")}, path)
+        with pytest.raises(ValueError, match="holds more than weights") as error:
+            load_weights(make_predictor(), path)
+        assert "weights_only" not in str(error.value), "nobody is advised to open it all the same"
+        assert "Unsupported global" in str(error.value), "what is in it is said"
+    assert not (tmp_path / "ran").exists()
+
+
+def _plain_pickle(content: object, path: Path) -> None:
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+def test_a_file_that_holds_no_dictionary_is_refused(make_predictor: MakePredictor, tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="holds a Tensor, a checkpoint is a dictionary of tensors"):
+        load_weights(make_predictor(), tmp_path / "model.pt")

@@ -1,0 +1,82 @@
+"""The encoder: sizes of its maps, and dilation in place of stride."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.networks.encoder import ResNetEncoder
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [("resnet18", [64, 64, 512]), ("resnet34", [64, 64, 512]), ("resnet50", [64, 256, 2048])],
+)
+def test_the_maps_have_the_channels_that_a_decoder_is_told(name: str, channels: list[int]) -> None:
+    encoder = ResNetEncoder(name, in_channels=4).eval()
+    with torch.no_grad():
+        maps = encoder(torch.zeros(1, 4, 32, 48))
+    assert encoder.channels == channels == [features.shape[1] for features in maps]
+
+
+@pytest.mark.parametrize(
+    ("stem_stride", "stem_pool", "output_stride", "sizes"),
+    [
+        # A 64 x 96 patch. Ours: stem at 1/2, layer 1 at 1/4 and the last map at the output stride.
+        (2, True, 8, [(32, 48), (16, 24), (8, 12)]),
+        (2, True, 16, [(32, 48), (16, 24), (4, 6)]),
+        (2, True, 32, [(32, 48), (16, 24), (2, 3)]),
+        # The public code: a stem of stride 1 without pool, everything four times finer.
+        (1, False, 32, [(64, 96), (64, 96), (8, 12)]),
+        (1, False, 16, [(64, 96), (64, 96), (16, 24)]),
+        (1, True, 16, [(64, 96), (32, 48), (8, 12)]),
+    ],
+)
+def test_the_sizes_of_the_maps_follow_from_stem_and_output_stride(
+    stem_stride: int, stem_pool: bool, output_stride: int, sizes: list[tuple[int, int]]
+) -> None:
+    encoder = ResNetEncoder("resnet18", 2, stem_stride, stem_pool, output_stride).eval()
+    with torch.no_grad():
+        maps = encoder(torch.zeros(1, 2, 64, 96))
+    assert [tuple(features.shape[2:]) for features in maps] == sizes
+    assert encoder.stride == 64 // sizes[-1][0]
+
+
+@pytest.mark.parametrize(("output_stride", "dilations"), [(32, (1, 1)), (16, (1, 2)), (8, (2, 4))])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_below_stride_32_the_last_layers_are_dilated_instead_of_strided(
+    name: str, output_stride: int, dilations: tuple[int, int]
+) -> None:
+    encoder = ResNetEncoder(name, output_stride=output_stride)
+    for layer, dilation in zip((encoder.layer3, encoder.layer4), dilations, strict=True):
+        convolutions = [module for module in layer.modules() if isinstance(module, nn.Conv2d)]
+        assert {conv.dilation[0] for conv in convolutions if conv.kernel_size == (3, 3)} == {dilation}
+        assert max(conv.stride[0] for conv in convolutions) == (2 if dilation == 1 else 1)
+
+
+def test_dilation_changes_no_weights() -> None:
+    # Weights of any output stride therefore fit all of them.
+    fine, coarse = (ResNetEncoder("resnet18", output_stride=stride).state_dict() for stride in (8, 32))
+    assert {key: value.shape for key, value in fine.items()} == {key: value.shape for key, value in coarse.items()}
+
+
+def test_every_input_channel_matters() -> None:
+    torch.manual_seed(0)
+    encoder = ResNetEncoder("resnet18", in_channels=3).eval()
+    queries = torch.rand(1, 3, 32, 32, requires_grad=True)
+    encoder(queries)[-1].sum().backward()
+    assert queries.grad is not None
+    assert bool((queries.grad.abs().sum(dim=(0, 2, 3)) > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "resnet101"}, "encoder 'resnet101' is unknown: choose one of resnet18, resnet34, resnet50"),
+        ({"output_stride": 4}, "output_stride 4 is not possible: choose 8, 16 or 32"),
+    ],
+)
+def test_what_there_is_not_is_refused_with_what_there_is(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ResNetEncoder(**settings)  # type: ignore[arg-type]

@@ -1,0 +1,72 @@
+"""The query segmenter: what a frozen encoder may not do, and what is optimised."""
+
+from __future__ import annotations
+
+import torch
+
+from scripts.networks.decoder import DeepLabDecoder
+from scripts.networks.encoder import ResNetEncoder
+from scripts.networks.segmenter import QuerySegmenter
+
+
+def segmenter_of(frozen: bool) -> QuerySegmenter:
+    torch.manual_seed(0)
+    encoder = ResNetEncoder("resnet18")
+    return QuerySegmenter(encoder, DeepLabDecoder(encoder.channels, width=8), frozen_encoder=frozen)
+
+
+def queries(seed: int = 0) -> torch.Tensor:
+    return torch.rand(3, 2, 32, 48, generator=torch.Generator().manual_seed(seed))
+
+
+def train_a_step(segmenter: QuerySegmenter) -> dict[str, bool]:
+    """Which tensors of the state a step changes."""
+    before = {key: value.clone() for key, value in segmenter.state_dict().items()}
+    optimizer = torch.optim.SGD(segmenter.trainable_parameters(), lr=0.1)
+    segmenter.train()
+    segmenter(queries()).square().mean().backward()
+    optimizer.step()
+    return {key: not torch.equal(value, before[key]) for key, value in segmenter.state_dict().items()}
+
+
+def test_logits_have_the_size_of_the_query() -> None:
+    assert segmenter_of(frozen=False)(queries()).shape == (3, 1, 32, 48)
+
+
+def test_a_frozen_encoder_keeps_its_weights_and_its_batch_statistics() -> None:
+    segmenter = segmenter_of(frozen=True)
+    changed = train_a_step(segmenter)
+    assert not any(change for key, change in changed.items() if key.startswith("encoder."))
+    assert any(change for key, change in changed.items() if key.startswith("decoder."))
+    assert all(parameter.grad is None for parameter in segmenter.encoder.parameters())
+
+
+def test_a_frozen_encoder_stays_in_evaluation_mode_while_the_decoder_trains() -> None:
+    segmenter = segmenter_of(frozen=True)
+    assert segmenter.train() is segmenter
+    assert segmenter.training and segmenter.decoder.training and not segmenter.encoder.training
+    assert not segmenter.eval().decoder.training
+
+
+def test_an_encoder_that_is_not_frozen_is_fine_tuned() -> None:
+    changed = train_a_step(segmenter_of(frozen=False))
+    assert changed["encoder.stem.0.weight"] and changed["encoder.stem.1.running_mean"]
+
+
+def test_freezing_changes_the_training_only() -> None:
+    with torch.no_grad():
+        frozen, tuned = (segmenter_of(frozen).eval()(queries()) for frozen in (True, False))
+    assert torch.equal(frozen, tuned)
+
+
+def test_what_is_optimised_follows_from_freezing() -> None:
+    frozen, tuned = segmenter_of(True), segmenter_of(False)
+    assert len(list(frozen.trainable_parameters())) == len(list(frozen.decoder.parameters()))
+    assert len(list(tuned.trainable_parameters())) == len(list(tuned.parameters()))
+
+
+def test_the_attention_decides_what_is_segmented() -> None:
+    image, both = queries()[:1, :1], segmenter_of(False).eval()
+    with torch.no_grad():
+        asked = [both(torch.cat([image, torch.full_like(image, value)], dim=1)) for value in (0.0, 1.0)]
+    assert not torch.allclose(asked[0], asked[1])

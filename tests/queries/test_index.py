@@ -1,0 +1,113 @@
+"""The index: which queries training may draw, and how often."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_scan import coarse_maps_of, known_maps, stored, two_organs
+from torch import Tensor
+
+from scripts.coarse.maps import CoarseMaps
+from scripts.preprocessing.slice_store import SliceStore
+from scripts.queries.index import QueryIndex, organs_in_slices
+from scripts.queries.planner import QueryPlanner
+
+PLANNER = QueryPlanner(patch_size=32, threshold=0.5, margin_slices=1, pad=0)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def known_case(folder: Path, **changes: Any) -> tuple[list[dict[str, Any]], SliceStore, CoarseMaps]:
+    """The scan of two organs with coarse maps that are right."""
+    case, store = stored(folder, two_organs(), **changes)
+    return [case], store, known_maps(folder, store, {"x": coarse_maps_of(two_organs(), 2, (22, 14))})
+
+
+def asked(index: QueryIndex) -> dict[int, set[int]]:
+    """The slices in which each organ is asked for."""
+    return {organ: {int(z) for _, plan in group for z in plan[:, 0]} for organ, group in index.groups.items()}
+
+
+def test_the_organs_of_every_slice_are_listed() -> None:
+    label = torch.zeros(2, 3, 3, dtype=torch.uint8)
+    label[1, 0, 0], label[1, 2, 2], label[0, 1, 1] = 2, 1, 7
+    assert organs_in_slices(label, organs=2).tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_training_may_draw_what_inference_would_ask_and_nothing_else(tmp_path: Path) -> None:
+    cases, store, maps = known_case(tmp_path)
+    index = QueryIndex(cases, store, maps, PLANNER)
+    plan = PLANNER(maps.of(cases[0]).float() / 255, 44, 28)
+    assert torch.equal(torch.cat([group[0][1] for _, group in sorted(index.groups.items())]), _by_organ(plan))
+    # The spleen reaches from slice 0 to 2, the liver from 1 to 4; a slice of margin on either side.
+    assert asked(index) == {1: {0, 1, 2, 3}, 2: {0, 1, 2, 3, 4, 5}}
+
+
+def _by_organ(plan: Tensor) -> Tensor:
+    return torch.cat([plan[plan[:, 1] == organ] for organ in (0, 1)])
+
+
+def test_the_contrastive_stage_draws_only_slices_that_show_the_organ(tmp_path: Path) -> None:
+    cases, store, maps = known_case(tmp_path)
+    assert asked(QueryIndex(cases, store, maps, PLANNER, present_only=True)) == {1: {0, 1, 2}, 2: {1, 2, 3, 4}}
+
+
+def test_an_organ_that_was_not_contoured_is_not_asked_for(tmp_path: Path) -> None:
+    cases, store, maps = known_case(tmp_path, annotated=["liver"])
+    assert set(QueryIndex(cases, store, maps, PLANNER).groups) == {2}
+
+
+def test_an_organ_that_the_coarse_stage_never_finds_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case, store = stored(tmp_path, two_organs())
+    found = coarse_maps_of(two_organs(), 2, (22, 14))
+    found[:, 0] = 0
+    with caplog.at_level(logging.WARNING):
+        QueryIndex([case], store, known_maps(tmp_path, store, {"x": found}), PLANNER)
+    assert "no queries for spleen" in caplog.text
+
+
+def test_a_coarse_stage_that_finds_nothing_stops_the_training_with_a_remedy(tmp_path: Path) -> None:
+    case, store = stored(tmp_path, two_organs())
+    maps = known_maps(tmp_path, store, {"x": torch.zeros(6, 2, 22, 14)})
+    with pytest.raises(ValueError, match="Train it longer .* or lower the planner's threshold"):
+        QueryIndex([case], store, maps, PLANNER)
+
+
+def test_an_unlabelled_case_is_never_drawn(tmp_path: Path) -> None:
+    cases, store, maps = known_case(tmp_path)
+    unlabelled = {key: value for key, value in cases[0].items() if key != "label"}
+    index = QueryIndex([unlabelled, *cases], store, maps, PLANNER)
+    assert {query.case for query in index.draw(50, seeded())} == {1}
+
+
+def test_organs_take_turns_whatever_their_size(tmp_path: Path) -> None:
+    cases, store, maps = known_case(tmp_path)
+    index = QueryIndex(cases, store, maps, PLANNER)
+    assert len(index.groups[2][0][1]) > len(index.groups[1][0][1])
+    assert Counter(query.organ for query in index.draw(10, seeded())) == {1: 5, 2: 5}
+
+
+def test_cases_are_drawn_with_equal_chance_whatever_their_number_of_slices(tmp_path: Path) -> None:
+    thin, (few, store) = two_organs(), stored(tmp_path, two_organs(), name="few")
+    thin[:, :, 1:] = 0
+    many, _ = stored(tmp_path, thin, name="many")
+    maps = {name: coarse_maps_of(label, 2, (22, 14)) for name, label in (("few", two_organs()), ("many", thin))}
+    index = QueryIndex([few, many], store, known_maps(tmp_path, store, maps), PLANNER)
+    drawn = Counter(query.case for query in index.draw(400, seeded()) if query.organ == 1)
+    assert drawn[0] + drawn[1] == 200 and 70 < drawn[0] < 130
+
+
+def test_the_same_seed_draws_the_same_queries_each_with_a_number_of_its_own(tmp_path: Path) -> None:
+    index = QueryIndex(*known_case(tmp_path), PLANNER)
+    assert index.draw(16, seeded(3)) == index.draw(16, seeded(3))
+    assert index.draw(16, seeded(3)) != index.draw(16, seeded(4))
+    assert [query.number for query in index.draw(16, seeded())] == list(range(16))

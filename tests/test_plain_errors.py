@@ -1,0 +1,58 @@
+"""On the command line a complaint of ours is one sentence; a fault keeps its traceback."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from scripts.inference.weights import load_weights
+from scripts.plain_errors import install_plain_errors, is_complaint, report, root_cause
+from scripts.preprocessing.working_grid import check_spacing
+
+
+def complaint() -> BaseException:
+    """A complaint as MONAI wraps it."""
+    try:
+        try:
+            check_spacing([1.0, 0.0, 1.0])
+        except ValueError as error:
+            raise RuntimeError("Failed to instantiate component") from error
+    except RuntimeError as error:
+        return error
+    raise AssertionError("the spacing was accepted")
+
+
+def test_the_first_error_of_a_chain_is_found() -> None:
+    assert "is not a voxel size" in str(root_cause(complaint()))
+
+
+def test_a_complaint_is_printed_as_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    error = complaint()
+    report(type(error), error, error.__traceback__)
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: spacing [1.0, 0.0, 1.0] is not a voxel size")
+    assert "Traceback" not in printed
+
+
+def test_a_missing_file_is_a_complaint_too() -> None:
+    import torch
+
+    with pytest.raises(FileNotFoundError) as caught:
+        load_weights(torch.nn.Identity(), "nowhere.pt")
+    assert is_complaint(caught.value)
+
+
+def test_a_fault_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        int("not a number")
+    except ValueError as error:
+        assert not is_complaint(error)
+        report(type(error), error, error.__traceback__)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_installing_sets_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    install_plain_errors()
+    assert sys.excepthook is report

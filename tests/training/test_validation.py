@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+from ignite.engine import Engine
+
+from scripts.training.validation import StageValidation
+
+
+class Validator:
+    """Notes the epochs at which it is run."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+
+    def run(self, global_epoch: int) -> None:
+        self.epochs.append(global_epoch)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "interval", "expected"),
+    [(6, 2, [2, 4, 6]), (7, 3, [3, 6, 7]), (2, 10, [2]), (1, 1, [1])],
+)
+def test_every_so_many_epochs_and_once_after_the_last(epochs: int, interval: int, expected: list[int]) -> None:
+    handler, validator = StageValidation(interval=interval), Validator()
+    handler.validator = validator  # type: ignore[assignment]
+    trainer = Engine(lambda engine, batch: None)
+    handler.attach(trainer)
+    trainer.run([0], max_epochs=epochs)
+    assert validator.epochs == expected
