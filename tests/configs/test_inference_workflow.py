@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from config_compositions import composed, load
+from tiny_workflows import EVALUATE, TINY_PREDICTOR, TRAIN, run
+
+ORGANS = load("configs/inference.yaml")["organs"]
+
+
+@pytest.fixture
+def scans(tiny_data: Path, tmp_path: Path) -> Path:
+    """A folder of two scans."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    content = json.loads((tiny_data / "dataset.json").read_text(encoding="utf-8"))
+    for entry in content["test"]:
+        shutil.copy(tiny_data / entry["image"], folder)
+    return folder
+
+
+@pytest.fixture
+def settings(trained: Path, tmp_path: Path) -> dict[str, Any]:
+    return {**TINY_PREDICTOR, "model_path": str(trained / "model.pt"), "output_dir": str(tmp_path / "out")}
+
+
+def written(settings: dict[str, Any]) -> list[str]:
+    return sorted(path.name for path in Path(settings["output_dir"]).iterdir())
+
+
+def test_a_folder_gives_a_label_map_for_every_scan_on_its_own_grid(scans: Path, settings: dict[str, Any]) -> None:
+    run("inference", dataset_dir=str(scans), **settings)
+    assert written(settings) == sorted(path.name for path in scans.iterdir())
+    for path in scans.iterdir():
+        scan, labels = nib.load(path), nib.load(Path(settings["output_dir"]) / path.name)
+        assert labels.shape == scan.shape
+        np.testing.assert_allclose(labels.affine, scan.affine, atol=1e-4)
+        assert set(np.unique(labels.dataobj)) <= set(range(len(ORGANS) + 1))
+        assert np.asarray(labels.dataobj).dtype == np.uint8
+
+
+def test_one_file_gives_the_same_labels_as_the_folder_that_it_lies_in(
+    scans: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    first = sorted(scans.iterdir())[0]
+    run("inference", dataset_dir=str(scans), **settings)
+    run("inference", dataset_dir=str(first), **{**settings, "output_dir": str(tmp_path / "one")})
+    both = nib.load(Path(settings["output_dir"]) / first.name), nib.load(tmp_path / "one" / first.name)
+    np.testing.assert_array_equal(both[0].get_fdata(), both[1].get_fdata())
+
+
+def test_a_datalist_gives_its_test_split(tiny_data: Path, settings: dict[str, Any]) -> None:
+    run("inference", dataset_dir=str(tiny_data / "dataset.json"), **settings)
+    content = json.loads((tiny_data / "dataset.json").read_text(encoding="utf-8"))
+    assert written(settings) == sorted(Path(entry["image"]).name for entry in content["test"])
+
+
+def test_a_broken_scan_does_not_stop_the_others_and_the_end_names_it(scans: Path, settings: dict[str, Any]) -> None:
+    good = sorted(path.name for path in scans.iterdir())
+    (scans / "aaa_truncated.nii.gz").write_bytes((scans / good[0]).read_bytes()[:2000])
+    (scans / "zzz_text.nii.gz").write_text("not a scan")
+    with pytest.raises(SystemExit) as caught:
+        run("inference", dataset_dir=str(scans), **settings)
+    assert written(settings) == good
+    message = str(caught.value.code)
+    assert message.startswith("2 of 4 scans failed:")
+    assert "aaa_truncated" in message and "zzz_text" in message
+    assert good[0].split(".")[0] not in message
+
+
+def test_overlay_and_probabilities_are_written_when_asked_for(scans: Path, settings: dict[str, Any]) -> None:
+    first = sorted(scans.iterdir())[0]
+    run("inference", dataset_dir=str(first), save_overlay=True, save_probabilities=True, **settings)
+    name = first.name.removesuffix(".nii.gz")
+    assert written(settings) == sorted([f"{name}.nii.gz", f"{name}.png", f"{name}_scores.nii.gz"])
+    scores = nib.load(Path(settings["output_dir"]) / f"{name}_scores.nii.gz")
+    assert scores.shape[3] == len(ORGANS) + 1
+    assert 0.0 <= float(scores.get_fdata().min()) and float(scores.get_fdata().max()) <= 1.0
+
+
+@pytest.mark.parametrize("said", ["false", "False", False])
+def test_a_flag_set_to_false_on_the_command_line_is_false(said: str | bool, scans: Path) -> None:
+    parser = composed(("configs/inference.yaml",))
+    disabled = parser["postprocessing::transforms::3::_disabled_"]
+    assert eval(disabled[1:].replace("@save_overlay", repr(said))) is True
+    assert eval(disabled[1:].replace("@save_overlay", "'true'")) is False
+
+
+def test_weights_of_other_organs_are_refused_with_both_lists(scans: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(Exception) as caught:
+        run("inference", dataset_dir=str(scans), **{**settings, "organs": ["liver", "spleen"]})
+    message = str(caught.value.__cause__ or caught.value)
+    assert "are for the organs ['spleen', 'right_kidney'" in message and "['liver', 'spleen']" in message
+
+
+@pytest.mark.parametrize(
+    "configs",
+    [
+        pytest.param((EVALUATE,), id="final"),
+        pytest.param(("configs/baselines/coarse_only.yaml", EVALUATE), id="coarse"),
+        pytest.param((TRAIN, EVALUATE), id="on the training's configs"),
+    ],
+)
+def test_an_evaluation_writes_scores_of_every_case_and_organ(
+    configs: tuple[str, ...], tiny_data: Path, settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("evaluate", *configs, dataset_dir=str(tiny_data), **settings)
+    assert {"scores.csv", "summary.csv", "summary.json"} <= set(written(settings))
+    rows = (Path(settings["output_dir"]) / "scores.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 1 + len(ORGANS)  # a header; one validation case
+    assert ("coarse" if "coarse_only" in configs[0] else "two-stage") in capsys.readouterr().out

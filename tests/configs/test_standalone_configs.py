@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from config_compositions import ROOT, TRUNK, composed
+from monai.bundle import ConfigParser
+
+from scripts import standalone_configs
+from scripts.standalone_configs import CONFIGS, TWINS, main, out_of_step, write_twins
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A copy of the YAML configs to change."""
+    for path in CONFIGS.glob("*.yaml"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def test_the_twins_of_this_repository_are_in_step_with_the_yaml() -> None:
+    assert out_of_step() == []
+    assert main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_twin_is_the_composition_of_its_yaml_files(twin: str) -> None:
+    parser = ConfigParser()
+    parser.read_config(str(CONFIGS / twin))
+    parser.parse()
+    content = {key: value for key, value in parser.config.items() if key != "note"}
+    assert content == composed(tuple(f"configs/{name}" for name in TWINS[twin])).config
+
+
+def test_a_change_of_the_trunk_puts_every_twin_out_of_step_until_they_are_written(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_twins(copied)
+    assert write_twins(copied) == []
+    trunk = copied / "inference.yaml"
+    trunk.write_text(trunk.read_text(encoding="utf-8").replace("threshold: 0.3", "threshold: 0.4"), encoding="utf-8")
+    assert out_of_step(copied) == list(TWINS)
+    write_twins(copied)
+    planner = json.loads((copied / "train.json").read_text(encoding="utf-8"))["query_planner"]
+    assert planner["threshold"] == 0.4
+
+
+def test_a_missing_twin_is_written_and_named(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(standalone_configs, "out_of_step", lambda folder=copied: ["train.json"])
+    assert main(["--check"]) == 1
+    assert "out of step: train.json" in capsys.readouterr().out
+
+
+def test_writing_twice_gives_the_same_bytes(copied: Path) -> None:
+    write_twins(copied)
+    first = {twin: (copied / twin).read_bytes() for twin in TWINS}
+    for twin in TWINS:
+        (copied / twin).unlink()
+    assert write_twins(copied) == list(TWINS)
+    assert first == {twin: (copied / twin).read_bytes() for twin in TWINS}
+
+
+def test_one_json_file_is_enough_for_a_network_in_a_folder_without_the_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = shutil.copy(CONFIGS / "inference.json", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    parser = ConfigParser()
+    parser.read_config(alone)
+    parser["encoder::name"] = "resnet18"
+    assert type(parser.get_parsed_content("network_def")).__name__ == "TwoStagePredictor"
+    assert str(ROOT) not in (tmp_path / "inference.json").read_text(encoding="utf-8")
+    assert (ROOT / TRUNK).is_file()

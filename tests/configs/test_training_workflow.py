@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from config_compositions import TRUNK, composed
+from tiny_workflows import STAGES, TRAIN, run, same_weights, watch_iterations, weights, workflow
+
+from scripts.inference.predictor import decode_names
+
+
+def file_times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_training_leaves_the_weights_of_the_whole_predictor(trained: Path) -> None:
+    state = weights(trained)
+    assert {name.split(".")[0] for name in state} == {"organ_names", "coarse", "segmenter"}
+    assert decode_names(state["organ_names"])[:2] == ["spleen", "right_kidney"]
+    assert all(bool(torch.isfinite(value).all()) for value in state.values() if value.is_floating_point())
+
+
+def test_training_keeps_one_checkpoint_for_each_stage_and_a_report_of_the_coarse_stage(trained: Path) -> None:
+    assert {path.stem for path in trained.glob("*.pt")} == {*STAGES, "model"}
+    assert {path.stem for path in trained.glob("*.json")} == {"settings", "dataset_check", "coarse_recall"}
+    assert len(list((trained / "coarse_maps").glob("*.npy"))) == 4
+    assert not [path for path in trained.rglob(".*")], "temporary files are left"
+
+
+def test_a_second_run_does_no_work(
+    trained: Path,
+    training_settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = file_times(trained)
+    iterations = watch_iterations(monkeypatch)
+    with caplog.at_level(logging.INFO):
+        run("training", TRAIN, output_dir=str(trained), **training_settings)
+    assert iterations == []
+    assert file_times(trained) == before
+    for stage in ("coarse", "contrastive", "segmentation"):
+        assert f"{stage}: done before, skipped" in caplog.text
+
+
+def test_other_settings_in_the_same_folder_are_refused_before_any_work(
+    trained: Path, training_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iterations = watch_iterations(monkeypatch)
+    changed = {**training_settings, "contrastive::temperature": 0.07, "geometry::rotation": 5.0}
+    with pytest.raises(Exception) as caught:
+        run("training", TRAIN, output_dir=str(trained), **changed)
+    message = str(caught.value.__cause__ or caught.value)
+    assert "contrastive.temperature: was 0.1, now 0.07" in message
+    assert "geometry.rotation: was 15.0, now 5.0" in message
+    assert "--output_dir" in message
+    assert iterations == []
+
+
+def test_other_data_in_the_same_folder_is_checked_again(trained: Path) -> None:
+    remembered = json.loads((trained / "dataset_check.json").read_text(encoding="utf-8"))
+    assert remembered["summary"]["cases"] == {"training": 4, "validation": 1}
+
+
+def test_a_run_folder_remembers_every_setting_of_the_coarse_stage(trained: Path) -> None:
+    # The other stages: test_static.py and tests/training/test_run_folder.py.
+    settings = json.loads((trained / "settings.json").read_text(encoding="utf-8"))
+    stage = composed((TRUNK, TRAIN))["coarse::stage"]
+    given = {key for key, value in stage.items() if key[0] != "_" and not str(value).startswith(("@", "$", "{"))}
+    assert {f"coarse.{key}" for key in given} <= settings.keys()
+    assert {f"coarse_geometry.{key}" for key in stage["geometry"] if key[0] != "_"} <= settings.keys()
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    trained: Path, training_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    run("training", TRAIN, output_dir=str(tmp_path / "same"), **training_settings)
+    run("training", TRAIN, output_dir=str(tmp_path / "other"), **training_settings, seed=1)
+    assert same_weights(trained, tmp_path / "same")
+    assert not same_weights(trained, tmp_path / "other")
+
+
+def test_the_last_epoch_is_validated_though_the_interval_is_longer_than_the_training(
+    trained: Path, training_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**training_settings, "val_interval": 100, "train::epochs": 1, "train::epoch_length": 1}
+    settings |= {"model_path": str(trained / "model.pt")}
+    run("run", TRAIN, output_dir=str(tmp_path), **settings)
+    assert (tmp_path / "model.pt").exists()
+
+
+def test_fine_tuning_starts_from_the_weights_of_model_path(
+    trained: Path, training_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {**training_settings, "train::epochs": 1, "train::epoch_length": 1, "train::learning_rate": 0.0}
+    stages = watch_iterations(monkeypatch)
+    run("run", TRAIN, output_dir=str(tmp_path), model_path=str(trained / "model.pt"), **settings)
+    assert stages == [("segmentation", 1)]
+    before, after = weights(trained), weights(tmp_path)
+    learned = [name for name, value in before.items() if value.is_floating_point() and "running_" not in name]
+    assert all(torch.equal(before[name], after[name]) for name in learned)
+
+
+def test_fine_tuning_without_weights_says_where_to_get_them(training_settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(Exception) as caught:
+        run("run", TRAIN, output_dir=str(tmp_path), model_path=str(tmp_path / "none.pt"), **training_settings)
+    assert "train first (run training)" in str(caught.value.__cause__ or caught.value)
+
+
+@pytest.mark.parametrize(("overlays", "kind"), [((), "infer"), ((TRAIN,), "train")])
+def test_the_properties_that_clients_ask_for_are_there(
+    overlays: tuple[str, ...], kind: str, tiny_data: Path, training_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    alone = {"encoder::name": "resnet18", "dataset_dir": str(tiny_data / "dataset.json")}
+    settings = training_settings if overlays else alone
+    checked = workflow("run", *overlays, workflow_type=kind, **settings, output_dir=str(tmp_path))
+    checked.initialize()
+    assert checked.check_properties() == []
