@@ -1,0 +1,40 @@
+"""The demo: its commands fit together, it stops at the first failure, and it can be started again."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.demo import ROOT, main, steps
+
+
+def test_every_step_names_files_that_exist() -> None:
+    for _, command in steps("data/phantom", "runs/demo"):
+        if "--config_file" in command:
+            files = ast.literal_eval(command[command.index("--config_file") + 1])
+            assert all((ROOT / name).is_file() for name in files)
+
+
+def test_the_weights_that_training_writes_are_the_ones_that_are_used() -> None:
+    for _, command in steps("data", "run"):
+        if "--model_path" in command:
+            assert command[command.index("--model_path") + 1] == "run/model.pt"
+
+
+def test_it_stops_at_the_step_that_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    started: list[list[str]] = []
+
+    def failing_second(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, 3 if len(started) == 2 else 0)
+
+    monkeypatch.setattr(subprocess, "run", failing_second)
+    assert main(["--output_dir", str(tmp_path)]) == 3
+    assert len(started) == 2
+    assert "step 2 (train: coarse, contrastive, segmentation) failed" in capsys.readouterr().out
