@@ -67,6 +67,19 @@ def test_limit_keeps_the_first_cases(tmp_path: Path) -> None:
         load_cases(folder, "training", ["liver"], limit=0)
 
 
+def test_scans_without_label_are_left_out_where_cases_are_scored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    entries = [{"image": "a.nii"}, {"image": "b.nii", "label": "lb.nii"}, {"image": "c.nii", "label": "lc.nii"}]
+    folder = write_datalist(tmp_path, validation=entries, test=entries[:1])
+    with caplog.at_level(logging.INFO):
+        cases = load_cases(folder, "validation", ["spleen"], limit=1, labelled=True)
+    assert [case["case"] for case in cases] == ["b"]
+    assert "1 scans of split 'validation' have no label" in caplog.text
+    with pytest.raises(ValueError, match="has no labelled case"):
+        load_cases(folder, "test", ["spleen"], labelled=True)
+
+
 def test_organs_that_the_config_does_not_list_are_mentioned_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -98,7 +98,7 @@ def test_wrong_arguments_are_explained_and_leave_no_file(tmp_path: Path, wrong: 
 
 def test_the_command_line_has_the_defaults_of_the_function(tmp_path: Path) -> None:
     options = build_parser().parse_args([])
-    assert (options.training, options.validation, options.test, options.seed) == (12, 4, 2, 0)
+    assert (options.training, options.validation, options.test, options.seed) == (16, 6, 2, 0)
     arguments = ["--output_dir", str(tmp_path), "--training", "1", "--validation", "0", "--test", "0"]
     path = main([*arguments, "--in_plane_spacing", "9", "9", "--slice_spacing", "9", "9"])
     assert path == write_phantom_dataset(str(tmp_path), 1, 0, 0, **TINY)

@@ -42,6 +42,7 @@ def load_cases(
     organs: Sequence[str],
     datalist: str = "dataset.json",
     limit: int | None = None,
+    labelled: bool = False,
 ) -> list[dict[str, Any]]:
     """List the cases of one split.
 
@@ -54,6 +55,7 @@ def load_cases(
         organs: names of the organs of the config, in class-index order.
         datalist: name of the JSON file inside ``dataset_dir``, or its absolute path.
         limit: keep only the first so many cases; None keeps them all.
+        labelled: leave out scans without a label, with a log line: they cannot be scored.
 
     Returns:
         One dictionary per case: ``case`` (the file name without its extension), ``image``, ``label`` (absolute paths;
@@ -84,7 +86,21 @@ def load_cases(
     untrained = tuple(sorted(set(values) - set(organs)))
     if untrained:
         _log_untrained(path, untrained)
+    if labelled:
+        cases = _with_label(cases, split, path)
     return cases[:limit]
+
+
+def _with_label(cases: list[dict[str, Any]], split: str, path: str) -> list[dict[str, Any]]:
+    """The cases that have a label; at least one must."""
+    kept = [case for case in cases if "label" in case]
+    if not kept:
+        raise ValueError(
+            f"split '{split}' of {path} has no labelled case, expected at least one to score; add 'label' to its entries."
+        )
+    if len(kept) < len(cases):
+        logger.info("%s: %d scans of split '%s' have no label and are left out.", path, len(cases) - len(kept), split)
+    return kept
 
 
 def _organ_values(content: Mapping[str, Any], path: str) -> dict[str, int]:

@@ -17,8 +17,8 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--output_dir", default="data/phantom", help="folder to write to")
-    parser.add_argument("--training", type=int, default=12, help="number of training cases")
-    parser.add_argument("--validation", type=int, default=4, help="number of validation cases")
+    parser.add_argument("--training", type=int, default=16, help="number of training cases")
+    parser.add_argument("--validation", type=int, default=6, help="number of validation cases")
     parser.add_argument("--test", type=int, default=2, help="number of test cases")
     parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal voxels")
     for name, default, what in (

@@ -26,8 +26,8 @@ PLAN_JSON = "phantom_plan.json"
 
 def write_phantom_dataset(
     output_dir: str,
-    training: int = 12,
-    validation: int = 4,
+    training: int = 16,
+    validation: int = 6,
     test: int = 2,
     seed: int = 0,
     in_plane_spacing: tuple[float, float] = (1.6, 2.2),
