@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
-def interleaved_medians(
-    tasks: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1
-) -> dict[str, float]:
+def interleaved_medians(tasks: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, float]:
     """Median CPU seconds of each task, the tasks taken in turns (A B C A B C).
 
     CPU seconds of this process, not wall-clock: beside other work a short task often fits into one time slice while a

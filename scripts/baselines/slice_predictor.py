@@ -31,6 +31,8 @@ class SlicePredictor(nn.Module):
     forward: [batch, 1, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
     """
 
+    blend: Tensor
+
     def __init__(
         self,
         organs: Sequence[str],

@@ -37,7 +37,7 @@ def to_display_order(volume: NDArray[Any], affine: NDArray[np.float64]) -> NDArr
             f"Expected a volume [x, y, z] and a 4 x 4 affine, got shapes {volume.shape} and {np.shape(affine)}; "
             "drop the channel axis."
         )
-    turned: NDArray[Any] = apply_orientation(volume, _turn(affine))  # type: ignore[no-untyped-call]
+    turned: NDArray[Any] = apply_orientation(volume, _turn(affine))
     return turned
 
 
@@ -133,7 +133,7 @@ def box_around_organs(
 
 
 def _turn(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    scan_axes = io_orientation(affine)  # type: ignore[no-untyped-call]
-    display_axes = axcodes2ornt(DISPLAY_AXES)  # type: ignore[no-untyped-call]
-    turn: NDArray[np.float64] = ornt_transform(scan_axes, display_axes)  # type: ignore[no-untyped-call]
+    scan_axes = io_orientation(affine)
+    display_axes = axcodes2ornt(DISPLAY_AXES)
+    turn: NDArray[np.float64] = ornt_transform(scan_axes, display_axes)
     return turn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from ignite.engine import Engine, Events
@@ -42,7 +42,8 @@ class CaseScoreHandler:
         engine.add_event_handler(Events.COMPLETED, self._report)
 
     def _score(self, engine: Engine) -> None:
-        for item, output in zip(engine.state.batch or [], engine.state.output or [], strict=False):
+        batch, outputs = cast(Any, engine.state.batch), cast(Any, engine.state.output)
+        for item, output in zip(batch or [], outputs or [], strict=False):
             name = str(item["case"])
             label = output["label"]
             spacing = np.linalg.norm(np.asarray(label.affine)[:3, :3], axis=0).tolist()

@@ -169,8 +169,8 @@ def _reorient(
     volume: NDArray[Scalar], affine: NDArray[np.float64], code: str
 ) -> tuple[NDArray[Scalar], NDArray[np.float64]]:
     """Turn a volume with RAS voxel axes to the axes of ``code``, with its affine; the world stays where it is."""
-    axes, wanted = io_orientation(affine), axcodes2ornt(code)  # type: ignore[no-untyped-call]
-    turn = ornt_transform(axes, wanted)  # type: ignore[no-untyped-call]
-    turned = apply_orientation(volume, turn)  # type: ignore[no-untyped-call]
-    back = inv_ornt_aff(turn, volume.shape)  # type: ignore[no-untyped-call]
+    axes, wanted = io_orientation(affine), axcodes2ornt(code)
+    turn = ornt_transform(axes, wanted)
+    turned = apply_orientation(volume, turn)
+    back = inv_ornt_aff(turn, volume.shape)
     return np.ascontiguousarray(turned), affine @ back

@@ -146,7 +146,7 @@ def _require_same_plan(folder: Path, plan: Mapping[str, Any]) -> None:
 
 
 def _write_nifti(path: Path, volume: NDArray[np.generic], case: PhantomCase) -> None:
-    nifti: Any = nibabel.Nifti1Image(volume, case.affine)  # type: ignore[no-untyped-call]
+    nifti: Any = nibabel.Nifti1Image(volume, case.affine)
     # Code 1 (scanner): some readers take the affine from the qform, others from the sform.
     nifti.set_qform(case.affine, code=1)
     nifti.set_sform(case.affine, code=1)

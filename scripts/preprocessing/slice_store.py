@@ -73,7 +73,7 @@ class SliceStore:
     Args:
         organs: organ names in the order of their class indices.
         spacing: of the working grid, mm.
-        cache_dir: where the arrays lie; re-used by every run with the same files, organs and spacing.
+        cache_dir: where the arrays lie; reused by every run with the same files, organs and spacing.
         phases: names of the contrast phases; a case without one gets phase 0.
         workers: threads that read and resample.
     """

@@ -105,3 +105,14 @@ def test_the_loss_is_told_label_and_contoured_organs(tmp_path: Path) -> None:
     batch = first_batch(patches_of(tmp_path))
     image, targets = coarse_targets(batch, torch.device("cpu"), False)
     assert torch.equal(image, batch["image"]) and set(targets) == {"label", "annotated"}
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_magnified_patch_is_magnified_along_all_three_axes(tmp_path: Path, axis: int) -> None:
+    # A ramp over the axis, seen at zoom 2, rises half as much from voxel to voxel.
+    length = (44, 28, 6)[axis]
+    ramp = np.linspace(-175, 275, length).reshape([-1 if n == axis else 1 for n in range(3)])
+    image = np.broadcast_to(ramp.round().astype(np.int16), (44, 28, 6)).copy()
+    batch = first_batch(patches_of(tmp_path, image=image, geometry=RandomGeometry([2, 2], 0.0, 0.0), batch_size=1))
+    steps = batch["image"][0, 0].diff(dim=axis)
+    torch.testing.assert_close(steps, torch.full_like(steps, 0.5 / (length - 1)), atol=2e-3, rtol=0)
