@@ -113,7 +113,7 @@ class RandAttentionFaultsd(MapTransform):
 def patch_chain(batches: QueryBatches, geometry: RandomGeometry, intensity: RandomIntensity) -> Compose:
     """Case number -> augmented patch, with the ranges of the training config."""
     patch = batches.planner.patch_size
-    scale = tuple(1 / zoom - 1 for zoom in reversed(geometry.zoom))
+    scale = (1 / geometry.zoom[1] - 1, 1 / geometry.zoom[0] - 1)
     return Compose(
         [
             CacheCased(batches),

@@ -27,7 +27,7 @@ ARMS = (("float32", "NCHW"), ("float32", "channels-last"), ("bfloat16", "channel
 def training_step(encoder: nn.Module, shape: Sequence[int], precision: str, layout: str) -> Callable[[], None]:
     """A forward and backward pass of random patches through a copy of the encoder."""
     images = torch.randn(*shape).contiguous(memory_format=LAYOUTS[layout])
-    laid_out = copy.deepcopy(encoder).to(memory_format=LAYOUTS[layout])
+    laid_out: nn.Module = copy.deepcopy(encoder).to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
     return lambda: encoder_step(laid_out, images, precision)
 
 

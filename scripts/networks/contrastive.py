@@ -46,14 +46,15 @@ class ContrastiveNetwork(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """Embed views."""
-        features = self.encoder(views)[-1]
-        if self.pooling == "patch":
-            return self._embed(features.mean(dim=(2, 3)))
-        attention = interpolate(views[:, -1:], size=features.shape[2:], mode="area")
-        # A trace of uniform weight keeps a view whose attention was dropped from dividing by zero.
-        attention = attention + 1e-3
-        return self._embed((features * attention).sum(dim=(2, 3)) / attention.sum(dim=(2, 3)))
+        return self.embed(self.encoder(views)[-1], views)
 
-    def _embed(self, pooled: Tensor) -> Tensor:
+    def embed(self, features: Tensor, views: Tensor) -> Tensor:
+        """Embeddings [view, dim] of the encoder's last map [view, feature, x, y] of these views."""
+        if self.pooling == "patch":
+            pooled = features.mean(dim=(2, 3))
+        else:
+            # A trace of uniform weight keeps a view whose attention was dropped from dividing by zero.
+            attention = interpolate(views[:, -1:], size=features.shape[2:], mode="area") + 1e-3
+            pooled = (features * attention).sum(dim=(2, 3)) / attention.sum(dim=(2, 3))
         embeddings: Tensor = self.head(pooled)
         return embeddings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 
 from scripts.networks.decoder import DeepLabDecoder
@@ -17,19 +18,33 @@ class QuerySegmenter(nn.Module):
         encoder: maps of a query.
         decoder: maps to logits.
         frozen_encoder: keep the encoder as the contrastive stage left it (public code) or fine-tune it (our default).
+        attention_residual: add the log-odds of the attention, clipped at +-3.9, to the logits: the network learns what
+            to change in the coarse map instead of finding it again (our choice; the paper's form is False).
     """
 
-    def __init__(self, encoder: ResNetEncoder, decoder: DeepLabDecoder, frozen_encoder: bool = False) -> None:
+    def __init__(
+        self,
+        encoder: ResNetEncoder,
+        decoder: DeepLabDecoder,
+        frozen_encoder: bool = False,
+        attention_residual: bool = False,
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        self.frozen_encoder = frozen_encoder
+        self.frozen_encoder, self.attention_residual = frozen_encoder, attention_residual
 
     def forward(self, queries: Tensor) -> Tensor:
         """Segment the highlighted organ of each query."""
         maps = self.encoder(queries)
         if self.frozen_encoder:
             maps = [features.detach() for features in maps]
+        return self.decode(maps, queries)
+
+    def decode(self, maps: list[Tensor], queries: Tensor) -> Tensor:
+        """Logits of queries whose encoder maps are there."""
         logits: Tensor = self.decoder(maps, queries.shape[2:])
+        if self.attention_residual:
+            logits = logits.float() + torch.logit(queries[:, -1:].float(), eps=0.02)
         return logits
 
     def train(self, mode: bool = True) -> QuerySegmenter:

@@ -25,7 +25,6 @@ from scripts.queries.views import (
 )
 from scripts.training.streams import Batch, BatchStream
 
-
 CACHED_PIXELS = 2**17
 """Patch pixels that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache."""
 
@@ -116,7 +115,7 @@ class QueryBatches(BatchStream):
         }
 
     def _cut(self, queries: Sequence[Query], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Windowed slices [view, slice, x, y], attention and organ's label [view, 1, x, y] under one random geometry."""
+        """Windowed slices [view, slice, x, y], attention and label [view, 1, x, y] under one random geometry."""
         size, count = self.planner.patch_size, len(queries)
         matrix, shift = identity_geometry(count) if self.geometry is None else self.geometry(count, generator)
         corners = torch.tensor([[query.x, query.y] for query in queries], dtype=torch.float32)
@@ -181,7 +180,7 @@ class QueryBatches(BatchStream):
         return attention
 
 
-def contrastive_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
-    """MONAI's prepare_batch for the contrastive stage: views, and what their positives are decided by."""
-    targets = {key: batch[key].to(device, non_blocking=non_blocking) for key in batch if key not in ("image", "label")}
+def query_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
+    """MONAI's prepare_batch for contrast: views, and everything known of them (what decides the positives, the label)."""
+    targets = {key: batch[key].to(device, non_blocking=non_blocking) for key in batch if key != "image"}
     return batch["image"].to(device, non_blocking=non_blocking), targets

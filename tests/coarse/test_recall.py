@@ -52,3 +52,12 @@ def test_the_table_has_a_line_for_every_organ() -> None:
         "organ                        cases  missed  slices reached",
         "spleen                           4       1          87.5%",
     ]
+
+
+def test_a_patient_without_the_organ_is_no_miss(tmp_path: Path) -> None:
+    label = two_organs()
+    label[label == 1] = 0
+    case, store = stored(tmp_path, label)
+    maps = known_maps(tmp_path, store, {"x": coarse_maps_of(label, 2, (22, 14))})
+    report = coarse_recall([case], maps, threshold=0.3)
+    assert (report["spleen"]["cases"], report["spleen"]["missed"]) == (0, 0)

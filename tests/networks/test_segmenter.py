@@ -70,3 +70,14 @@ def test_the_attention_decides_what_is_segmented() -> None:
     with torch.no_grad():
         asked = [both(torch.cat([image, torch.full_like(image, value)], dim=1)) for value in (0.0, 1.0)]
     assert not torch.allclose(asked[0], asked[1])
+
+
+def test_with_the_attention_residual_an_output_of_zero_means_the_coarse_map() -> None:
+    encoder = ResNetEncoder("resnet18")
+    segmenter = QuerySegmenter(encoder, DeepLabDecoder(encoder.channels, width=16), attention_residual=True).eval()
+    for parameter in segmenter.decoder.output.parameters():
+        torch.nn.init.zeros_(parameter)
+    queries = torch.rand(2, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = queries[:, 1:].clamp(0.02, 0.98)
+    with torch.no_grad():
+        assert torch.allclose(torch.sigmoid(segmenter(queries)), expected, atol=1e-5)

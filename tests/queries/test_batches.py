@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from scripts.preprocessing.intensity import RandomIntensity, soft_tissue_window
 from scripts.queries.attention import AttentionMap, AttentionPerturbation
-from scripts.queries.batches import QueryBatches, contrastive_targets
+from scripts.queries.batches import QueryBatches, query_targets
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry
 from scripts.training.streams import Batch, stream_loader
@@ -208,8 +208,8 @@ def test_batch_number_n_is_the_same_however_it_is_reached(tmp_path: Path, worker
         assert same(expected, found)
 
 
-def test_the_contrastive_loss_is_told_everything_but_the_pixels(tmp_path: Path) -> None:
+def test_the_loss_is_told_everything_but_the_image(tmp_path: Path) -> None:
     batch = first_batch(batches_of(tmp_path, views=2))
-    views, targets = contrastive_targets(batch, torch.device("cpu"), False)
+    views, targets = query_targets(batch, torch.device("cpu"), False)
     assert torch.equal(views, batch["image"])
-    assert set(targets) == {"organ", "phase", "query", "intensity"}
+    assert set(targets) == {"label", "organ", "phase", "query", "intensity"}
