@@ -89,9 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n=== {number}. {title}\n    python {shlex.join(command)}\n", flush=True)
         code = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
         if code:
-            print(
-                f"step {number} ({title}) failed with exit status {code}; the demo goes on from there when started again."
-            )
+            print(f"step {number} ({title}) failed with exit status {code}; the demo goes on there when started again.")
             return code
     minutes = (time.monotonic() - started) / 60
     print(f"\ndone in {minutes:.1f} minutes. Look at {chosen.output_dir}/segmentations/*.png and evaluation/dice.png.")

@@ -20,9 +20,11 @@ def root_cause(error: BaseException) -> BaseException:
 def is_complaint(error: BaseException) -> bool:
     """Whether an error is a sentence for the user: raised by this bundle about a value or a file."""
     frames = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, (ValueError, FileNotFoundError)) and bool(frames) and OURS in Path(
-        frames[-1].filename
-    ).resolve().parents
+    return (
+        isinstance(error, (ValueError, FileNotFoundError))
+        and bool(frames)
+        and OURS in Path(frames[-1].filename).resolve().parents
+    )
 
 
 def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

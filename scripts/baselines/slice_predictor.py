@@ -31,8 +31,6 @@ class SlicePredictor(nn.Module):
     forward: [batch, 1, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
     """
 
-    blend: Tensor
-
     def __init__(
         self,
         organs: Sequence[str],
@@ -65,6 +63,7 @@ class SlicePredictor(nn.Module):
         image = soft_tissue_window(hu.float(), self.lower, self.upper).permute(2, 0, 1)
         patch, (depth, x, y) = self.patch_size, (image.shape[0], image.shape[1], image.shape[2])
         image = pad(image, [0, max(0, patch - y), 0, max(0, patch - x)])
+        blend = torch.as_tensor(self.blend)
         total, weight = torch.zeros(0, device=hu.device), torch.zeros(image.shape[1:], device=hu.device)
         for i in self._starts(x):
             for j in self._starts(y):
@@ -72,8 +71,8 @@ class SlicePredictor(nn.Module):
                 if total.numel() == 0:
                     shape = [depth, probability.shape[1], image.shape[1], image.shape[2]]
                     total = torch.zeros(shape, device=hu.device)
-                total[:, :, i : i + patch, j : j + patch] += probability * self.blend
-                weight[i : i + patch, j : j + patch] += self.blend
+                total[:, :, i : i + patch, j : j + patch] += probability * blend
+                weight[i : i + patch, j : j + patch] += blend
         return (total / weight)[:, :, :x, :y].permute(1, 2, 3, 0)
 
     def _windows(self, slices: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ def _with_label(cases: list[dict[str, Any]], split: str, path: str) -> list[dict
     kept = [case for case in cases if "label" in case]
     if not kept:
         raise ValueError(
-            f"split '{split}' of {path} has no labelled case, expected at least one to score; add 'label' to its entries."
+            f"split '{split}' of {path} has no labelled case, expected at least one to score; add 'label' to an entry."
         )
     if len(kept) < len(cases):
         logger.info("%s: %d scans of split '%s' have no label and are left out.", path, len(cases) - len(kept), split)

@@ -59,4 +59,5 @@ class ContrastedLoss(nn.Module):
         """Loss of a batch; targets has the label [query, 1, x, y] beside what decides the positives."""
         logits, embeddings = outputs
         loss: Tensor = self.segmentation(logits, targets["label"])
-        return loss + self.weight * self.contrastive(embeddings, targets)
+        contrast: Tensor = self.contrastive(embeddings, targets)
+        return loss + self.weight * contrast
