@@ -64,16 +64,17 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     # A workflow sets these for the whole process.
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    untrained = workflow("inference", **TINY_PREDICTOR)
+    tiny = {**TINY_PREDICTOR, "organs": ["spleen", "liver", "aorta"], "network_def::coarse_weight": 0.4}
+    untrained = workflow("inference", **tiny)
     untrained.initialize()
     torch.manual_seed(0)
     network = untrained.parser.get_parsed_content("network")
     with torch.no_grad():
         for parameter in network.coarse.parameters():
-            parameter.mul_(1.5)  # sure of something, unlike most random weights
+            parameter.mul_(2.0)  # sure of what it sees, unlike most random weights
     torch.save(network.state_dict(), tmp_path / "model.pt")
     written = {"model_path": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "out")}
-    return {**TINY_PREDICTOR, "network_def::coarse_weight": 0.4, "save_probabilities": True, **written}
+    return {**tiny, **written, "save_probabilities": True}
 
 
 def save_nifti(path: Path, voxels: NDArray[np.int16], affine: NDArray[np.float64]) -> str:
