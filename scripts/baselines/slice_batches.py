@@ -15,7 +15,7 @@ from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.index import organs_in_slices
 from scripts.queries.views import RandomGeometry, gather_blocks, sample_patches, slices_with_neighbours
-from scripts.training.streams import Batch, BatchStream
+from scripts.training.streams import Batch, BatchStream, in_turns
 
 
 class SliceBatches(BatchStream):
@@ -78,8 +78,7 @@ class SliceBatches(BatchStream):
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
         """Draw windows and cut them."""
         index = self._index()
-        order = torch.randperm(len(index), generator=generator).tolist()
-        classes = [sorted(index)[order[n % len(order)]] for n in range(self.batch_size)]
+        classes = in_turns(sorted(index), self.batch_size, generator)
         drawn = [self._draw(index[organ], organ, generator) for organ in classes]
         matrix, shift = self.geometry(self.batch_size, generator)
         centres = torch.stack([centre for _, _, centre in drawn]) + shift

@@ -28,6 +28,7 @@ from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.losses.partial_labels import PartialDiceCELoss
 from scripts.preprocessing.intensity import RandomIntensity
 from scripts.queries.views import RandomGeometry
+from scripts.training.organ_weight import OrganWeightDecay
 from scripts.training.precision import PrecisionInferer
 from scripts.training.progress import StageProgress
 from scripts.training.resume import Resume
@@ -59,7 +60,9 @@ class CrossFittedCoarse:
         fold_epochs: of each fold's network; None for the same.
         epoch_length: iterations in an epoch.
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
-        organ_weight: see :class:`~scripts.losses.partial_labels.PartialDiceCELoss`.
+        organ_weight: of organs in the loss at the start, see
+            :class:`~scripts.training.organ_weight.OrganWeightDecay`.
+        organ_share: of the training patches that lie around an organ.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         geometry: random geometry of patches.
         intensity: random intensities.
@@ -80,6 +83,7 @@ class CrossFittedCoarse:
         fold_epochs: int | None = None,
         learning_rate: float = 1.0e-2,
         organ_weight: float = 20.0,
+        organ_share: float = 0.8,
         threshold: float = 0.3,
         geometry: RandomGeometry | None = None,
         intensity: RandomIntensity | None = None,
@@ -90,7 +94,7 @@ class CrossFittedCoarse:
         self.folds = split_folds(len(self.data), folds, seed)
         self.patch_size, self.batch_size = patch_size, batch_size
         self.epochs, self.epoch_length, self.fold_epochs = epochs, epoch_length, fold_epochs or epochs
-        self.learning_rate, self.organ_weight = learning_rate, organ_weight
+        self.learning_rate, self.organ_weight, self.organ_share = learning_rate, organ_weight, organ_share
         self.threshold, self.seed = threshold, seed
         self.geometry, self.intensity = geometry or RandomGeometry(shift=0.0), intensity
 
@@ -133,8 +137,10 @@ class CrossFittedCoarse:
             self.batch_size,
             self.geometry,
             self.intensity,
+            self.organ_share,
             self.seed,
         )
+        loss = PartialDiceCELoss(len(self.maps.store.organs), self.organ_weight).to(self.maps.device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=1.0e-4)
         steps = epochs * self.epoch_length
         schedule = WarmupCosineSchedule(optimizer, warmup_steps=max(1, steps // 20), t_total=steps)
@@ -145,13 +151,14 @@ class CrossFittedCoarse:
             train_data_loader=stream_loader(batches),
             network=network,
             optimizer=optimizer,
-            loss_function=PartialDiceCELoss(len(self.maps.store.organs), self.organ_weight).to(self.maps.device),
+            loss_function=loss,
             epoch_length=self.epoch_length,
             prepare_batch=coarse_targets,
             inferer=PrecisionInferer(self.maps.precision),
             decollate=False,
             train_handlers=[
                 LrScheduleHandler(schedule, print_lr=False, epoch_level=False),  # type: ignore[arg-type]
+                OrganWeightDecay(loss),
                 StageProgress(name),
                 Resume(str(self.output_dir / f"{name}.pt"), state, batches),
             ],

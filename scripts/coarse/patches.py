@@ -13,11 +13,17 @@ from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.views import RandomGeometry
-from scripts.training.streams import Batch, BatchStream
+from scripts.training.streams import Batch, BatchStream, in_turns
+
+NEAR = 0.6
+"""A patch around an organ is moved by at most this share of its side, so that the chosen voxel stays inside."""
 
 
 class CoarsePatches(BatchStream):
     """Random 3D patches with their labels and which organs were contoured.
+
+    Most patches lie around a voxel of an organ, and organs take turns: an organ of some hundred voxels is then learned
+    as soon as a large one. The rest lie anywhere, so that the network also knows what is no organ (our choice).
 
     Args:
         data: case dictionaries, labelled.
@@ -28,6 +34,7 @@ class CoarsePatches(BatchStream):
         batch_size: patches in a batch.
         geometry: random zoom (all axes), rotation and mirroring in plane.
         intensity: random intensities; None for none.
+        organ_share: share of the patches that lie around an organ, in [0, 1].
         seed: of the stream.
 
     A batch has image [patch, 1, x, y, z] in [0, 1], label [patch, 1, x, y, z], annotated [patch, 1 + organs] bool.
@@ -43,25 +50,56 @@ class CoarsePatches(BatchStream):
         batch_size: int,
         geometry: RandomGeometry,
         intensity: RandomIntensity | None = None,
+        organ_share: float = 0.8,
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
+        if not 0 <= organ_share <= 1:
+            raise ValueError(f"organ_share {organ_share} is no share of the patches: give a number in [0, 1].")
+        self.organ_share = float(organ_share)
         self.data = [case for case in data if case.get("label")]
         self.store, self.segmenter = store, segmenter
         self.lower, self.upper = check_window(window)
         self.patch_size, self.batch_size = [int(n) for n in patch_size], int(batch_size)
         self.geometry, self.intensity = geometry, intensity
         self._volumes: dict[int, tuple[Tensor, Tensor]] = {}
+        self._showing: dict[int, list[int]] = {}
 
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
         """Draw cases and places, cut the patches."""
-        chosen = torch.randint(len(self.data), (self.batch_size,), generator=generator).tolist()
+        drawn = [self._draw(organ, generator) for organ in in_turns(self._organs(), self.batch_size, generator)]
+        chosen = [number for number, _ in drawn]
         matrix, _ = self.geometry(self.batch_size, generator)
-        patches = [self._cut(*self._volume(n), matrix[i], generator) for i, n in enumerate(chosen)]
+        patches = [self._cut(*self._volume(n), matrix[i], centre) for i, (n, centre) in enumerate(drawn)]
         image, label = (torch.stack(part) for part in zip(*patches, strict=True))
         if self.intensity is not None:
             image = self.intensity(image, generator)
         return {"image": image, "label": label, "annotated": torch.stack([self._annotated(n) for n in chosen])}
+
+    def _organs(self) -> list[int]:
+        """Organs that some case was contoured for, with those cases kept in `_showing`."""
+        if not self._showing:
+            for number, case in enumerate(self.data):
+                for organ in self.store.open(case).annotated:
+                    self._showing.setdefault(organ, []).append(number)
+        return sorted(self._showing)
+
+    def _draw(self, organ: int, generator: torch.Generator) -> tuple[int, Tensor]:
+        """A case and the centre of a patch [x, y, z]: near the organ, or anywhere."""
+        near = float(torch.rand(1, generator=generator)) < self.organ_share
+        cases = self._showing[organ] if near else range(len(self.data))
+        number = cases[int(torch.randint(len(cases), (1,), generator=generator))]
+        label = self._volume(number)[1]
+        shape, wanted = torch.tensor(label.shape, dtype=torch.float32), torch.tensor(self.patch_size).float()
+        # Patches stay inside of the volume; an axis shorter than the patch is centred and padded with air.
+        room = (shape - wanted).clamp(min=0)
+        first, place = (shape - 1 - room) / 2, torch.rand(3, generator=generator)
+        voxels = torch.nonzero(label == organ) if near else label.new_zeros((0, 3))
+        if len(voxels) == 0:  # also an organ that the scan does not reach
+            return number, first + place * room
+        voxel = voxels[int(torch.randint(len(voxels), (1,), generator=generator))]
+        centre = voxel + (place - 0.5) * NEAR * wanted
+        return number, torch.minimum(torch.maximum(centre, first), first + room)
 
     def _annotated(self, number: int) -> Tensor:
         contoured = torch.zeros(len(self.store.organs) + 1, dtype=torch.bool)
@@ -81,12 +119,9 @@ class CoarsePatches(BatchStream):
             self._volumes[number] = image.half(), coarse.to(torch.uint8)
         return self._volumes[number]
 
-    def _cut(self, image: Tensor, label: Tensor, matrix: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """One patch at a random place; an axis shorter than the patch is centred and padded with air."""
+    def _cut(self, image: Tensor, label: Tensor, matrix: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
+        """The patch around a centre, with air beyond the volume."""
         shape = torch.tensor(image.shape, dtype=torch.float32)
-        wanted = torch.tensor(self.patch_size, dtype=torch.float32)
-        room = (shape - wanted).clamp(min=0)
-        centre = (shape - 1 - room) / 2 + torch.rand(3, generator=generator) * room
         steps = [torch.arange(n) - (n - 1) / 2 for n in self.patch_size]
         x, y, z = torch.meshgrid(*steps, indexing="ij")
         zoom = matrix.det().abs().sqrt()

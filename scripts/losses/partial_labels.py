@@ -46,7 +46,8 @@ class PartialDiceCELoss(nn.Module):
         organs: number of organs.
         organ_weight: weight of an organ's Dice and cross entropy; the background's cross entropy weighs 1. Organs are
             some thousandths of a volume: at equal weights a 3D network needs thousands of steps before it predicts a
-            small organ at all (our choice).
+            small organ at all (our choice). A weight that stays high makes organs too large:
+            :class:`~scripts.training.organ_weight.OrganWeightDecay` lowers it to 1 during a stage.
         kwargs: more settings of :class:`monai.losses.DiceCELoss`, e.g. lambda_ce.
     """
 
@@ -54,9 +55,15 @@ class PartialDiceCELoss(nn.Module):
         super().__init__()
         if organ_weight <= 0:
             raise ValueError(f"organ_weight {organ_weight} is not positive; 1 weighs organs like the background.")
-        weight = torch.tensor([1.0] + [float(organ_weight)] * organs)
-        settings: dict[str, Any] = {"include_background": False, "batch": True, "weight": weight}
+        self.organs, self.organ_weight = organs, float(organ_weight)
+        settings: dict[str, Any] = {"include_background": False, "batch": True, "weight": torch.ones(1 + organs)}
         self.loss = DiceCELoss(to_onehot_y=True, softmax=True, **{**settings, **kwargs})
+        self.weigh_organs(organ_weight)
+
+    def weigh_organs(self, weight: float) -> None:
+        """Change the weight of organs from here on."""
+        for weights in (self.loss.cross_entropy.weight, self.loss.dice.class_weight):
+            weights[-self.organs :] = weight
 
     def forward(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Loss of logits [batch, class, ...] against targets["label"] [batch, 1, ...] and targets["annotated"]."""

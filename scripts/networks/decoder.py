@@ -33,7 +33,9 @@ class DeepLabDecoder(nn.Module):
         stem, first, last = channels
         kernels = [1] + [3] * (len(dilations) - 1)
         self.aspp = SimpleASPP(2, last, width // 2, kernels, tuple(dilations))
-        self.reduce_context = Convolution(2, width // 2 * len(dilations), width, kernel_size=1, adn_ordering="NA")
+        self.reduce_context = Convolution(
+            2, width // 2 * len(dilations), width, kernel_size=1, adn_ordering="NA", norm="batch"
+        )
         self.reduce_first = Convolution(2, first, 48, kernel_size=1, adn_ordering="NA", norm="batch")
         self.join_first = Convolution(2, width + 48, width, kernel_size=3, adn_ordering="NA", norm="batch")
         self.reduce_stem = Convolution(2, stem, 24, kernel_size=1, adn_ordering="NA", norm="batch")

@@ -13,6 +13,7 @@ from torch import Tensor
 from scripts.coarse.maps import CoarseMaps
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.planner import QueryPlanner
+from scripts.training.streams import in_turns
 
 logger = logging.getLogger(__name__)
 
@@ -95,11 +96,8 @@ class QueryIndex:
 
     def draw(self, count: int, generator: torch.Generator) -> list[Query]:
         """Draw queries: organs in turn from a random start, then a case, then a window, each with equal chance."""
-        organs = sorted(self.groups)
-        order = torch.randperm(len(organs), generator=generator).tolist()
         drawn = []
-        for number in range(count):
-            organ = organs[order[number % len(organs)]]
+        for number, organ in enumerate(in_turns(sorted(self.groups), count, generator)):
             group = self.groups[organ]
             case, plan = group[int(torch.randint(len(group), (1,), generator=generator))]
             z, _, x, y = plan[int(torch.randint(len(plan), (1,), generator=generator))].tolist()

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 Batch = dict[str, Any]
+
+
+def in_turns(classes: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
+    """`count` classes in turns, in random order: in a batch no class is drawn more than once oftener than another.
+
+    Example: classes 1, 2, 3 and count 5 may give 2, 3, 1, 2, 3.
+    """
+    order = torch.randperm(len(classes), generator=generator).tolist()
+    return [classes[order[number % len(classes)]] for number in range(count)]
 
 
 class BatchStream(IterableDataset[Batch]):

@@ -71,10 +71,28 @@ def test_patches_stay_inside_of_a_volume_that_is_larger(tmp_path: Path) -> None:
 def test_patches_come_from_everywhere(tmp_path: Path) -> None:
     # The image is its own position along x, from black to white.
     ramp = np.broadcast_to(np.linspace(-175, 275, 44).astype(np.int16)[:, None, None], (44, 28, 6)).copy()
-    first = first_batch(patches_of(tmp_path, image=ramp, batch_size=200))["image"][:, 0, 0, 0, 0] * 43
+    first = first_batch(patches_of(tmp_path, image=ramp, batch_size=200, organ_share=0.0))["image"][:, 0, 0, 0, 0] * 43
     # 12 of 44 voxels: the first one lies between 0 and 32.
     assert float(first.min()) < 2 and float(first.max()) > 30
     assert float(first.mean()) == pytest.approx(16, abs=2)
+
+
+def test_patches_lie_around_the_organs_in_turns(tmp_path: Path) -> None:
+    # No patch of 6 x 6 x 2 voxels could show both organs by chance as often as this.
+    label = first_batch(patches_of(tmp_path, patch_size=[6, 6, 2], batch_size=40, organ_share=1.0))["label"]
+    shown = torch.stack([(label == organ).flatten(1).any(1) for organ in (1, 2)], dim=1)
+    assert bool(shown.any(dim=1).all()) and int(shown[:, 0].sum()) >= 20 and int(shown[:, 1].sum()) >= 20
+
+
+def test_an_organ_that_no_case_was_contoured_for_is_not_looked_for(tmp_path: Path) -> None:
+    patches = patches_of(tmp_path, annotated=["liver"], patch_size=[6, 6, 2], batch_size=20, organ_share=1.0)
+    assert bool((first_batch(patches)["label"] == 2).flatten(1).any(1).all())
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_outside_of_0_to_1_is_refused(tmp_path: Path, share: float) -> None:
+    with pytest.raises(ValueError, match="organ_share"):
+        patches_of(tmp_path, organ_share=share)
 
 
 def test_a_coarser_grid_shows_the_same_organs(tmp_path: Path) -> None:

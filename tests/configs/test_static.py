@@ -114,14 +114,14 @@ def is_new_argument(key: str, parser: ConfigParser) -> bool:
 
 
 def misspelt_keys(name: str) -> list[str]:
-    """Keys of an overlay that change nothing below it: MONAI adds them in silence.
+    """Keys of an overlay that change nothing below it: MONAI adds them in silence. A leading + merges into what is there.
 
     Only the workflows (train, evaluate) introduce ids of their own; all other overlays state differences.
     """
     parser, may_add = below(name), name in WORKFLOWS
     return [
         key
-        for key in load(name)
+        for key in (written.removeprefix("+") for written in load(name))
         if key not in parser and not is_new_argument(key, parser) and not (may_add and "::" not in key)
     ]
 

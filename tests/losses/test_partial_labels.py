@@ -120,6 +120,15 @@ def test_an_organ_voxel_counts_as_many_times_as_its_weight_says() -> None:
         assert float(loss) == pytest.approx(expected * math.log(2), rel=1e-5)
 
 
+def test_the_weight_can_change_later() -> None:
+    logits = torch.randn(2, 3, 4, 4, generator=seeded())
+    targets = {"label": torch.randint(3, (2, 1, 4, 4), generator=seeded()), "annotated": ALL.repeat(2, 1)}
+    changed = PartialDiceCELoss(2, organ_weight=20.0)
+    changed.weigh_organs(5.0)
+    torch.testing.assert_close(changed(logits, targets), PartialDiceCELoss(2, organ_weight=5.0)(logits, targets))
+    assert float(changed(logits, targets)) != float(PartialDiceCELoss(2, organ_weight=20.0)(logits, targets))
+
+
 def test_a_weight_that_is_not_positive_is_refused() -> None:
     with pytest.raises(ValueError, match="organ_weight 0.0 is not positive"):
         PartialDiceCELoss(2, organ_weight=0.0)
