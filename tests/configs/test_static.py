@@ -114,7 +114,7 @@ def is_new_argument(key: str, parser: ConfigParser) -> bool:
 
 
 def misspelt_keys(name: str) -> list[str]:
-    """Keys of an overlay that change nothing below it: MONAI adds them in silence. A leading + merges into what is there.
+    """Keys of an overlay that change nothing below it: MONAI adds them in silence. A leading + merges.
 
     Only the workflows (train, evaluate) introduce ids of their own; all other overlays state differences.
     """
