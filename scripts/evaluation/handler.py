@@ -9,7 +9,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from scripts.evaluation.case_scores import CaseScore, score_case
-from scripts.evaluation.summary import format_table, write_report
+from scripts.evaluation.summary import format_table, patients_to_look_at, scores_frame, write_report
 
 
 class CaseScoreHandler:
@@ -62,3 +62,5 @@ class CaseScoreHandler:
         if self.scores:
             summary = write_report(self.scores, self.output_dir, self.title)
             print(format_table({self.title: summary}))
+            for word, (case, dice) in patients_to_look_at(scores_frame(self.scores)).items():
+                print(f"{word} patient: {case}, mean Dice {dice:.3f}")

@@ -83,6 +83,17 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(("patients", "missed", "spurious", "absent"), "int64"))
 
 
+def patients_to_look_at(scores: pd.DataFrame) -> dict[str, tuple[str, float]]:
+    """The patients of best, median and worst mean Dice over their contoured organs: "best" -> (case, mean Dice).
+
+    Of an even number of patients the better one of the two in the middle. Patients of whom no organ was contoured do
+    not count; without any other the dictionary is empty.
+    """
+    means = scores.groupby("case")["dice"].mean().dropna().sort_values(ascending=False, kind="stable")
+    places = {"best": 0, "median": (len(means) - 1) // 2, "worst": len(means) - 1}
+    return {word: (str(means.index[n]), float(means.iloc[n])) for word, n in places.items() if len(means)}
+
+
 def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str], title: str) -> pd.DataFrame:
     """Write `scores.csv`, `summary.csv`, `summary.json` and `dice.png`, each whole or not at all.
 

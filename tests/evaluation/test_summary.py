@@ -16,7 +16,16 @@ from hypothesis.extra.numpy import arrays
 from scripts.atomic_write import replacing
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.intervals import macro_interval, macro_mean
-from scripts.evaluation.summary import MACRO_ROW, format_table, main, read_scores, scores_frame, summarise, write_report
+from scripts.evaluation.summary import (
+    MACRO_ROW,
+    format_table,
+    main,
+    patients_to_look_at,
+    read_scores,
+    scores_frame,
+    summarise,
+    write_report,
+)
 
 NAN = math.nan
 
@@ -34,6 +43,18 @@ SCORES = [
     CaseScore("004", "spleen", 1, "absent", NAN, NAN, NAN, 0.0, 0.0),
     CaseScore("002", "liver", 2, "spurious", 0.0, NAN, 0.0, 0.0, 7.0),
 ]
+
+
+def test_best_median_and_worst_patient_are_named_by_their_mean_dice() -> None:
+    # 001: (.9 + .8) / 2; 002: (.6 + 0) / 2; 003: 0; of 004 nothing can be said.
+    looked_at = patients_to_look_at(scores_frame(SCORES))
+    assert looked_at == {
+        "best": ("001", pytest.approx(0.85)),
+        "median": ("002", pytest.approx(0.3)),
+        "worst": ("003", 0.0),
+    }
+    assert patients_to_look_at(scores_frame(SCORES[:1]))["worst"] == ("001", 0.9)
+    assert patients_to_look_at(scores_frame(SCORES[4:5])) == {}
 
 
 @pytest.fixture
