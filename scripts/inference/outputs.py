@@ -15,6 +15,7 @@ from monai.transforms import LoadImage, MapTransform, SaveImaged
 from numpy.typing import NDArray
 
 from scripts.atomic_write import replacing
+from scripts.dataset.datalist_file import case_name
 from scripts.evaluation.overlay import save_overlay
 
 
@@ -31,10 +32,7 @@ def write_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -
 
 def scan_name(data: Mapping[Hashable, Any]) -> str:
     """Name of the scan that an item came from."""
-    name = data.get("case")
-    if name is None:
-        name = Path(str(data["image"].meta["filename_or_obj"])).name.split(".nii")[0]
-    return str(name)
+    return str(data.get("case") or case_name(str(data["image"].meta["filename_or_obj"])))
 
 
 class SaveLabelsd(SaveImaged):

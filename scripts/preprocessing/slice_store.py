@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.atomic_write import replacing
+from scripts.dataset import datalist_file
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.working_grid import ToWorkingGrid, resample_labels
 
@@ -45,7 +46,7 @@ def open_array(path: Path) -> Tensor:
 
 def case_name(case: Mapping[str, Any]) -> str:
     """Identifier of a case: its own, or the name of its image file."""
-    return str(case.get("case") or Path(str(case["image"])).name.split(".nii")[0])
+    return str(case.get("case") or datalist_file.case_name(str(case["image"])))
 
 
 @dataclass(frozen=True)
