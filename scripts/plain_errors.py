@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from types import TracebackType
 
@@ -37,5 +39,8 @@ def report(kind: type[BaseException], error: BaseException, trace: TracebackType
 
 
 def install_plain_errors() -> None:
-    """Report uncaught errors plainly from here on (first step of every workflow)."""
+    """Report uncaught errors plainly from here on (first step of every workflow), and keep one false alarm quiet."""
     sys.excepthook = report
+    # MONAI warns that a GPU decoder is missing whenever pydicom is installed and any image is loaded.
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")

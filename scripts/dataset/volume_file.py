@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from monai.data.image_reader import ITKReader
 from numpy.typing import NDArray
 
 from scripts.dataset.datalist_file import NIFTI_SUFFIXES
+from scripts.dicom.series_folder import stack_in
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def _read_nifti(path: str) -> VolumeFile:
 
 
 def _read_by_itk(path: str) -> VolumeFile:
+    if os.path.isdir(path):
+        stack_in(path)  # raises where the series is no regular volume, which the reader does not
     reader = ITKReader()
     voxels, header = reader.get_data(reader.read(path))
     return VolumeFile(

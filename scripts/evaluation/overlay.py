@@ -73,7 +73,21 @@ def save_overlay(
     reference: NDArray[Any] | None = None,
     title: str = "",
 ) -> None:
-    """Draw up to four axial slices, a coronal and a sagittal one, with organs as coloured areas, and write a PNG.
+    """Write the picture of :func:`overlay_figure`, which takes the other arguments, as the PNG `path`."""
+    figure = overlay_figure(image, labels, affine, organs, reference, title)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def overlay_figure(
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    affine: NDArray[np.float64],
+    organs: Sequence[str],
+    reference: NDArray[Any] | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw up to four axial slices, a coronal and a sagittal one, with organs as coloured areas.
 
     The patient's right is on the left side of the picture. The slices are those that show the most organs, cut to the
     surroundings of the organs; their numbers count from 1 in the whole scan.
@@ -83,7 +97,6 @@ def save_overlay(
         labels: label map [x, y, z] to draw in colour; class index of an organ = position in `organs` + 1.
         affine: 4 x 4 matrix from voxel indices to mm (nibabel's right, anterior, superior).
         organs: names for the legend, which lists those present in this case.
-        path: the PNG to write.
         reference: label map [x, y, z] to draw as dashed white contours.
         title: heading of the picture.
 
@@ -114,8 +127,7 @@ def save_overlay(
     handles = _legend_handles(label_maps, organs)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=7, labelcolor="white", frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    return figure
 
 
 def draw_panel(

@@ -1,0 +1,68 @@
+"""The report as one HTML file: its pictures lie within it, and it loads nothing from anywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+from matplotlib.figure import Figure
+
+from scripts.evaluation.overlay import organ_colour
+from scripts.report.measures import OrganMeasure
+
+PAGE = Path(__file__).with_name("page.html")
+
+
+def report_page(
+    title: str,
+    notice: str,
+    facts: str,
+    measures: Sequence[OrganMeasure],
+    figures: Mapping[str, Figure],
+    footer: str,
+) -> str:
+    """Put the page together.
+
+    Args:
+        title: name of the scan.
+        notice: what the report may not be used for.
+        facts: one sentence on the scan.
+        measures: of every organ.
+        figures: pictures by their heading.
+        footer: what made the report.
+    """
+    return Template(PAGE.read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        notice=escape(notice),
+        facts=escape(facts),
+        rows="\n".join(_row(measure) for measure in measures),
+        pictures="\n".join(_picture(heading, figure) for heading, figure in figures.items()),
+        footer=escape(footer),
+    )
+
+
+def _row(measure: OrganMeasure) -> str:
+    name = escape(measure.organ.replace("_", " "))
+    chip = f'<span class="colour" style="background: {organ_colour(measure.class_index)}"></span>{name}'
+    if measure.mean_hu is None:
+        return (
+            f'<tr class="absent"><td>{chip}</td><td class="number">-</td><td class="number">-</td>'
+            "<td>not found</td></tr>"
+        )
+    remark = "reaches the edge of the scan, a part may be missing" if measure.cut_off else ""
+    return (
+        f'<tr><td>{chip}</td><td class="number">{measure.volume_ml:.1f}</td>'
+        f'<td class="number">{measure.mean_hu:.0f}</td><td>{remark}</td></tr>'
+    )
+
+
+def _picture(heading: str, figure: Figure) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    data = base64.b64encode(content.getvalue()).decode("ascii")
+    title = escape(heading)
+    return f'<h2>{title}</h2>\n<img alt="{title}" src="data:image/png;base64,{data}">'

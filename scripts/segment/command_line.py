@@ -1,0 +1,109 @@
+"""Options of the command, and what it says before and after the work."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.bundle_identity import bundle_identity
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTPUTS = {
+    "overlay": "CASE.png: slices with the organs drawn over them",
+    "report": "CASE.html and CASE_organs.csv: volume and mean HU of every organ, pictures",
+    "dicom_seg": "CASE_seg.dcm: the organs as DICOM-SEG, if the scan is a DICOM series",
+}
+"""What is written beside CASE.nii.gz, the label map."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    written = "".join(f"\n  {name:10} {text}" for name, text in OUTPUTS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.segment",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Find organs in CT scans.\n" + bundle_identity().intended_use,
+        epilog=f"Written for every scan: CASE.nii.gz, the label map on the grid of the scan; and{written}",
+    )
+    parser.add_argument(
+        "scan", help="a NIfTI file, a folder of them, or a folder with a DICOM series (also in subfolders)"
+    )
+    parser.add_argument("--output_dir", default="segmentations", help="where results go (default: %(default)s)")
+    parser.add_argument(
+        "--model_path", default=str(ROOT / "models/model.pt"), help="weights (default: those of the bundle)"
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="config that the weights were trained with on top of configs/train.yaml, such as "
+        "configs/recipes/demo.yaml; may be given several times, in the order of the training",
+    )
+    parser.add_argument("--series", help="which of several DICOM series: its number in the list, or its UID")
+    parser.add_argument("--list_series", action="store_true", help="list the DICOM series in SCAN and stop")
+    parser.add_argument(
+        "--write", nargs="*", choices=OUTPUTS, default=list(OUTPUTS), help="what to write too (default: everything)"
+    )
+    parser.add_argument("--device", help="cpu or cuda (default: the GPU if there is one)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Segment the scans that the arguments name; return the exit status."""
+    chosen = build_parser().parse_args(arguments)
+    # Torch and MONAI take seconds to import: --help and a mistyped option should not wait for them.
+    from scripts.plain_errors import install_plain_errors, is_complaint, root_cause
+
+    install_plain_errors()
+    try:
+        return _list_series(chosen.scan) if chosen.list_series else _segment(chosen)
+    except Exception as error:
+        cause = root_cause(error)
+        if not is_complaint(cause):
+            raise
+        print(f"error: {cause}", file=sys.stderr)
+        return 1
+
+
+def _list_series(folder: str) -> int:
+    from scripts.dicom.series import find_series, listing
+
+    found = find_series(folder)
+    print(listing(found) if found else f"no DICOM series in {folder}")
+    return 0 if found else 1
+
+
+def _segment(chosen: argparse.Namespace) -> int:
+    from scripts.segment.workflow import run_workflow
+    from scripts.training.progress import readable_duration
+
+    bundle = bundle_identity()
+    print(f"{bundle.name} {bundle.version}. {bundle.intended_use}")
+    started = time.monotonic()
+    cases, failures = run_workflow(
+        scan=chosen.scan,
+        series=chosen.series,
+        output_dir=chosen.output_dir,
+        model_path=chosen.model_path,
+        overlays=chosen.config,
+        outputs=chosen.write,
+        device=chosen.device,
+    )
+    done = [case for case in cases if case not in failures]
+    if done:
+        what = f"{len(done)} scan{'s'[: len(done) > 1]}"
+        print(f"{what} segmented in {readable_duration(time.monotonic() - started)}; results in {chosen.output_dir}:")
+    for case in done:
+        written = sorted(path.name for path in Path(chosen.output_dir).glob("*") if _is_of(path.name, case))
+        print(f"  {', '.join(written)}")
+    for case, reason in failures.items():
+        print(f"error: {case}: {reason}", file=sys.stderr)
+    return int(bool(failures))
+
+
+def _is_of(name: str, case: str) -> bool:
+    return name in {case + ending for ending in (".nii.gz", ".png", ".html", "_organs.csv", "_seg.dcm")}

@@ -1,0 +1,100 @@
+"""The bundle's inference workflow, of the same configs as that of ``python -m monai.bundle run inference``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from scripts.segment.progress import showing_queries
+
+ROOT = Path(__file__).resolve().parents[2]
+TRUNK, TRAINING = "configs/inference.yaml", "configs/train.yaml"
+SETTINGS = {"overlay": "save_overlay", "report": "save_report", "dicom_seg": "save_dicom_segmentation"}
+
+
+def run_workflow(
+    scan: str,
+    output_dir: str,
+    model_path: str,
+    series: str | None = None,
+    overlays: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    device: str | None = None,
+) -> tuple[list[str], dict[str, str]]:
+    """Segment scans.
+
+    Args:
+        scan: file or folder.
+        output_dir: where results go.
+        model_path: weights.
+        series: which of several DICOM series.
+        overlays: configs that the weights were trained with, on top of the training's.
+        outputs: what to write beside the label maps: keys of `SETTINGS`.
+        device: "cpu" or "cuda"; None: as the config chooses.
+
+    Returns:
+        Names of the scans, and the reason for those that failed.
+
+    Raises:
+        FileNotFoundError: there is no such scan, overlay or weights file.
+        ValueError: the scan or the weights do not fit; the cause of the error that MONAI makes of it.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("scripts.inference.scan_evaluator").setLevel(logging.CRITICAL)  # failures are said at the end
+    _refuse_hashes(scan, output_dir, model_path)
+    settings: dict[str, Any] = {name: output in outputs for output, name in SETTINGS.items()}
+    if device is not None:
+        settings["device"] = f"$torch.device('{_known_device(device)}')"
+    workflow = ConfigWorkflow(
+        config_file=_config_files(overlays),
+        meta_file=str(ROOT / "configs/metadata.json"),
+        logging_file=False,
+        run_id="inference",
+        workflow_type="inference",
+        bundle_root=str(ROOT),
+        dataset_dir=scan,
+        series=series,
+        output_dir=output_dir,
+        model_path=model_path,
+        **settings,
+    )
+    workflow.initialize()
+    names = [str(case["case"]) for case in workflow.parser.get_parsed_content("dataset").data]
+    print(f"{len(names)} scan{'s'[: len(names) > 1]}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}", flush=True)
+    evaluator = workflow.parser.get_parsed_content("evaluator")
+    with showing_queries(evaluator.network):
+        try:
+            workflow.run()
+        except SystemExit:  # some scans failed, the others are done
+            pass
+    workflow.finalize()
+    return names, dict(evaluator.failures)
+
+
+def _config_files(overlays: Sequence[str]) -> list[str]:
+    files = [str(ROOT / name) for name in ([TRUNK, TRAINING] if overlays else [TRUNK])]
+    for overlay in overlays:
+        found = [path for path in (Path(overlay), ROOT / overlay) if path.is_file()]
+        if not found:
+            raise FileNotFoundError(
+                f"config {overlay} does not exist; give the one that the weights were trained with, such as "
+                "configs/recipes/demo.yaml, or leave --config out for the bundle's own weights."
+            )
+        files.append(str(found[0]))
+    return files
+
+
+def _refuse_hashes(*paths: str) -> None:
+    for path in paths:
+        if "#" in path:
+            raise ValueError(f"path '{path}' has a '#', which configs read as a separator: rename the file or folder.")
+
+
+def _known_device(device: str) -> str:
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device '{device}' is unknown: give cpu, cuda, or cuda:1 for the second GPU.")
+    return device
