@@ -10,6 +10,7 @@ from monai.utils.module import optional_import
 pydicom, has_pydicom = optional_import("pydicom")
 
 CT_IMAGE, ENHANCED_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
+DIRECTORY = "1.2.840.10008.1.3.10"  # the table of contents of a disc
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "SeriesDate"),
     *("Modality", "ImageType", "SequenceName", "SliceThickness", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
@@ -61,14 +62,25 @@ def _header_of(path: str) -> Header | None:
                 f"DICOM file {path} cannot be read ({type(error).__name__}: {error}); export or copy it again."
             ) from error
     header.filename = path
-    return header if "SOPClassUID" in header else None
+    if "SOPClassUID" in header:
+        return header
+    if header.file_meta.get("MediaStorageSOPClassUID") == DIRECTORY:
+        return None
+    raise ValueError(f"DICOM file {path} cannot be read (it has no SOPClassUID); export or copy it again.")
 
 
 def _missing_bytes(header: Header, left: int) -> int:
-    """Bytes that the file lacks, if its pixels are stored one by one: what is compressed has no known length."""
+    """Bytes that the file lacks, if its pixels are stored one by one: what is compressed has no known length.
+
+    Args:
+        header: all that precedes the pixels.
+        left: bytes behind it: tag, kind and length of the pixels (8 or 12 bytes), and the pixels.
+    """
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None or syntax.is_encapsulated or syntax.is_deflated or "Rows" not in header:
         return 0
     values = int(header.Rows) * int(header.Columns) * int(header.get("SamplesPerPixel", 1))
-    wanted = values * int(header.get("NumberOfFrames", 1) or 1) * int(header.get("BitsAllocated", 16)) // 8
+    wanted = (8 if syntax.is_implicit_VR else 12) + values * int(header.get("NumberOfFrames", 1) or 1) * int(
+        header.get("BitsAllocated", 16)
+    ) // 8
     return max(0, wanted - left)

@@ -12,6 +12,7 @@ SIDES = {"left": "Left", "right": "Right"}
 OTHER_WORDS = {
     "brainstem": "BrainStem",
     "urinary_bladder": "Bladder",
+    "parotid": "ParotidGland",
     "thyroid_gland": "Thyroid",
     "eye_globe": "Eyeball",
     "portal_and_splenic_veins": "Vein",  # no code for the two together

@@ -44,6 +44,7 @@ def run_workflow(
         ValueError: the scan or the weights do not fit; the cause of the error that MONAI makes of it.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     logging.getLogger("scripts.inference.scan_evaluator").setLevel(logging.CRITICAL)  # failures are said at the end
     _refuse_hashes(scan, output_dir, model_path)
     settings: dict[str, Any] = {name: output in outputs for output, name in SETTINGS.items()}

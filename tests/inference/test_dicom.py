@@ -10,12 +10,12 @@ import itk
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from config_compositions import TRUNK, load
 from matplotlib.image import imread
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
-from tiny_workflows import TINY_PREDICTOR, run, workflow
+from tiny_weights import SETTINGS, write_weights
+from tiny_workflows import run
 
 from scripts.dataset.inference_inputs import scan_inputs
 
@@ -64,17 +64,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     # A workflow sets these for the whole process.
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    tiny = {**TINY_PREDICTOR, "organs": ["spleen", "liver", "aorta"], "network_def::coarse_weight": 0.4}
-    untrained = workflow("inference", **tiny)
-    untrained.initialize()
-    torch.manual_seed(0)
-    network = untrained.parser.get_parsed_content("network")
-    with torch.no_grad():
-        for parameter in network.coarse.parameters():
-            parameter.mul_(2.0)  # sure of what it sees, unlike most random weights
-    torch.save(network.state_dict(), tmp_path / "model.pt")
-    written = {"model_path": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "out")}
-    return {**tiny, **written, "save_probabilities": True}
+    written = {"model_path": write_weights(tmp_path / "model.pt"), "output_dir": str(tmp_path / "out")}
+    return {**SETTINGS, **written, "save_probabilities": True}
 
 
 def save_nifti(path: Path, voxels: NDArray[np.int16], affine: NDArray[np.float64]) -> str:

@@ -1,0 +1,141 @@
+"""A DICOM-SEG holds the label map voxel by voxel, on the grid of the series that it refers to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+from ct_series import AXIAL, LPS, voxels_of, write_ct_series
+from matplotlib.colors import to_rgb
+from monai.data import MetaTensor
+from pydicom.uid import SegmentationStorage
+
+from scripts.bundle_identity import bundle_identity
+from scripts.dicom import segmentation
+from scripts.dicom.segmentation import SaveDicomSegmentationd, write_segmentation
+from scripts.evaluation.overlay import organ_colour
+
+ORGANS = ["spleen", "right_kidney", "my_own_region", "liver"]
+SHAPE = (16, 12, 6)
+
+
+def label_map() -> Any:
+    """Three of the four organs at random, none in the third slice."""
+    labels = np.random.default_rng(3).choice([0, 1, 2, 4], SHAPE).astype(np.uint8)
+    labels[:, :, 2] = 0
+    return labels
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    return write_ct_series(tmp_path / "ct", voxels_of(SHAPE))
+
+
+def written(labels: Any, series: Path, affine: Any = AXIAL) -> Path:
+    path = series.parent / "out" / "ct_seg.dcm"
+    write_segmentation(labels, affine, str(series), ORGANS, path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    return path
+
+
+def test_it_is_the_label_map_on_the_grid_of_the_series_read_by_highdicom(series: Path) -> None:
+    labels = label_map()
+    volume = hd.seg.segread(written(labels, series)).get_volume(combine_segments=True)
+    # highdicom's volumes have the axes slice, row, column, here with slices from head to feet.
+    to_seg = np.linalg.inv(volume.affine) @ LPS @ AXIAL
+    places = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1) @ to_seg[:3, :3].T + to_seg[:3, 3]
+    np.testing.assert_allclose(places, places.round(), atol=1e-3)
+    found = volume.array[tuple(np.moveaxis(places.round().astype(int), -1, 0))]
+    np.testing.assert_array_equal(found, labels)
+
+
+def test_every_frame_lies_on_its_image_read_by_pydicom_alone(series: Path) -> None:
+    labels = label_map()
+    content = pydicom.dcmread(written(labels, series))
+    images = {image.SOPInstanceUID: image for image in map(pydicom.dcmread, series.iterdir())}
+    frames = content.pixel_array
+    again = np.zeros_like(labels)
+    for frame, about in zip(frames, content.PerFrameFunctionalGroupsSequence, strict=True):
+        source = about.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        image = images[source]
+        assert about.PlanePositionSequence[0].ImagePositionPatient == image.ImagePositionPatient
+        segment = about.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        again[:, :, image.InstanceNumber - 1][frame.T > 0] = segment
+    np.testing.assert_array_equal(again, labels)
+    shared = content.SharedFunctionalGroupsSequence[0]
+    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == image.ImageOrientationPatient
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == image.PixelSpacing
+
+
+def test_it_belongs_to_patient_study_and_frame_of_reference_of_the_series(series: Path) -> None:
+    content = pydicom.dcmread(written(label_map(), series))
+    image = pydicom.dcmread(next(series.iterdir()))
+    for tag in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert content.get(tag) == image.get(tag), tag
+    assert content.SOPClassUID == SegmentationStorage
+    assert content.SeriesInstanceUID != image.SeriesInstanceUID
+    assert content.SoftwareVersions == bundle_identity().version
+    assert "research" in content.SeriesDescription and "research" in content.ContentDescription
+
+
+def test_segments_have_the_names_numbers_codes_and_colours_of_the_organs(series: Path) -> None:
+    segments = hd.seg.segread(written(label_map(), series)).SegmentSequence
+    assert [one.SegmentLabel for one in segments] == ["spleen", "right kidney", "my own region", "liver"]
+    assert [one.SegmentNumber for one in segments] == [1, 2, 3, 4]
+    kidney = segments[1].SegmentedPropertyTypeCodeSequence[0]
+    assert (kidney.CodeMeaning, kidney.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning) == ("Kidney", "Right")
+    shown = hd.color.CIELabColor.from_dicom_value(segments[0].RecommendedDisplayCIELabValue).to_rgb()
+    np.testing.assert_allclose(np.array(shown) / 255, to_rgb(organ_colour(1)), atol=0.02)
+
+
+def test_a_scan_without_any_organ_gives_empty_segments(series: Path) -> None:
+    content = hd.seg.segread(written(np.zeros(SHAPE, np.uint8), series))
+    assert not content.pixel_array.any()
+
+
+def test_what_anonymisation_removed_is_empty(tmp_path: Path) -> None:
+    series = write_ct_series(tmp_path / "ct", voxels_of(SHAPE))
+    for path in series.iterdir():
+        image = pydicom.dcmread(path)
+        for tag in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber"):
+            del image[tag]
+        image.save_as(path)
+    assert pydicom.dcmread(written(label_map(), series)).PatientID in ("", None)
+
+
+def test_a_label_map_on_another_grid_is_refused_and_nothing_is_written(series: Path) -> None:
+    moved = AXIAL.copy()
+    moved[2, 3] += 5.0
+    for labels, affine in ((label_map(), moved), (label_map()[:, :, 1:], AXIAL)):
+        with pytest.raises(ValueError, match="is not on the grid of the DICOM series"):
+            written(labels, series, affine)
+    assert not (series.parent / "out").exists()
+
+
+def test_a_series_without_frame_of_reference_is_refused(tmp_path: Path) -> None:
+    series = write_ct_series(tmp_path / "ct", voxels_of(SHAPE))
+    for path in series.iterdir():
+        image = pydicom.dcmread(path)
+        del image.FrameOfReferenceUID
+        image.save_as(path)
+    with pytest.raises(ValueError, match="no FrameOfReferenceUID"):
+        written(label_map(), series)
+
+
+def test_as_a_step_of_inference_it_writes_for_series_and_passes_other_scans(series: Path, tmp_path: Path) -> None:
+    save = SaveDicomSegmentationd("pred", str(tmp_path / "saved"), ORGANS)
+    labels = MetaTensor(label_map()[None], affine=AXIAL)
+    for name, path in (("a", series), ("b", tmp_path / "b.nii.gz")):
+        image = MetaTensor(np.zeros((1, 2, 2, 2)), meta={"filename_or_obj": str(path)})
+        save({"case": name, "pred": labels, "image": image})
+    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["a_seg.dcm"]
+
+
+def test_without_highdicom_one_sentence_says_how_to_install_it_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmentation, "has_highdicom", False)
+    with pytest.raises(ValueError, match="highdicom is not installed: run `python -m pip install -r requirements.txt`"):
+        SaveDicomSegmentationd("pred", "out", ORGANS)

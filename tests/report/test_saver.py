@@ -1,0 +1,108 @@
+"""The report of a scan: one page that needs nothing else, and its measures as a table."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+from monai.data import MetaTensor
+from tiny_dataset import save
+
+from scripts.bundle_identity import bundle_identity
+from scripts.evaluation.overlay import organ_colour
+from scripts.report.montage import montage_figure
+from scripts.report.saver import SaveReportd
+
+ORGANS = ["spleen", "right_kidney", "liver"]
+AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
+
+
+class Page(HTMLParser):
+    """Collects text, pictures, everything that would be loaded, and tags left open."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.text, self.sources, self.open = "", [], []
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def report_on(labels: Any, folder: Path, name: str = "case_1") -> tuple[Page, pd.DataFrame]:
+    image = np.where(labels > 0, 50, -1000).astype(np.int16)
+    scan = MetaTensor(image[None], meta={"filename_or_obj": save(folder / "scan.nii.gz", image, AFFINE)})
+    step = SaveReportd("pred", str(folder / "out"), ORGANS, model_path="runs/mine/model.pt")
+    step({"case": name, "image": scan, "pred": MetaTensor(labels[None], affine=AFFINE)})
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [f"{name}.html", f"{name}_organs.csv"]
+    page = Page((folder / "out" / f"{name}.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    return page, pd.read_csv(folder / "out" / f"{name}_organs.csv")
+
+
+def two_organs() -> Any:
+    labels = np.zeros((24, 20, 8), np.uint8)
+    labels[4:10, 4:12, 2:5] = 1
+    labels[14:20, 4:12, 0:6] = 3
+    return labels
+
+
+def test_the_page_says_what_it_is_not_for_and_measures_every_organ(tmp_path: Path) -> None:
+    page, table = report_on(two_organs(), tmp_path)
+    assert bundle_identity().intended_use in page.text
+    assert "2 of 3 organs found in a scan of 24 x 20 x 8 voxels of 2.00 x 2.00 x 5.00 mm." in page.text
+    # 6 x 8 x 3 voxels of 0.02 ml; 6 x 8 x 6.
+    assert re.search(r"spleen\s*2\.9\s*50", page.text) and re.search(r"liver\s*5\.8\s*50\s*reaches the edge", page.text)
+    assert re.search(r"right kidney\s*-\s*-\s*not found", page.text)
+    assert "weights model.pt" in page.text
+    assert table["organ"].tolist() == ORGANS
+    assert table["volume_ml"].tolist() == pytest.approx([2.88, 0.0, 5.76])
+    assert table["cut_off"].tolist() == [False, False, True]
+    assert table["mean_hu"].isna().tolist() == [False, True, False]
+
+
+def test_the_pictures_lie_in_the_page_and_nothing_is_loaded(tmp_path: Path) -> None:
+    page, _ = report_on(two_organs(), tmp_path)
+    assert len(page.sources) == 2
+    for source in page.sources:
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/png;base64"
+        picture = imread(io.BytesIO(base64.b64decode(data)))
+        assert float(np.ptp(picture[..., :3], axis=2).max()) > 0.2  # coloured
+
+
+def test_a_scan_without_organs_has_a_report_with_the_overview_only(tmp_path: Path) -> None:
+    page, table = report_on(np.zeros((6, 6, 6), np.uint8), tmp_path)
+    assert "0 of 3 organs found" in page.text and len(page.sources) == 1
+    assert table["volume_ml"].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_name_cannot_smuggle_markup_into_the_page(tmp_path: Path) -> None:
+    page, _ = report_on(two_organs(), tmp_path, name="a<b>&amp")
+    assert "Organs in a<b>&amp" in page.text
+
+
+def test_the_montage_has_a_panel_for_every_organ_found_in_its_colour() -> None:
+    labels = two_organs()
+    figure = montage_figure(np.zeros(labels.shape), labels, AFFINE, ORGANS)
+    assert figure is not None
+    titles = [axes.title for axes in figure.axes if axes.get_title()]
+    assert [title.get_text() for title in titles] == ["spleen", "liver"]
+    assert [title.get_color() for title in titles] == [organ_colour(1), organ_colour(3)]
+    assert montage_figure(np.zeros(labels.shape), labels * 0, AFFINE, ORGANS) is None

@@ -1,0 +1,162 @@
+"""The command for people who know no MONAI: one line, and everything about every scan is there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from ct_series import phantom_scan, write_ct_series
+from tiny_weights import SETTINGS, write_weights
+from tiny_workflows import run
+
+from scripts.bundle_identity import bundle_identity
+from scripts.segment.command_line import main
+
+ENDINGS = (".html", ".nii.gz", ".png", "_organs.csv")
+
+
+@pytest.fixture(autouse=True)
+def undisturbed_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command sets these for the whole process."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options for tiny weights and the config that they were made with."""
+    folder = tmp_path_factory.mktemp("weights")
+    content = {name: value for name, value in SETTINGS.items() if name != "device"}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    path = write_weights(folder / "model.pt")
+    return ["--model_path", path, "--config", str(folder / "tiny.yaml"), "--device", "cpu"]
+
+
+@pytest.fixture
+def study(phantom_dir: Path, tmp_path: Path) -> Path:
+    """A folder as from an archive: a localizer, and a CT in a subfolder."""
+    voxels, affine = phantom_scan(phantom_dir)
+    write_ct_series(tmp_path / "patient_7" / "venous", voxels, affine)
+    write_ct_series(
+        tmp_path / "patient_7" / "scout",
+        voxels[:, :, :1],
+        affine,
+        "1.9",
+        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+    )
+    return tmp_path / "patient_7"
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_one_command_turns_a_study_into_labels_picture_report_and_dicom_seg(
+    study: Path, weights: list[str], phantom_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(study), "--output_dir", str(out), *weights]) == 0
+    assert names_in(out) == sorted(["patient_7_seg.dcm", *(f"patient_7{ending}" for ending in ENDINGS)])
+    said, progress = capfd.readouterr()
+    assert bundle_identity().intended_use in said and "1 scan: patient_7\n" in said
+    assert "1 scan segmented in" in said and "  patient_7.html, patient_7.nii.gz, patient_7.png" in said
+    assert "organ patches: 100%" in progress and "WARNING" not in said + progress
+
+    voxels, affine = phantom_scan(phantom_dir)
+    result: Any = nib.load(out / "patient_7.nii.gz")
+    labels = np.asarray(result.dataobj)
+    assert labels.shape == voxels.shape and len(np.unique(labels)) > 2
+    np.testing.assert_allclose(result.affine, affine, atol=1e-3)
+    # The workflow of `monai.bundle run inference` gives the same labels.
+    settings = {**SETTINGS, "model_path": weights[1], "dataset_dir": str(study), "output_dir": str(tmp_path / "run")}
+    run("inference", **settings)
+    again: Any = nib.load(tmp_path / "run" / "patient_7.nii.gz")
+    np.testing.assert_array_equal(np.asarray(again.dataobj), labels)
+    # DICOM-SEG: axes slice, row, column.
+    segments = hd.seg.segread(out / "patient_7_seg.dcm").get_volume(combine_segments=True)
+    head_first = segments.array[::-1] if segments.affine[2, 0] < 0 else segments.array
+    np.testing.assert_array_equal(head_first.transpose(2, 1, 0), labels)
+    table = pd.read_csv(out / "patient_7_organs.csv")
+    voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
+    for row in table.itertuples():
+        found = labels == row.class_index
+        assert row.volume_ml == pytest.approx(found.sum() * voxel_ml, rel=1e-3, abs=1e-3)
+        assert not found.any() or row.mean_hu == pytest.approx(voxels[found].mean(), abs=0.01)
+
+
+def test_a_nifti_needs_no_dicom_and_what_is_not_wanted_is_not_written(
+    phantom_dir: Path, weights: list[str], tmp_path: Path
+) -> None:
+    scan = sorted((phantom_dir / "images").iterdir())[0]
+    out = tmp_path / "out"
+    assert main([str(scan), "--output_dir", str(out), "--write", "dicom_seg", "overlay", *weights]) == 0
+    name = scan.name.removesuffix(".nii.gz")
+    assert names_in(out) == [f"{name}.nii.gz", f"{name}.png"]
+
+
+def test_a_scan_that_fails_is_said_and_the_others_are_done(
+    phantom_dir: Path, weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    good = sorted((phantom_dir / "images").iterdir())[0]
+    (scans / good.name).write_bytes(good.read_bytes())
+    (scans / "broken.nii.gz").write_bytes(good.read_bytes()[:1000])
+    assert main([str(scans), "--output_dir", str(tmp_path / "out"), "--write", *["overlay"], *weights]) == 1
+    assert names_in(tmp_path / "out") == [good.name, good.name.replace(".nii.gz", ".png")]
+    said = capsys.readouterr()
+    assert "2 scans: " in said.out and "1 scan segmented" in said.out
+    assert "error: broken: " in said.err and "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["nowhere"], "error: input 'nowhere' does not exist; expected a volume"),
+        (["{study}", "--series", "7"], "error: folder {study} has no CT series '7'; give the number or the UID"),
+        (["{study}", "--model_path", "none.pt"], "error: no weights at none.pt: train first"),
+        (["{study}", "--config", "none.yaml"], "error: config none.yaml does not exist; give the one that the weights"),
+        (["{study}", "--device", "gpu"], "error: device 'gpu' is unknown: give cpu, cuda"),
+        (["scan #2.nii"], "error: path 'scan #2.nii' has a '#', which configs read as a separator: rename"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence_and_nothing_is_written(
+    options: list[str],
+    sentence: str,
+    study: Path,
+    weights: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [option.format(study=study) for option in options]
+    fitting = [] if "--config" in given else weights
+    assert main([*fitting, *given, "--output_dir", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr().err
+    assert sentence.format(study=study) in said and "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_series_in_a_folder_are_listed(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(study), "--list_series"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("  1: 'abdomen venous', CT, ") and second.endswith("UID 1.9 (left aside: localizer)")
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty"), "--list_series"]) == 1
+
+
+def test_an_option_that_does_not_exist_is_refused_before_anything_is_imported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["scan.nii", "--write", "everything"])
+    assert caught.value.code == 2
+    assert "invalid choice: 'everything'" in capsys.readouterr().err

@@ -1,0 +1,28 @@
+"""Weights of a tiny, untrained two-stage predictor that labels much of any scan, and the settings that fit them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_workflows import TINY_PREDICTOR, workflow
+
+SETTINGS: dict[str, Any] = {
+    **TINY_PREDICTOR,
+    "organs": ["spleen", "liver", "aorta"],
+    "network_def::coarse_weight": 0.4,
+}
+
+
+def write_weights(path: Path) -> str:
+    """Write random weights for `SETTINGS` and return their path."""
+    untrained = workflow("inference", **SETTINGS)
+    untrained.initialize()
+    torch.manual_seed(0)
+    network = untrained.parser.get_parsed_content("network")
+    with torch.no_grad():
+        for parameter in network.coarse.parameters():
+            parameter.mul_(2.0)  # sure of what it sees, unlike most random weights
+    torch.save(network.state_dict(), path)
+    return str(path)
