@@ -80,7 +80,6 @@ def _missing_bytes(header: Header, left: int) -> int:
     if syntax is None or syntax.is_encapsulated or syntax.is_deflated or "Rows" not in header:
         return 0
     values = int(header.Rows) * int(header.Columns) * int(header.get("SamplesPerPixel", 1))
-    wanted = (8 if syntax.is_implicit_VR else 12) + values * int(header.get("NumberOfFrames", 1) or 1) * int(
-        header.get("BitsAllocated", 16)
-    ) // 8
+    values *= int(header.get("NumberOfFrames", 1) or 1)
+    wanted = (8 if syntax.is_implicit_VR else 12) + values * int(header.get("BitsAllocated", 16)) // 8
     return max(0, wanted - left)

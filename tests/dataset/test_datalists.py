@@ -207,9 +207,7 @@ def test_an_input_without_scans_is_refused_with_what_is_expected(tmp_path: Path)
     with pytest.raises(FileNotFoundError, match="it is empty"):
         scan_inputs(str(tmp_path))
     (tmp_path / "patient_1").mkdir()
-    with pytest.raises(
-        FileNotFoundError, match=r"subfolders are searched for DICOM only; give one of them \(patient_1\)"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"subfolders are searched for DICOM only; .*\(patient_1\)"):
         scan_inputs(str(tmp_path))
     (tmp_path / "notes.txt").write_text("no scan")
     with pytest.raises(ValueError, match="notes.txt' is not a kind of file that is read"):
@@ -249,9 +247,7 @@ def test_a_dicom_folder_is_one_scan_and_several_series_are_refused_by_name(tmp_p
     write_dicom_series(folder, "1.2.3.4", slices=3)
     assert scan_inputs(str(folder)) == [{"case": "patient_7", "image": str(folder)}]
     write_dicom_series(folder, "1.2.3.5", slices=2)
-    with pytest.raises(
-        ValueError, match=r"(?s)2 CT series, expected one.*3 files, UID 1\.2\.3\.4.*2 files, UID 1\.2\.3\.5"
-    ):
+    with pytest.raises(ValueError, match=r"(?s)2 CT series.*3 files, UID 1\.2\.3\.4.*2 files, UID 1\.2\.3\.5"):
         scan_inputs(str(folder))
     (chosen,) = scan_inputs(str(folder), series="1.2.3.5")
     assert chosen["case"] == "patient_7" and len(list(Path(chosen["image"]).iterdir())) == 2

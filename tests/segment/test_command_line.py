@@ -46,13 +46,8 @@ def study(phantom_dir: Path, tmp_path: Path) -> Path:
     """A folder as from an archive: a localizer, and a CT in a subfolder."""
     voxels, affine = phantom_scan(phantom_dir)
     write_ct_series(tmp_path / "patient_7" / "venous", voxels, affine)
-    write_ct_series(
-        tmp_path / "patient_7" / "scout",
-        voxels[:, :, :1],
-        affine,
-        "1.9",
-        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
-    )
+    localizer = {"series": "1.9", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    write_ct_series(tmp_path / "patient_7" / "scout", voxels[:, :, :1], affine, **localizer)
     return tmp_path / "patient_7"
 
 
