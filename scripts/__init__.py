@@ -4,6 +4,7 @@ The pipeline, folder by folder::
 
     phantom/         a synthetic abdomen, the embedded example data
     dataset/         which scans there are, and what is wrong with them, before any work
+    dicom/           series in a folder, whether one is a volume, label maps as DICOM-SEG
     preprocessing/   scans -> arrays on one working grid, and labels back to the scan's own grid
     coarse/          3D network that finds the organs, cross-fitted; its maps are the attention
     queries/         3D -> 2D: (slice, organ, window) with the organ's attention as a channel
@@ -12,6 +13,8 @@ The pipeline, folder by folder::
     training/        what every stage shares: batch streams, checkpoints, progress, precision
     inference/       the two-stage predictor, fusion, many scans in a row
     evaluation/      Dice, HD95, surface Dice, intervals, tables, pictures
+    report/          volume and mean HU of every organ of one scan, with pictures, in one HTML file
+    segment/         the command line for people who know no MONAI; it runs the inference workflow
 
 Nothing runs on import; the workflows are put together in ``configs/``.
 """

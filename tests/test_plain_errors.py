@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from monai.transforms import LoadImage
 
 from scripts.inference.weights import load_weights
 from scripts.plain_errors import install_plain_errors, is_complaint, report, root_cause
@@ -56,3 +57,13 @@ def test_installing_sets_the_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     install_plain_errors()
     assert sys.excepthook is report
+
+
+def test_no_image_is_loaded_with_an_alarm_about_a_decoder_that_nobody_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    install_plain_errors()
+    LoadImage()
+    assert [str(warning.message) for warning in recwarn if "nvImageCodec" in str(warning.message)] == []
+    assert "nvImageCodec" not in caplog.text
