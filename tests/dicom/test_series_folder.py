@@ -28,7 +28,7 @@ from scripts.dataset.inference_inputs import scan_inputs
 from scripts.dataset.volume_file import read_volume_file
 from scripts.dicom.series_folder import series_folder, stack_in
 
-VOXELS = voxels_of((32, 24, 4))
+VOXELS = voxels_of((40, 36, 4))  # JPEG 2000 wants 32 pixels at least
 
 
 def assert_reads_as(folder: str, voxels: Any, affine: Any = AXIAL) -> None:
@@ -134,7 +134,6 @@ def test_a_datalist_may_name_series_and_its_irregular_ones_are_refused(tmp_path:
     write_ct_series(tmp_path / "ct_1", VOXELS)
     (tmp_path / "dataset.json").write_text('{"test": [{"image": "ct_1"}]}')
     assert scan_inputs(str(tmp_path)) == [{"case": "ct_1", "image": str(tmp_path / "ct_1")}]
-    next((tmp_path / "ct_1").iterdir()).unlink()
     write_ct_series(tmp_path / "ct_2", VOXELS, leave_out=(1,))
     (tmp_path / "dataset.json").write_text('{"test": [{"image": "ct_2"}]}')
     with pytest.raises(ValueError, match="1 slice missing"):
