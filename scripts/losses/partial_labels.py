@@ -63,7 +63,8 @@ class PartialDiceCELoss(nn.Module):
     def weigh_organs(self, weight: float) -> None:
         """Change the weight of organs from here on."""
         for weights in (self.loss.cross_entropy.weight, self.loss.dice.class_weight):
-            weights[-self.organs :] = weight
+            if weights is not None:  # MONAI's types allow it; the constructor gives both
+                weights[-self.organs :] = weight
 
     def forward(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Loss of logits [batch, class, ...] against targets["label"] [batch, 1, ...] and targets["annotated"]."""
