@@ -26,9 +26,12 @@ class BatchStream(Protocol):
 
 
 def save_atomically(content: Any, path: str | Path) -> None:
-    """torch.save, whole or not at all: a kill or a full disk leaves the old file, never half of a new one."""
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    """torch.save, whole or not at all: a kill or a full disk leaves the old file, never half of a new one.
+
+    The same content gives the same bytes: to an open file PyTorch does not write the file's name.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:

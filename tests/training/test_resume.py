@@ -3,7 +3,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -82,8 +82,8 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: py
     path = tmp_path / "weights.pt"
     save_atomically({"value": torch.ones(2)}, path)
 
-    def full_disk(content: Any, target: Path) -> None:
-        Path(target).write_bytes(b"half")
+    def full_disk(content: Any, file: BinaryIO) -> None:
+        file.write(b"half")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
@@ -91,6 +91,12 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: py
         save_atomically({"value": torch.zeros(2)}, path)
     assert torch.equal(load_checkpoint(path)["value"], torch.ones(2))
     assert [file.name for file in tmp_path.iterdir()] == ["weights.pt"]
+
+
+def test_the_same_content_gives_the_same_bytes_whatever_the_file_is_called(tmp_path: Path) -> None:
+    for name in ("one.pt", "other.pt"):
+        save_atomically({"value": torch.ones(2)}, tmp_path / name)
+    assert (tmp_path / "one.pt").read_bytes() == (tmp_path / "other.pt").read_bytes()
 
 
 def truncated(path: Path) -> None:

@@ -1,0 +1,140 @@
+"""Weights of half the size: kernels in half precision, everything that is small in float32.
+
+    python -m scripts.export.half_precision runs/mine/model.pt models/model.pt
+
+The result is a `model.pt` like any other: loading copies half-precision values into the network's float32 parameters,
+so every client reads it as it is, and computes as before. What the rounding costs is measured by
+``scripts.export.half_precision_cost``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scripts.training.resume import load_checkpoint, save_atomically
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+DEFAULT_DTYPE = "float16"
+"""Our choice: 11 significant bits against the 8 of bfloat16, whose larger range no trained weight needs."""
+
+
+def is_kernel(value: Tensor) -> bool:
+    """Whether a tensor is a kernel: floating point, two or more axes.
+
+    What has one axis (biases, scales and statistics of normalisation) is a thousandth of the size, and a variance has
+    a range that half precision does not.
+    """
+    return value.is_floating_point() and value.dim() > 1
+
+
+def halved(state: Mapping[str, Tensor], dtype: str = DEFAULT_DTYPE) -> dict[str, Tensor]:
+    """The state dict with its kernels in half precision; the other tensors are the same objects.
+
+    >>> kept = halved({"weight": torch.ones(2, 2), "running_var": torch.ones(2)})
+    >>> kept["weight"].dtype, kept["running_var"].dtype
+    (torch.float16, torch.float32)
+
+    Raises:
+        ValueError: the dtype is unknown, or too small for a kernel.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype '{dtype}' is unknown: choose one of {', '.join(DTYPES)}.")
+    result = dict(state)
+    for name, value in state.items():
+        if not is_kernel(value):
+            continue
+        result[name] = value.to(DTYPES[dtype])
+        if not bool(result[name].isfinite().all()):
+            largest = float(value.abs().max())
+            limit = torch.finfo(DTYPES[dtype]).max
+            raise ValueError(
+                f"{name} has values up to {largest:.3g}, and {dtype} holds finite ones up to {limit:.3g}: "
+                + ("choose bfloat16." if math.isfinite(largest) and dtype == "float16" else "these weights are broken.")
+            )
+    return result
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What was saved and what was lost.
+
+    Attributes:
+        kernels: tensors in half precision now.
+        bytes_before: of all tensors.
+        bytes_after: of all tensors.
+        largest_relative_error: over kernels, the norm of the rounding error divided by the norm of the kernel.
+    """
+
+    kernels: int
+    bytes_before: int
+    bytes_after: int
+    largest_relative_error: float
+
+
+def rounding(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Rounding:
+    """Compare a state dict with its half-precision form."""
+    errors = [
+        float((before[name].double() - after[name].double()).norm() / before[name].double().norm().clamp(min=1e-30))
+        for name in after
+        if is_kernel(after[name])
+    ]
+    return Rounding(len(errors), _bytes(before), _bytes(after), max(errors, default=0.0))
+
+
+def _bytes(state: Mapping[str, Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in state.values())
+
+
+def write_half_precision(source: str | Path, target: str | Path, dtype: str = DEFAULT_DTYPE) -> Rounding:
+    """Write the half-precision form of a `model.pt`, whole or not at all; the same input gives the same bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or not a plain state dict.
+    """
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"no weights at {source}: give the model.pt of a training.")
+    state = load_checkpoint(source)
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ValueError(
+            f"{source} holds {', '.join(map(str, others[:3]))} beside tensors: it is the checkpoint of a stage. Give "
+            "the model.pt that the training wrote."
+        )
+    result = halved(state, dtype)
+    save_atomically(result, target)
+    return rounding(state, result)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert a file and say what that saved; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.export.half_precision", description=__doc__.splitlines()[0].rstrip(".")
+    )
+    parser.add_argument("source", help="weights of the whole predictor, as a training writes them to model.pt")
+    parser.add_argument("target", help="file to write, for example models/model.pt")
+    parser.add_argument("--dtype", choices=DTYPES, default=DEFAULT_DTYPE)
+    options = parser.parse_args(arguments)
+    try:
+        done = write_half_precision(options.source, options.target, options.dtype)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    before, after = done.bytes_before / 2**20, done.bytes_after / 2**20
+    print(
+        f"{options.target}: {done.kernels} kernels in {options.dtype}, {before:.1f} MiB of tensors became {after:.1f}"
+    )
+    print(f"largest rounding error of a kernel: {done.largest_relative_error:.1e} of its norm")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
