@@ -6,14 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 from ignite.engine import Engine, Events
 
 from scripts.evaluation.case_scores import CaseScore, score_case
-from scripts.evaluation.summary import format_table, patients_to_look_at, scores_frame, write_report
+from scripts.evaluation.summary import MACRO_ROW, format_table, patients_to_look_at, scores_frame, write_report
+
+
+def dice_metrics(summary: pd.DataFrame) -> dict[str, float]:
+    """Mean Dice as metrics of an engine, which trackers read: "dice" over all organs, "dice/<organ>" of each."""
+    names = {organ: "dice" if organ == MACRO_ROW else f"dice/{organ}" for organ in summary.index}
+    return {names[organ]: float(mean) for organ, mean in summary["dice_mean"].dropna().items()}
 
 
 class CaseScoreHandler:
     """Handler of an evaluator whose output has "pred" and "label" on the scan's own grid.
+
+    The report is written when the epoch ends, and its mean Dice becomes metrics of the engine.
 
     Args:
         cases: case dictionaries; say which organs were contoured.
@@ -39,7 +48,7 @@ class CaseScoreHandler:
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
-        engine.add_event_handler(Events.COMPLETED, self._report)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
     def _score(self, engine: Engine) -> None:
         batch, outputs = cast(Any, engine.state.batch), cast(Any, engine.state.output)
@@ -61,6 +70,7 @@ class CaseScoreHandler:
     def _report(self, engine: Engine) -> None:
         if self.scores:
             summary = write_report(self.scores, self.output_dir, self.title)
+            engine.state.metrics.update(dice_metrics(summary))
             print(format_table({self.title: summary}))
             for word, (case, dice) in patients_to_look_at(scores_frame(self.scores)).items():
                 print(f"{word} patient: {case}, mean Dice {dice:.3f}")

@@ -1,5 +1,6 @@
-"""What leaves the bundle: smaller weights, ONNX, TorchScript.
+"""What leaves the bundle, for programs that do not have it.
 
-half_precision: weights of half the size; half_precision_cost: what they cost in Dice; onnx: encoder + decoder for other
-runtimes. TorchScript and TensorRT are MONAI's own commands on the bundle's configs (docs/how_to/export.md).
+half_precision: weights of half the size; half_precision_cost: what they cost in Dice; torchscript: the whole predictor
+in one file with configs and metadata; onnx_segmenter: encoder + decoder for other runtimes; composition: the network
+that they export, put together from the same config files as a workflow.
 """

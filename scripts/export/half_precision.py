@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from scripts.plain_errors import install_plain_errors
 from scripts.training.resume import load_checkpoint, save_atomically
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -114,8 +114,8 @@ def write_half_precision(source: str | Path, target: str | Path, dtype: str = DE
     return rounding(state, result)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert a file and say what that saved; return the exit status."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Convert a file and say what that saved."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.export.half_precision", description=__doc__.splitlines()[0].rstrip(".")
     )
@@ -123,18 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", help="file to write, for example models/model.pt")
     parser.add_argument("--dtype", choices=DTYPES, default=DEFAULT_DTYPE)
     options = parser.parse_args(arguments)
-    try:
-        done = write_half_precision(options.source, options.target, options.dtype)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    done = write_half_precision(options.source, options.target, options.dtype)
     before, after = done.bytes_before / 2**20, done.bytes_after / 2**20
-    print(
-        f"{options.target}: {done.kernels} kernels in {options.dtype}, {before:.1f} MiB of tensors became {after:.1f}"
-    )
+    print(f"{options.target}: {done.kernels} kernels in {options.dtype}; {before:.1f} MiB became {after:.1f} MiB")
     print(f"largest rounding error of a kernel: {done.largest_relative_error:.1e} of its norm")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    install_plain_errors()
+    main()

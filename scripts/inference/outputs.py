@@ -35,10 +35,11 @@ def scan_name(data: Mapping[Hashable, Any]) -> str:
     return str(data.get("case") or case_name(str(data["image"].meta["filename_or_obj"])))
 
 
-class SaveLabelsd(SaveImaged):
+class SaveImageLabelsd(SaveImaged):
     """Write the fused labels as `<case>.nii.gz` on the scan's own grid, never half-written.
 
-    A :class:`SaveImaged`, so that clients which strip savers (MONAI Label) recognise it.
+    Clients that take the labels themselves strip the savers: MONAI Label by class, MONAI Deploy by "SaveImage" in the
+    name.
 
     Args:
         keys: label map [1, i, j, k] uint8 with the scan's affine.
@@ -58,7 +59,7 @@ class SaveLabelsd(SaveImaged):
         return dict(data)
 
 
-class SaveProbabilitiesd(SaveImaged):
+class SaveImageScoresd(SaveImaged):
     """Write the class scores as `<case>_scores.nii.gz`, 4D float16-rounded float32, on the working grid.
 
     Args:

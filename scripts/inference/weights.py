@@ -48,6 +48,12 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> None:
     network.load_state_dict(state)
 
 
+def with_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
+    """The network itself, with the weights loaded: for configs of which a client only takes parts."""
+    load_weights(network, path)
+    return network
+
+
 class WeightsLoader:
     """Handler: load the predictor's weights when the engine starts.
 

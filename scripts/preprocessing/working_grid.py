@@ -21,6 +21,9 @@ from torch.nn.functional import grid_sample
 
 HOUNSFIELD_AIR = -1000.0
 SLICES_PER_SLAB = 32
+WORLD_AXES = (("L", "R"), ("P", "A"), ("I", "S"))
+"""World axes of every affine here, named and not left to the metadata: MONAI Deploy calls its right-anterior-superior
+affines "LPS", and MONAI would believe it and turn the patient around, left organs to the right."""
 
 
 def check_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
@@ -47,7 +50,7 @@ class ToWorkingGrid(Transform):
         self.spacing = check_spacing(spacing)
         self.resample = Compose(
             [
-                Orientation(axcodes="RAS", labels=None),
+                Orientation(axcodes="RAS", labels=WORLD_AXES),
                 Spacing(pixdim=self.spacing, mode="bilinear", padding_mode="border", dtype=np.float32),
             ]
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 60.0
 """A log file without a bar gets a line at least this often, however long an epoch takes."""
+
+LISTENERS: list[Callable[[str, int, float], None]] = []
+"""Called with stage, epoch and mean loss whenever a stage reports; experiment tracking puts itself in here."""
 
 
 def readable_duration(seconds: float) -> str:
@@ -84,6 +88,8 @@ class StageProgress:
         if self.losses and (engine.state.epoch % self.log_every == 0 or engine.state.epoch == engine.state.max_epochs):
             mean = sum(self.losses) / len(self.losses)
             self._say(engine, f"epoch {engine.state.epoch} of {engine.state.max_epochs}, loss {mean:.4f}")
+            for listener in LISTENERS:
+                listener(self.stage, engine.state.epoch, mean)
             self.losses = []
 
     def _say(self, engine: Engine, what: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from ignite.engine import Engine, Events
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 Batch = dict[str, Any]
@@ -49,6 +50,21 @@ class BatchStream(IterableDataset[Batch]):
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
         """Make batch number `iteration`."""
         raise TypeError(f"{type(self).__name__} makes no batches: use one of its subclasses.")
+
+
+class GoOn:
+    """Handler of a trainer without checkpoints: each of its runs goes on with the batch after the last one.
+
+    Args:
+        batches: the trainer's stream.
+    """
+
+    def __init__(self, batches: BatchStream) -> None:
+        self.batches = batches
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, lambda: self.batches.start_at(engine.state.iteration))
 
 
 def stream_loader(dataset: BatchStream, num_workers: int = 0) -> DataLoader[Batch]:

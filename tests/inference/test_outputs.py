@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImaged, SaveImaged
 from tiny_dataset import save
 
-from scripts.inference.outputs import SaveLabelsd, SaveOverlayd, SaveProbabilitiesd, scan_name, write_nifti
+from scripts.inference.outputs import SaveImageLabelsd, SaveImageScoresd, SaveOverlayd, scan_name, write_nifti
 from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGridd
 
 # An oblique left-posterior-superior grid whose numbers float32 does not hold exactly.
@@ -39,7 +39,7 @@ def item_of(folder: Path, **extra: Any) -> dict[str, Any]:
 
 def test_the_label_map_lies_on_the_scans_grid_to_the_bit(tmp_path: Path) -> None:
     item = ScoresToScanLabelsd("pred")(item_of(tmp_path))
-    SaveLabelsd("pred", str(tmp_path / "out"))(item)
+    SaveImageLabelsd("pred", str(tmp_path / "out"))(item)
     (written,) = (tmp_path / "out").iterdir()
     scan, labels = load(tmp_path / "scan7.nii.gz"), load(written)
     assert written.name == "scan7.nii.gz"
@@ -53,7 +53,7 @@ def test_the_label_map_lies_on_the_scans_grid_to_the_bit(tmp_path: Path) -> None
 
 def test_a_case_that_has_a_name_is_written_under_it(tmp_path: Path) -> None:
     item = ScoresToScanLabelsd("pred")(item_of(tmp_path, case="patient 3"))
-    SaveLabelsd("pred", str(tmp_path / "out"))(item)
+    SaveImageLabelsd("pred", str(tmp_path / "out"))(item)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["patient 3.nii.gz"]
 
 
@@ -65,7 +65,7 @@ def test_a_scan_without_a_case_is_called_after_its_file() -> None:
 
 def test_class_scores_are_written_on_the_working_grid_with_classes_last(tmp_path: Path) -> None:
     item = item_of(tmp_path)
-    SaveProbabilitiesd("pred", str(tmp_path / "out"))(item)
+    SaveImageScoresd("pred", str(tmp_path / "out"))(item)
     written = load(tmp_path / "out" / "scan7_scores.nii.gz")
     assert written.shape == (*item["image"].shape[1:], 3)
     assert np.allclose(written.affine, item["image"].affine.numpy(), atol=1e-5)
@@ -91,14 +91,14 @@ def test_the_folder_of_the_results_is_made(tmp_path: Path) -> None:
     assert load(tmp_path / "new" / "folder" / "x.nii.gz").shape == (2, 2, 2)
 
 
-@pytest.mark.parametrize("saver", [SaveLabelsd, SaveProbabilitiesd])
+@pytest.mark.parametrize("saver", [SaveImageLabelsd, SaveImageScoresd])
 def test_clients_that_strip_savers_recognise_them(saver: type, tmp_path: Path) -> None:
     assert isinstance(saver("pred", str(tmp_path)), SaveImaged)
 
 
 def test_the_items_go_on_unchanged(tmp_path: Path) -> None:
     item = item_of(tmp_path)
-    passed = SaveProbabilitiesd("pred", str(tmp_path / "out"))(item)
+    passed = SaveImageScoresd("pred", str(tmp_path / "out"))(item)
     assert passed == item and passed is not item
 
 

@@ -206,6 +206,14 @@ def test_the_dictionary_form_touches_only_its_own_keys() -> None:
     assert resampled["image"].shape != scan.shape and data["image"] is scan
 
 
+@pytest.mark.parametrize("space", ["RAS", "LPS"])
+def test_the_orientation_comes_from_the_affine_whatever_the_metadata_call_it(space: str) -> None:
+    # MONAI Deploy hands over right-anterior-superior affines under the name LPS.
+    scan = scan_of(torch.arange(60.0).reshape(5, 4, 3), affine_of("RAS", [2.0, 2.0, 3.0], [5, 4, 3]))
+    scan.meta["space"] = space
+    assert torch.equal(ToWorkingGrid([2.0, 2.0, 3.0])(scan).as_tensor(), scan.as_tensor())
+
+
 @pytest.mark.parametrize("spacing", [[1.5, 1.5], [1.5, 0.0, 3.0], [1.5, -1.5, 3.0], [1.5, float("nan"), 3.0]])
 def test_a_spacing_that_is_none_is_refused_with_an_example(spacing: list[float]) -> None:
     with pytest.raises(ValueError, match=r"three positive numbers in mm .* \[1.5, 1.5, 3.0\]"):

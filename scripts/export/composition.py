@@ -1,0 +1,37 @@
+"""The network to export: the same config files, laid on one another, as for the workflow that it was trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from scripts.inference.predictor import TwoStagePredictor
+from scripts.inference.weights import load_weights
+
+TRUNK = "configs/inference.yaml"
+
+
+def composed(config_file: str | Sequence[str] = TRUNK, **overrides: Any) -> ConfigParser:
+    """Config files merged in this order, and values by id that replace theirs (`model_path="runs/mine/model.pt"`)."""
+    parser = ConfigParser()
+    parser.read_config([config_file] if isinstance(config_file, str) else list(config_file))
+    parser.update(overrides)
+    return parser
+
+
+def trained_predictor(parser: ConfigParser) -> TwoStagePredictor:
+    """The two-stage predictor of a composition with the weights of its `model_path`, on the CPU, for evaluation.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no such weights, or they do not fit.
+    """
+    network = parser.get_parsed_content("network_def")
+    if not isinstance(network, TwoStagePredictor):
+        raise ValueError(
+            f"network_def is a {type(network).__name__}, and only a TwoStagePredictor is exported: leave baseline "
+            "overlays out of --config_file."
+        )
+    load_weights(network, parser.get_parsed_content("model_path"))
+    return network.eval()

@@ -1,0 +1,134 @@
+"""Encoder + decoder as an ONNX file: queries in, logits out, for runtimes without PyTorch.
+
+    python -m scripts.export.onnx_segmenter --model_path runs/mine/model.pt --filepath runs/mine/segmenter.onnx
+
+The query network is where the time goes. Coarse stage, planning and fusion are loops over tiles and windows, which an
+ONNX graph cannot hold; a program that uses the file does them itself, or uses the TorchScript export instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import fire
+import torch
+from torch import Tensor
+
+from scripts.export.composition import TRUNK, composed, trained_predictor
+from scripts.inference.predictor import TwoStagePredictor
+from scripts.plain_errors import install_plain_errors
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+TOLERANCE = 1e-3
+"""Largest difference of a logit between PyTorch and onnxruntime."""
+
+
+def check_packages() -> None:
+    """Raise ValueError unless the packages of the export are installed; the bundle does without them."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"the ONNX export needs {', '.join(missing)}, which the bundle itself does without: "
+            "pip install -r requirements-export.txt."
+        )
+
+
+def properties_of(predictor: TwoStagePredictor, spacing: Sequence[float], organs: Sequence[str]) -> dict[str, str]:
+    """What a program has to know to make queries, as texts that an ONNX file can carry."""
+    return {
+        "organs": json.dumps(list(organs)),
+        "spacing_mm": json.dumps(list(spacing)),
+        "window_hu": json.dumps([predictor.lower, predictor.upper]),
+        "patch_size": str(predictor.planner.patch_size),
+        "channels": f"{2 * predictor.adjacent_slices + 1} slices of the window scaled to [0, 1], then the attention",
+    }
+
+
+def example_queries(predictor: TwoStagePredictor, count: int, seed: int = 0) -> Tensor:
+    """Random queries [query, channel, x, y] in [0, 1]."""
+    size = predictor.planner.patch_size
+    shape = (count, 2 * predictor.adjacent_slices + 2, size, size)
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def largest_difference(predictor: TwoStagePredictor, path: Path) -> float:
+    """The largest difference of a logit between PyTorch and onnxruntime, for batches of one and of several queries."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for count in (1, 3):
+        queries = example_queries(predictor, count, seed=count)
+        with torch.no_grad():
+            expected = predictor.segmenter(queries)
+        found = torch.from_numpy(session.run(None, {"queries": queries.numpy()})[0])
+        largest = max(largest, float((expected - found).abs().max()))
+    return largest
+
+
+def write_onnx(predictor: TwoStagePredictor, path: Path, properties: dict[str, str]) -> None:
+    """Convert the query network; the number of queries stays free."""
+    import onnx
+
+    torch.onnx.export(
+        predictor.segmenter,
+        (example_queries(predictor, 2),),
+        str(path),
+        input_names=["queries"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("query")},),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, properties)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def export_onnx(
+    filepath: str = "models/segmenter.onnx",
+    config_file: str | Sequence[str] = TRUNK,
+    tolerance: float = TOLERANCE,
+    **overrides: Any,
+) -> None:
+    """Write encoder + decoder, queries [query, channel, x, y] -> logits [query, 1, x, y], and check the file.
+
+    Args:
+        filepath: file to write.
+        config_file: one file or a list, in the order in which they are laid on one another.
+        tolerance: largest difference of a logit that is accepted; a file beyond it is not written.
+        overrides: values by id, such as model_path.
+
+    Raises:
+        ValueError: packages are missing, weights do not fit, or the file computes something else.
+    """
+    check_packages()
+    parser = composed(config_file, **overrides)
+    predictor = trained_predictor(parser)
+    properties = properties_of(predictor, parser.get_parsed_content("spacing"), parser.get_parsed_content("organs"))
+    target = Path(filepath)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
+        written = Path(folder) / target.name
+        write_onnx(predictor, written, properties)
+        difference = largest_difference(predictor, written)
+        if not difference <= tolerance:
+            raise ValueError(
+                f"onnxruntime's logits differ from PyTorch's by up to {difference:.2g}, and {tolerance:g} is accepted: "
+                "nothing was written. Other versions of onnx and onnxruntime may convert this network better."
+            )
+        os.replace(written, target)
+    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB, logits within {difference:.1e} of PyTorch's")
+
+
+if __name__ == "__main__":
+    install_plain_errors()
+    fire.Fire(export_onnx)

@@ -1,0 +1,83 @@
+"""The whole predictor as one TorchScript file, with the metadata and the composed config in it.
+
+    python -m scripts.export.torchscript --model_path runs/mine/model.pt --filepath runs/mine/model.ts \
+      --config_file "['configs/inference.yaml','configs/recipes/demo.yaml']"
+
+MONAI's ``ckpt_export`` does the same for one config file. It embeds overlays each by itself, and programs that read the
+file (MONAI Deploy) look for one complete config called "inference": here the overlays are merged first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fire
+from monai.bundle import ConfigParser
+from monai.data import save_net_with_metadata
+from monai.networks import convert_to_torchscript
+
+from scripts.export.composition import TRUNK, composed, trained_predictor
+from scripts.plain_errors import install_plain_errors
+
+
+def read_metadata(meta_file: str | Path, organs: Sequence[str]) -> dict[str, Any]:
+    """Metadata of the bundle.
+
+    Raises:
+        ValueError: its output channels are other organs: a program that reads the export would name them wrongly.
+    """
+    metadata: dict[str, Any] = ConfigParser.load_config_file(str(meta_file))
+    channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    wanted = {str(channel): name for channel, name in enumerate(["background", *organs])}
+    if channels != wanted:
+        raise ValueError(
+            f"the output channels of {meta_file} are {list(channels.values())}, and the network's are "
+            f"{list(wanted.values())}: give a copy of the metadata with the channel_def of these organs as --meta_file."
+        )
+    return metadata
+
+
+def export_torchscript(
+    filepath: str = "models/model.ts",
+    config_file: str | Sequence[str] = TRUNK,
+    meta_file: str = "configs/metadata.json",
+    **overrides: Any,
+) -> None:
+    """Write the predictor, its metadata ("metadata.json") and its config ("inference.json") to one file.
+
+    Do not rename the file afterwards: PyTorch writes its name into it, and MONAI Deploy looks the configs up by it.
+
+    Args:
+        filepath: file to write, .ts.
+        config_file: one file or a list, in the order in which they are laid on one another.
+        meta_file: metadata of the bundle.
+        overrides: values by id, such as model_path.
+    """
+    parser = composed(config_file, **overrides)
+    metadata = read_metadata(meta_file, parser.get_parsed_content("organs"))
+    scripted = convert_to_torchscript(trained_predictor(parser))
+    config = {key: value for key, value in parser.get().items() if key != "_meta_"}
+    target = Path(filepath)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
+        written = Path(folder) / target.name
+        save_net_with_metadata(
+            scripted,
+            str(written),
+            include_config_vals=False,
+            append_timestamp=False,
+            meta_values=metadata,
+            more_extra_files={"inference.json": json.dumps(config).encode()},
+        )
+        os.replace(written, target)
+    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    install_plain_errors()
+    fire.Fire(export_torchscript)

@@ -1,0 +1,94 @@
+"""A federated training of two sites with MONAI's own client: rounds of train, get_weights and evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from config_compositions import ROOT
+from doc_pages import blocks
+from monai.fl.client import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems, FlStatistics, ModelType, WeightType
+from monai.fl.utils.exchange_object import ExchangeObject
+from tiny_workflows import weights
+
+Weights = dict[str, torch.Tensor]
+LAST = "segmenter.decoder.output.weight"
+
+
+def site(name: str, settings: dict[str, Any], trained: Path, folder: Path) -> MonaiAlgo:
+    """A client as the page sets it up, with tiny settings and folders of its own."""
+    (block,) = blocks(ROOT / "docs/how_to/federated.md", "python")
+    code = block.split("client.initialize()")[0].replace("runs/site", str(folder / name))
+    code = code.replace('"models/model.pt"', repr(str(trained / "model.pt"))).replace("20}", "2, **tiny}")
+    tiny = {**settings, "seed": len(name), "coarse_maps::folder": str(folder / name / "maps")}
+    names: dict[str, Any] = {"tiny": tiny}
+    exec(code, names)
+    client: MonaiAlgo = names["client"]
+    client.initialize(extra={ExtraItems.CLIENT_NAME: name})
+    return client
+
+
+def moved(weights_now: Weights, changes: list[Weights]) -> Weights:
+    """Federated averaging: the mean change of all sites, added."""
+    mean = {name: torch.stack([change[name].double() for change in changes]).mean(dim=0) for name in changes[0]}
+    return {name: (value + mean[name]).to(value.dtype) for name, value in weights_now.items()}
+
+
+@pytest.fixture
+def sites(
+    training_settings: dict[str, Any], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[MonaiAlgo]:
+    monkeypatch.chdir(ROOT)
+    return [site(name, training_settings, trained, tmp_path) for name in ("north", "southern")]
+
+
+def test_two_rounds_of_two_sites_change_the_weights_that_all_evaluate(sites: list[MonaiAlgo], trained: Path) -> None:
+    state = weights(trained)
+    shared = {name: value for name, value in state.items() if name.startswith("segmenter.")}
+    rounds = [shared]
+    for number in (1, 2):
+        changes = []
+        for client in sites:
+            client.train(ExchangeObject(weights=rounds[-1]))
+            answer = client.get_weights()
+            assert answer.weight_type == WeightType.WEIGHT_DIFF and answer.weights.keys() == shared.keys()
+            assert answer.statistics[FlStatistics.NUM_EXECUTED_ITERATIONS] == 2
+            assert client.trainer.state.epoch == number
+            changes.append(answer.weights)
+        assert float(changes[0][LAST].abs().max()) > 0
+        assert not torch.equal(changes[0][LAST], changes[1][LAST]), "sites see their own batches"
+        rounds.append(moved(rounds[-1], changes))
+    metrics = sites[0].evaluate(ExchangeObject(weights=rounds[-1])).metrics
+    assert 0.0 <= metrics["dice"] <= 1.0
+    evaluated = sites[0].evaluator.network.state_dict()
+    assert torch.equal(evaluated[LAST], rounds[-1][LAST])
+    assert all(torch.equal(evaluated[name], value) for name, value in state.items() if name.startswith("coarse."))
+
+
+def test_a_round_begins_with_the_weights_of_the_server_and_goes_on_with_new_batches(
+    sites: list[MonaiAlgo], trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, given = sites[0], {name: value for name, value in weights(trained).items() if name.startswith("segmenter.")}
+    batches, first = [], []
+    make = type(client.train_workflow.parser.get_parsed_content("train::dataset")).batch
+
+    def watched(self: Any, iteration: int, generator: torch.Generator) -> Any:
+        batches.append(iteration)
+        first.append(client.trainer.network.state_dict()[LAST].clone())
+        return make(self, iteration, generator)
+
+    monkeypatch.setattr(type(client.train_workflow.parser.get_parsed_content("train::dataset")), "batch", watched)
+    for _ in range(2):
+        client.train(ExchangeObject(weights=given))
+    assert batches[0] == 0 and sorted(set(batches)) == [0, 1, 2, 3]
+    assert torch.equal(first[0], given[LAST]) and torch.equal(first[batches.index(2)], given[LAST])
+
+
+def test_the_best_model_on_disk_is_the_whole_predictor(sites: list[MonaiAlgo], trained: Path) -> None:
+    state = weights(trained)
+    sites[0].evaluate(ExchangeObject(weights=state))
+    best = sites[0].get_weights(extra={ExtraItems.MODEL_TYPE: ModelType.BEST_MODEL}).weights
+    assert best.keys() == state.keys() and all(torch.equal(best[name], state[name]) for name in state)

@@ -1,0 +1,138 @@
+"""The whole predictor as TorchScript: the same labels without the bundle, and what MONAI Deploy reads in the file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import deploy_operator
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from config_compositions import ROOT, TRUNK, load
+from doc_pages import blocks
+from monai.bundle import ckpt_export
+from monai.data import load_net_with_metadata
+from tiny_bundle import METADATA, TinyBundle
+from torch import Tensor
+
+from scripts.export.torchscript import export_torchscript, read_metadata
+
+LOAD_ALONE = """
+import importlib.util, sys, torch
+assert importlib.util.find_spec("scripts") is None, "the bundle must be out of reach"
+network = torch.jit.load(sys.argv[1])
+assert not network.training
+with torch.no_grad():
+    torch.save(network(torch.load(sys.argv[2], weights_only=True)), sys.argv[3])
+"""
+
+
+@pytest.fixture(scope="module")
+def by_monai(tiny_bundle: TinyBundle) -> Path:
+    """MONAI's own command, with the defaults that a bundle folder gives it."""
+    ckpt_export(
+        config_file=str(tiny_bundle.config),
+        meta_file=str(METADATA),
+        bundle_root=str(tiny_bundle.root),
+    )
+    return Path(tiny_bundle.root / "models/model.ts")
+
+
+@pytest.fixture(scope="module")
+def by_us(tiny_bundle: TinyBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ours, which lays config files on one another first."""
+    path = tmp_path_factory.mktemp("export") / "made/organs.ts"
+    export_torchscript(str(path), str(ROOT / TRUNK), str(METADATA), **tiny_bundle.settings)
+    return path
+
+
+@pytest.mark.parametrize("which", ["by_monai", "by_us"])
+def test_a_process_that_has_no_scripts_gets_the_same_labels(
+    which: str, tiny_bundle: TinyBundle, volume: Tensor, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    torch.save(volume, tmp_path / "volume.pt")
+    command = [str(request.getfixturevalue(which)), str(tmp_path / "volume.pt"), str(tmp_path / "scores.pt")]
+    subprocess.run([sys.executable, "-I", "-c", LOAD_ALONE, *command], cwd=tmp_path, check=True)
+    scores = torch.load(tmp_path / "scores.pt", weights_only=True)
+    with torch.no_grad():
+        expected = tiny_bundle.predictor(volume)
+    torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+    assert torch.equal(scores.argmax(dim=1), expected.argmax(dim=1))
+    assert len(torch.unique(expected.argmax(dim=1))) > 3, "labels of one organ would show little"
+
+
+@pytest.mark.parametrize("which", ["by_monai", "by_us"])
+def test_the_file_holds_metadata_and_a_config_that_stands_alone(which: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(which)
+    _, metadata, extra = load_net_with_metadata(str(path), more_extra_files=["inference.json"])
+    written = json.loads(METADATA.read_text(encoding="utf-8"))
+    assert {key: metadata[key] for key in written} == written
+    config = json.loads(extra["inference.json"])
+    assert config["spacing"] == [12.0, 12.0, 24.0] and config["organs"] == load(TRUNK)["organs"]
+    assert {"preprocessing", "postprocessing", "inferer", "device"} <= config.keys()
+
+
+@pytest.mark.parametrize("which", ["by_monai", "by_us"])
+def test_monai_deploys_operator_gets_the_labels_of_a_scan(
+    which: str, tiny_bundle: TinyBundle, phantom_dir: Path, request: pytest.FixtureRequest
+) -> None:
+    scan = nib.load(sorted((phantom_dir / "images").glob("*.nii.gz"))[0])
+    voxels = np.asarray(scan.dataobj).astype(np.int16)
+    labels = deploy_operator.segment(request.getfixturevalue(which), voxels, scan.affine)
+    assert labels.shape == voxels.shape
+    np.testing.assert_array_equal(labels, expected_labels(tiny_bundle, Path(scan.get_filename())))
+    assert len(np.unique(labels)) > 3
+
+
+def test_the_example_of_the_page_segments_a_scan_with_monai_alone(
+    by_us: Path, tiny_bundle: TinyBundle, phantom_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = blocks(ROOT / "docs/how_to/export.md", "python")
+    scan = sorted((phantom_dir / "images").glob("*.nii.gz"))[0]
+    shutil.copy(scan, tmp_path / "scan.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    exec(block.replace("model.ts", str(by_us)), {})
+    (written,) = (tmp_path / "out").iterdir()
+    labels, expected = np.asarray(nib.load(written).dataobj), expected_labels(tiny_bundle, scan)
+    assert labels.dtype == np.uint8 and labels.shape == expected.shape
+    np.testing.assert_allclose(nib.load(written).affine, nib.load(scan).affine, atol=1e-4)
+    assert float((labels == expected).mean()) > 0.6, "the page interpolates labels, the bundle scores"
+
+
+def expected_labels(tiny_bundle: TinyBundle, path: Path) -> Any:
+    """Labels of the bundle's own pre- and postprocessing and network."""
+    parser = deploy_operator.ConfigParser()
+    parser.read_config(str(tiny_bundle.config))
+    before = parser.get_parsed_content("preprocessing")
+    after = deploy_operator.without_files(parser.get_parsed_content("postprocessing"))
+    item = before({"image": str(path), "case": "x"})
+    with torch.no_grad():
+        scores = tiny_bundle.predictor(item["image"].as_tensor()[None])
+    return after({**item, "pred": scores[0]})["pred"].numpy()[0]
+
+
+def test_metadata_of_other_organs_is_refused(tmp_path: Path) -> None:
+    organs = load(TRUNK)["organs"]
+    assert read_metadata(METADATA, organs)["version"]
+    with pytest.raises(ValueError, match=r"are \['background', 'spleen', 'liver'\]: give a copy of the metadata"):
+        read_metadata(METADATA, ["spleen", "liver"])
+
+
+def test_weights_that_do_not_fit_leave_nothing_behind(tiny_bundle: TinyBundle, tmp_path: Path) -> None:
+    settings = {**tiny_bundle.settings, "encoder::name": "resnet34"}
+    with pytest.raises(ValueError, match="are of another network"):
+        export_torchscript(str(tmp_path / "made/model.ts"), str(ROOT / TRUNK), str(METADATA), **settings)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_baseline_is_refused_by_name(tiny_bundle: TinyBundle, tmp_path: Path) -> None:
+    files = [str(ROOT / TRUNK)]
+    settings = {**tiny_bundle.settings, "network_def": {"_target_": "torch.nn.Identity"}}
+    with pytest.raises(ValueError, match="network_def is a Identity, .* leave baseline overlays out"):
+        export_torchscript(str(tmp_path / "model.ts"), files, str(METADATA), **settings)
