@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from ignite.engine import Engine
 
-from scripts.training.streams import Batch, BatchStream, stream_loader
+from scripts.training.streams import Batch, BatchStream, GoOn, stream_loader
 
 
 class Numbers(BatchStream):
@@ -48,6 +49,16 @@ def test_the_same_seed_draws_the_same_numbers_whatever_was_drawn_elsewhere() -> 
 
 def test_loader_workers_do_not_change_the_batches_nor_their_order() -> None:
     assert first(7, Numbers(3), workers=2) == first(7, Numbers(3))
+
+
+def test_a_trainer_without_checkpoints_goes_on_with_the_batches_in_its_second_run() -> None:
+    stream, seen = Numbers(), list[int]()
+    engine = Engine(lambda _engine, batch: seen.append(int(batch["iteration"])))
+    GoOn(stream).attach(engine)
+    for epochs in (1, 2):
+        engine.state.max_epochs = None if epochs == 1 else epochs
+        engine.run(stream_loader(stream), max_epochs=epochs, epoch_length=3)
+    assert seen == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_stream_without_a_batch_method_says_so() -> None:
