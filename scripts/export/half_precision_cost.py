@@ -58,7 +58,7 @@ def cost(before: pd.DataFrame, after: pd.DataFrame) -> Cost:
     absent = both["dice_before"].isna() & both["dice_after"].isna()
     both["change"] = (both["dice_after"].fillna(1.0) - both["dice_before"].fillna(1.0)).mask(absent)
     by_patient = both.pivot(index="case", columns="organ", values="change").to_numpy(dtype=float)
-    worst = both.loc[both["change"].abs().idxmax()]
+    worst = both.iloc[int(both["change"].abs().argmax())]
     return Cost(
         macro=float(macro_mean(by_patient)),
         interval=macro_interval(by_patient),

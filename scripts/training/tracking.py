@@ -47,7 +47,7 @@ class ListedOutput:
 
     def _list(self, engine: Engine) -> None:
         if not isinstance(engine.state.output, list):
-            engine.state.output = [engine.state.output]
+            engine.state.output = [engine.state.output]  # type: ignore[assignment]
 
 
 class RunTracking:
