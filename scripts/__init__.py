@@ -15,6 +15,7 @@ The pipeline, folder by folder::
     evaluation/      Dice, HD95, surface Dice, intervals, tables, pictures
     report/          volume and mean HU of every organ of one scan, with pictures, in one HTML file
     segment/         the command line for people who know no MONAI; it runs the inference workflow
+    export/          TorchScript, ONNX, weights of half the size
 
 Nothing runs on import; the workflows are put together in ``configs/``.
 """

@@ -14,6 +14,7 @@ from monai.fl.utils.constants import ExtraItems, FlStatistics, ModelType, Weight
 from monai.fl.utils.exchange_object import ExchangeObject
 from tiny_workflows import weights
 
+pytestmark = pytest.mark.slow
 Weights = dict[str, torch.Tensor]
 LAST = "segmenter.decoder.output.weight"
 

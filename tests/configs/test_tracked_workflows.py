@@ -15,6 +15,7 @@ from scripts.training.progress import LISTENERS
 
 mlflow = pytest.importorskip("mlflow", reason="requirements-tracking.txt is not installed")
 pytest.importorskip("sqlalchemy")
+pytestmark = pytest.mark.slow
 
 
 def tracked(run_id: str, *overlays: str, **overrides: Any) -> None:
