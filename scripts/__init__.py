@@ -12,6 +12,7 @@ The pipeline, folder by folder::
     training/        what every stage shares: batch streams, checkpoints, progress, precision
     inference/       the two-stage predictor, fusion, many scans in a row
     evaluation/      Dice, HD95, surface Dice, intervals, tables, pictures
+    release/         checks of the model zoo, zip, hub folder, addresses with checksums
 
 Nothing runs on import; the workflows are put together in ``configs/``.
 """

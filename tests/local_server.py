@@ -86,7 +86,7 @@ def serving(folder: Path, handler: type[FileHandler] = FileHandler, truncated: S
     """Serve a folder on a free port of this machine; yields the address."""
     make = partial(handler, directory=str(folder), truncated=truncated)
     with ThreadingHTTPServer(("127.0.0.1", 0), make) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

@@ -30,7 +30,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def published(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
-    """Its release, built by the command with every check, and served; the further weights at an address of their own."""
+    """Its release, built by the command with every check, and served; further weights at an address of their own."""
     output = tmp_path_factory.mktemp("dist")
     release = versioned_name(read_json(tiny_bundle / "configs/metadata.json"))
     with serving(output) as address:

@@ -78,21 +78,24 @@ def test_missing_weights_that_have_an_address_are_to_be_downloaded(bundle: Path)
 @pytest.mark.parametrize("field", [*TEXTS, "required_packages_version", "network_data_format"])
 def test_the_schema_requires_what_the_published_one_does(field: str, bundle: Path) -> None:
     change_metadata(bundle, lambda content: content.pop(field))
-    with pytest.raises(ValueError, match=f"'{field}' is a required property"):
+    with pytest.raises(ValueError, match=f"'{field}' is a required property|must provide the `{field}` field"):
         check_schema(bundle)
 
 
 @pytest.mark.parametrize("field", OF_A_TENSOR)
 def test_the_schema_requires_every_field_of_a_tensor(field: str, bundle: Path) -> None:
     change_metadata(bundle, lambda content: content["network_data_format"]["outputs"]["pred"].pop(field))
-    with pytest.raises(ValueError, match="is not valid under any of the given schemas"):
+    with pytest.raises(ValueError, match=f"'{field}' is a required property"):
         check_schema(bundle)
 
 
-@pytest.mark.parametrize(("field", "value"), [("version", 1), ("changelog", []), ("references", "x"), ("task", None)])
-def test_the_schema_refuses_another_kind_of_value(field: str, value: Any, bundle: Path) -> None:
+@pytest.mark.parametrize(
+    ("field", "value", "kind"),
+    [("version", 1, "string"), ("changelog", [], "object"), ("references", "x", "array"), ("task", None, "string")],
+)
+def test_the_schema_refuses_another_kind_of_value(field: str, value: Any, kind: str, bundle: Path) -> None:
     change_metadata(bundle, lambda content: content.update({field: value}))
-    with pytest.raises(ValueError, match="Failed validating 'type'"):
+    with pytest.raises(ValueError, match=f"is not of type '{kind}'"):
         check_schema(bundle)
 
 
