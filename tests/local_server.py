@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -62,22 +62,29 @@ class HubHandler(FileHandler):
         path = folder.joinpath(*parts[4:])
         if parts[2:3] != ["resolve"] or not path.is_file():
             return self.answer(404, b"", X_Error_Code="EntryNotFound")
-        content = path.read_bytes()
-        length, sent = len(content), content[: len(content) // 2] if path.name in self.truncated else content
-        self.answer(200, sent, length, ETag=f'"{blob_id(content)}"', X_Repo_Commit=COMMIT)
+        size = path.stat().st_size
+        content = path.read_bytes() if self.command == "GET" else b""
+        sent = content[: size // 2] if path.name in self.truncated else content
+        self.answer(200, sent, size, ETag=f'"{blob_id(path)}"', X_Repo_Commit=COMMIT)
 
     @staticmethod
     def tree(folder: Path) -> list[dict[str, Any]]:
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         return [
-            {"type": "file", "path": path.relative_to(folder).as_posix(), "oid": blob_id(content), "size": len(content)}
-            for path in files
-            for content in [path.read_bytes()]
+            {
+                "type": "file",
+                "path": path.relative_to(folder).as_posix(),
+                "oid": blob_id(path),
+                "size": path.stat().st_size,
+            }
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
         ]
 
 
-def blob_id(content: bytes) -> str:
+@cache
+def blob_id(path: Path) -> str:
     """Git's checksum of a file."""
+    content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
@@ -91,3 +98,14 @@ def serving(folder: Path, handler: type[FileHandler] = FileHandler, truncated: S
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def hub_environment(address: str) -> dict[str, str]:
+    """Environment in which a hub's client asks this server; on a busy machine it may take its time to answer."""
+    return {
+        "HF_ENDPOINT": address,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_ETAG_TIMEOUT": "300",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "300",
+    }

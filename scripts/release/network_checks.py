@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -44,10 +46,9 @@ def check_weights(root: Path) -> str:
 def check_properties(root: Path) -> str:
     """Inference and training have the properties that clients ask for; built on a tiny data set made for it."""
     with tempfile.TemporaryDirectory() as folder:
-        datalist = write_phantom_dataset(folder, 2, 1, 1, in_plane_spacing=(9, 10), slice_spacing=(10, 12))
-        missing = _missing(root, INFERENCE, "inference", datalist, folder) + _missing(
-            root, TRAIN, "train", folder, folder
-        )
+        datalist = _tiny_dataset(folder, _parser(root)["organs"])
+        missing = _missing(root, INFERENCE, "inference", datalist, folder)
+        missing += _missing(root, TRAIN, "train", folder, folder)
     parser = ConfigParser()
     parser.read_config(str(root / TRAIN))
     missing += [name for name in TRAINING_IDS if name not in parser]
@@ -91,6 +92,17 @@ def _network(root: Path) -> torch.nn.Module:
     network: torch.nn.Module = _parser(root).get_parsed_content("network_def")
     load_weights(network, root / WEIGHTS)
     return network
+
+
+def _tiny_dataset(folder: str, organs: Sequence[str]) -> str:
+    """Write a few synthetic scans whose labels are called after the bundle's organs; return the dataset.json."""
+    path = Path(write_phantom_dataset(folder, 2, 1, 1, 0, (9, 10), (10, 12)))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["labels"] = {str(value): name for value, name in enumerate(["background", *organs])}
+    for case in [*content["training"], *content["validation"]]:
+        case.pop("annotated")  # names the organs of the synthetic abdomen
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return str(path)
 
 
 def _missing(root: Path, config: str, kind: str, dataset: str, output: str) -> list[str]:

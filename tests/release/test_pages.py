@@ -12,7 +12,7 @@ import nibabel as nib
 import pytest
 from config_compositions import ROOT
 from doc_pages import blocks, shell_lines
-from local_server import HubHandler, serving
+from local_server import HubHandler, hub_environment, serving
 from tiny_bundle import read_json
 
 from scripts.release.__main__ import build_parser
@@ -63,7 +63,7 @@ def test_both_pages_lead_from_weights_to_a_label_map(bundle: Path, phantom_dir: 
         from_zip, from_hub, segment = blocks(API, "bash")
         follow([from_zip], user, ADDRESS=address, VERSION=metadata["version"])
     with serving(bundle / "dist" / release / "hub" / name, HubHandler) as hub:
-        follow([from_hub], user, HF_ENDPOINT=hub, HF_HUB_DISABLE_XET="1", HF_HOME=str(tmp_path / "cache"))
+        follow([from_hub], user, **hub_environment(hub), HF_HOME=str(tmp_path / "cache"))
     (python,) = blocks(API, "python")
     (user / "use.py").write_text(python.replace("96, 96, 32", "32, 32, 8"), encoding="utf-8")
     follow(["python use.py"], user)

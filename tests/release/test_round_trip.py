@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.request import BaseHandler, Request, build_opener, install_opener
 
 import nibabel as nib
 import numpy as np
 import pytest
-from local_server import HubHandler, serving
+from local_server import HubHandler, hub_environment, serving
+from monai.bundle import download
 from published_release import Published
 from tiny_bundle import OTHER_WEIGHTS, SHAPE
 
@@ -74,13 +76,41 @@ def test_the_zip_from_a_web_server_gives_the_original_answers_to_the_voxel(
     assert digest(served) == digest(published.root / OTHER_WEIGHTS)
 
 
+class GitHubIsHere(BaseHandler):
+    """Answers requests for release files of github.com from the server of the tests."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+
+    def https_open(self, request: Request) -> Any:
+        page, _, name = request.full_url.rpartition("/")
+        assert page == "https://github.com/someone/repository/releases/download/v0.1.0"
+        return urlopen_directly(f"{self.base_url}/{name}")
+
+
+urlopen_directly = build_opener().open
+
+
+def test_a_release_page_of_github_serves_the_zip_under_its_name_and_version(
+    published: Published, tmp_path: Path
+) -> None:
+    version = published.folder.name.rpartition("_v")[2]
+    install_opener(build_opener(GitHubIsHere(published.base_url)))
+    try:
+        where = {"source": "github", "repo": "someone/repository/v0.1.0", "bundle_dir": str(tmp_path)}
+        download(name=published.name, version=version, progress=False, **where)
+    finally:
+        install_opener(build_opener())
+    assert digest(tmp_path / published.zip.name) == digest(published.zip)
+    config = "configs/inference.json"
+    assert (tmp_path / published.name / config).read_bytes() == (published.root / config).read_bytes()
+
+
 def test_a_hub_gives_the_original_answers_to_the_voxel(
     published: Published, original: Path, asked: list[str], tmp_path: Path
 ) -> None:
     with serving(published.hub, HubHandler) as address:
-        offline = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(tmp_path / "cache")}
-        code = client(
-            "hub", published.name, tmp_path / "bundles", asked, tmp_path / "out", HF_ENDPOINT=address, **offline
-        )
+        hub = {**hub_environment(address), "HF_HOME": str(tmp_path / "cache")}
+        code = client("hub", published.name, tmp_path / "bundles", asked, tmp_path / "out", **hub)
     assert (tmp_path / "bundles").resolve() in code.parents
     require_same_answers(tmp_path / "out", original)
