@@ -55,6 +55,10 @@ class HubHandler(FileHandler):
         folder = Path(self.directory)
         if parts[:2] == ["api", "models"] and "tree" in parts:
             return self.answer(200, json.dumps(self.tree(folder)).encode(), Content_Type="application/json")
+        if parts[:2] == ["api", "models"] and parts[-1] == "refs":
+            branch = {"name": "main", "ref": "refs/heads/main", "targetCommit": COMMIT}
+            refs = {"branches": [branch], "tags": [], "converts": []}
+            return self.answer(200, json.dumps(refs).encode(), Content_Type="application/json")
         if parts[:2] == ["api", "models"]:
             siblings = [{"rfilename": entry["path"]} for entry in self.tree(folder)]
             info = {"id": "/".join(parts[2:4]), "sha": COMMIT, "siblings": siblings, "tags": [], "private": False}

@@ -54,5 +54,5 @@ def require_served(url: str, sha256: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             download_url(url, Path(folder) / "file", hash_val=sha256, progress=False)
-        except (OSError, RuntimeError) as error:  # MONAI's HashCheckError is a RuntimeError
+        except (OSError, RuntimeError, ValueError) as error:  # the last is MONAI's error on a wrong hash
             raise ValueError(f"{url} does not serve the file that was built ({error}): upload it again.") from error
