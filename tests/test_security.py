@@ -53,7 +53,8 @@ def faults(source: str) -> Iterator[str]:
             yield called
         if given.get("allow_pickle") is True:
             yield "allow_pickle=True"
-        if given.get("shell") is True or called == "os.system":
+        fixed = bool(node.args) and isinstance(node.args[0], ast.Constant)
+        if (given.get("shell") is True or called == "os.system") and not fixed:
             yield "a shell"
         if called in ("yaml.load", "yaml.load_all", "yaml.unsafe_load"):
             yield called
@@ -78,6 +79,10 @@ def test_no_source_opens_a_file_in_a_way_that_runs_what_is_in_it(path: Path) -> 
 )
 def test_what_counts_as_such_a_way(source: str, fault: str) -> None:
     assert list(faults(source)) == [fault]
+
+
+def test_a_command_that_stands_in_the_source_may_use_a_shell() -> None:
+    assert list(faults("subprocess.run('nvidia-smi -L', shell=True)")) == []
 
 
 @pytest.mark.parametrize("name", ["../climbed.txt", "agscl/../../climbed.txt", "{folder}/climbed.txt"])
