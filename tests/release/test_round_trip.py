@@ -79,6 +79,8 @@ def test_the_zip_from_a_web_server_gives_the_original_answers_to_the_voxel(
 class GitHubIsHere(BaseHandler):
     """Answers requests for release files of github.com from the server of the tests."""
 
+    handler_order = 100  # before urllib's own, which would go out
+
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
 
