@@ -108,6 +108,7 @@ def test_a_release_page_of_github_serves_the_zip_under_its_name_and_version(
     assert (tmp_path / published.name / config).read_bytes() == (published.root / config).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_hub_gives_the_original_answers_to_the_voxel(
     published: Published, original: Path, asked: list[str], tmp_path: Path
 ) -> None:
