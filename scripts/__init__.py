@@ -16,6 +16,7 @@ The pipeline, folder by folder::
     report/          volume and mean HU of every organ of one scan, with pictures, in one HTML file
     segment/         the command line for people who know no MONAI; it runs the inference workflow
     export/          TorchScript, ONNX, weights of half the size
+    release/         checks of the model zoo, zip, hub folder, addresses with checksums
 
 Nothing runs on import; the workflows are put together in ``configs/``.
 """

@@ -1,0 +1,80 @@
+"""Metadata is text: nothing in it is evaluated, and names and versions are such that clients cut them rightly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from config_compositions import ROOT
+from tiny_checkout import write_json
+
+from scripts.release.metadata import bundle_name, read_metadata, refuse_expressions, versioned_name
+
+
+def test_the_metadata_of_this_bundle_is_read() -> None:
+    metadata = read_metadata(ROOT)
+    assert versioned_name(metadata) == f"{bundle_name(metadata)}_v{metadata['version']}"
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ({"description": "$__import__('os').getcwd()"}, "description"),
+        ({"a": {"b": ["text", "@network_def"]}}, "a.b.1"),
+        ({"changelog": {"0.1.0": "%other.json::key"}}, "changelog.0.1.0"),
+    ],
+)
+def test_what_monai_evaluates_is_refused_by_its_place(content: dict[str, Any], place: str) -> None:
+    with pytest.raises(ValueError, match=f"{place} begins with .* which MONAI evaluates"):
+        refuse_expressions(content)
+
+
+def test_a_component_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"x\._target_ would build an object \('os.getcwd'\)"):
+        refuse_expressions({"x": {"_target_": "os.getcwd"}})
+
+
+@pytest.mark.parametrize(("size", "accepted"), [("*", True), ("32 * n", True), ("2**p", True), ("exit()", False)])
+def test_a_size_is_a_number_or_a_pattern_of_n_and_p(size: str, accepted: bool) -> None:
+    metadata = {"network_data_format": {"inputs": {"image": {"spatial_shape": [96, size]}}}}
+    if accepted:
+        refuse_expressions(metadata)
+    else:
+        with pytest.raises(ValueError, match=r"spatial_shape\.1 is 'exit\(\)'"):
+            refuse_expressions(metadata)
+
+
+def test_signs_within_a_text_are_text() -> None:
+    refuse_expressions({"authors": "someone@example.org", "task": "100 % of $ 5", "empty": ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("AGSCL CT segmentation", "agscl_ct_segmentation"), ("Organs 3D", "organs_3d")]
+)
+def test_the_folder_is_called_after_the_name(name: str, folder: str) -> None:
+    assert bundle_name({"name": name}) == folder
+
+
+@pytest.mark.parametrize("name", ["agscl vessels", "agscl v2", "agscl.ct", "a/b", "", "3d", "two  spaces", None])
+def test_a_name_that_clients_would_cut_is_refused(name: str | None) -> None:
+    with pytest.raises(ValueError, match="expected letters, digits and spaces"):
+        bundle_name({"name": name} if name is not None else {})
+
+
+@pytest.mark.parametrize("version", ["1.0", "v1.0.0", "1.0.0rc1", ""])
+def test_a_version_is_three_numbers(version: str) -> None:
+    with pytest.raises(ValueError, match="expected three numbers"):
+        versioned_name({"name": "a", "version": version})
+
+
+def test_a_folder_that_is_no_bundle_and_a_broken_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="--bundle_root"):
+        read_metadata(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/metadata.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="is not JSON"):
+        read_metadata(tmp_path)
+    write_json(tmp_path / "configs/metadata.json", [])
+    with pytest.raises(ValueError, match="holds a list, expected an object"):
+        read_metadata(tmp_path)
