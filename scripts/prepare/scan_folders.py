@@ -1,6 +1,6 @@
 """Scans and labels in folders: volumes and DICOM series at any depth, paired by their names.
 
-Two ways to say where they are: a folder, searched to its bottom, or a pattern with ``*``, whose matched part is the name::
+A place is a folder, searched to its bottom, or a pattern with ``*``, whose matched part is the name::
 
     scans/anna.nii.gz, scans/ben/ (a DICOM series)    --images scans              -> anna, ben
     p1/ct.nii.gz, p1/organs.nii.gz                    --images "*/ct.nii.gz" --labels "*/organs.nii.gz" -> p1

@@ -4,8 +4,8 @@
     ct/anna.nii.gz,seg/anna.nii.gz,portal_venous,liver;spleen,p1,training
     ct/ben,,,,p2,
 
-Only ``image`` is needed. Paths are relative to the table's folder; ``organs`` are the contoured ones, separated by ``;``,
-all of the cohort if empty; ``split`` is training, validation or test, or empty to draw one.
+Only ``image`` is needed. Paths are relative to the table's folder; ``organs`` are the contoured ones, separated by
+``;``, all of the cohort if empty; ``split`` is training, validation or test, or empty to draw one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from scripts.prepare.scan_entry import ScanEntry
 from scripts.prepare.split import SPELLINGS
 
 COLUMNS = ("image", "label", "phase", "organs", "patient", "split", "case")
+# Our choice: 'labels' and 'patient_id' are slips, 'age' is a column of its own.
+NEARLY_EQUAL = 0.8
 logger = logging.getLogger(__name__)
 
 
@@ -54,7 +56,9 @@ def read_table(path: str) -> list[ScanEntry]:
 def _check_columns(columns: Sequence[str], path: str) -> None:
     unknown = [name for name in columns if name not in COLUMNS]
     misspelt = [
-        f"'{name}' (did you mean '{close[0]}'?)" for name in unknown if (close := get_close_matches(name, COLUMNS, 1))
+        f"'{name}' (did you mean '{close[0]}'?)"
+        for name in unknown
+        if (close := get_close_matches(name, COLUMNS, 1, NEARLY_EQUAL))
     ]
     if "image" not in columns or misspelt:
         raise ValueError(
