@@ -1,4 +1,4 @@
-"""The last steps of every preparation of one's own data: check, datalist, report, config, and if wanted the training."""
+"""The last steps of preparing data of one's own: check, datalist, report, config, and if wanted the training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scripts.prepare.datalist_writer import check_datalist, write_datalist
 from scripts.prepare.overlay import write_overlay
 
 ROOT = Path(__file__).resolve().parents[2]
-TRUNK, TRAIN = "configs/inference.yaml", "configs/train.yaml"
+TRUNK, TRAIN, EVALUATE = "configs/inference.yaml", "configs/train.yaml", "configs/evaluate.yaml"
 REPORT, OVERLAY = "report.html", "cohort.yaml"
 logger = logging.getLogger(__name__)
 
@@ -71,14 +71,22 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 
 
 def train_or_tell(folders: Sequence[Path], output_dir: str, run_dir: str | None, config: Sequence[str]) -> int:
-    """Start the training of every fold, or print the commands; return the exit status."""
+    """Print the commands for every fold, and start the trainings if a run folder is given; return the exit status."""
     overlay = Path(output_dir).absolute() / OVERLAY
     configs = [TRUNK, TRAIN, str(overlay), *(str(Path(name).absolute()) for name in config)]
-    print(f"Look at {overlay.with_name(REPORT)} and {overlay} before the training:")
-    for folder in folders:
-        run = Path(run_dir or "runs/mine").absolute() / (folder.name if len(folders) > 1 else "")
-        command = bundle_command("training", configs, dataset_dir=str(folder), output_dir=str(run))
-        print(f"    python {shlex.join(command)}", flush=True)
-        if run_dir and (code := subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode):
+    runs = [Path(run_dir or "runs/mine").absolute() / (folder.name if len(folders) > 1 else "") for folder in folders]
+    trainings = [
+        bundle_command("training", configs, dataset_dir=str(folder), output_dir=str(run))
+        for folder, run in zip(folders, runs, strict=True)
+    ]
+    print(f"Look at {overlay.with_name(REPORT)} and {overlay}. Training, evaluation and inference, from {ROOT}:")
+    for folder, run, training in zip(folders, runs, trainings, strict=True):
+        weights = {"dataset_dir": str(folder), "model_path": str(run / "model.pt")}
+        evaluation = bundle_command("evaluate", [*configs, EVALUATE], output_dir=str(run / "evaluation"), **weights)
+        inference = bundle_command("inference", configs, output_dir=str(run / "segmentations"), **weights)
+        for command in (training, evaluation, inference):
+            print(f"    python {shlex.join(command)}", flush=True)
+    for training in trainings if run_dir else ():
+        if code := subprocess.run([sys.executable, *training], cwd=ROOT, check=False).returncode:
             return code
     return 0

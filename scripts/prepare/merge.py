@@ -2,8 +2,8 @@
 
     python -m scripts.prepare.merge data/mine data/theirs --output_dir data/both --rename "Right kidney=right_kidney"
 
-An organ that a data set was not contoured for is unknown there, not absent: it is neither trained as background nor scored.
-Every case keeps its split; its name and its patient begin with the name of its data set. No scan is copied or changed.
+An organ that a data set was not contoured for is unknown there, not absent: it is neither trained as background nor
+scored. Every case keeps its split; its name and its patient begin with the name of its data set. No scan is copied.
 """
 
 from __future__ import annotations

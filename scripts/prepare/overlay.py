@@ -11,7 +11,7 @@ import numpy as np
 from scripts.atomic_write import replacing
 from scripts.dataset_report.measure import CaseMeasure
 
-# Our choices, a starting point: finer than this costs time that organs do not repay; coarser than 3 mm loses small ones.
+# Our choices, a starting point: finer costs time that organs do not repay; pixels coarser than 3 mm lose small ones.
 PIXEL_MM, SLICE_MM = (0.8, 3.0), (2.0, 5.0)
 FIELD_OF_VIEW_MM = 192
 PATCH_PIXELS = (48, 128)
@@ -37,7 +37,7 @@ def write_overlay(
     spacing, coarse = working_spacing(cases), coarse_spacing(cases)
     patch, coarse_patch = patch_size(spacing), coarse_patch_size(cases, coarse)
     lines = [
-        f"# {name}. Lies on inference.yaml and train.yaml. Written by scripts.prepare from the scans; a starting point.",
+        f"# {name}. Lies on inference.yaml and train.yaml. Written by scripts.prepare; a starting point.",
         "",
         "organs:",
         *(f"- {organ}" for organ in organs),

@@ -3,8 +3,8 @@
     python -m scripts.prepare.own --images scans --labels labels --values 1=liver 2=spleen --output_dir data/mine
     python -m scripts.prepare.own --table scans.csv --values 1=liver 2,3=kidneys 9=background --output_dir data/mine
 
-Images and labels are folders (NIfTI and other volumes, DICOM series, at any depth) or patterns with * whose matched part
-is the name of the case. A table says more of each scan: label, phase, organs, patient, split (see docs/how_to/own_data.md).
+Images and labels are folders (NIfTI and other volumes, DICOM series, at any depth) or patterns with * whose matched
+part is the name of the case. A table says more of each scan: label, phase, organs, patient, split.
 Every patient is in one split. OUTPUT_DIR gets dataset.json, report.html and cohort.yaml; no scan is copied or changed.
 """
 

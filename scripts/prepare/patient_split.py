@@ -34,7 +34,7 @@ def split_scans(
         test: share of the drawn patients.
         folds: 1 for one split; otherwise every drawn patient is held out by one of the folds.
         seed: of the draw.
-        split_file: see ``scripts.prepare.split.read_splits``; decides everything, cases that it leaves out are left out.
+        split_file: see ``scripts.prepare.split.read_splits``; cases that it leaves out are left out.
 
     Raises:
         ValueError: no scan is labelled, one patient is put into two splits, or too few patients are left to train on.
