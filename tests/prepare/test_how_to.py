@@ -24,7 +24,7 @@ from scripts.phantom.dataset import write_phantom_dataset
 HOW_TO = ROOT / "docs/how_to"
 FOLDS = ("0", "1")
 TINY = {**TINY_TRAINING, "contrastive::epochs": 1, "train::epochs": 1, "coarse::stage::epochs": 1, "val_interval": 1}
-TINY |= {"coarse::stage::fold_epochs": 1}
+TINY |= {"coarse::stage::folds": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ def test_the_page_on_ones_own_data_leads_from_folders_to_a_trained_model(tmp_pat
     rows = [f"scans/phantom_00{n}.nii.gz,labels/phantom_00{n}.nii.gz,portal_venous" for n in range(5)]
     (tmp_path / "scans.csv").write_text("\n".join(["image,label,phase", *rows]))
     tiny = {key: value for key, value in TINY.items() if key != "device"}
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({**tiny, "coarse::stage::folds": 1}))
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     for command in commands("own_data.md"):
         if only_found(command, "my_dataset"):
             continue  # the bundle's own workflows, which tests/configs runs
