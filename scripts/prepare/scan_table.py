@@ -22,6 +22,7 @@ from scripts.prepare.scan_entry import ScanEntry
 from scripts.prepare.split import SPELLINGS
 
 COLUMNS = ("image", "label", "phase", "organs", "patient", "split", "case")
+SEPARATORS = (",", ";", "\t")
 # Our choice: 'labels' and 'patient_id' are slips, 'age' is a column of its own.
 NEARLY_EQUAL = 0.8
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def read_table(path: str) -> list[ScanEntry]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"table '{path}' does not exist; mend the path.")
     try:
-        frame = pd.read_csv(path, sep=None, engine="python", dtype="str", keep_default_na=False, encoding="utf-8-sig")
+        frame = pd.read_csv(path, sep=_separator(path), dtype="str", keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"table {path} cannot be read ({error}); save it as CSV in UTF-8.") from error
     frame.columns = frame.columns.str.strip().str.lower()
@@ -51,6 +52,13 @@ def read_table(path: str) -> list[ScanEntry]:
         listed = "\n  ".join(problems or ["it has no row"])
         raise ValueError(f"table {path} has rows to mend:\n  {listed}")
     return [_scan(row, root) for row in rows]
+
+
+def _separator(path: str) -> str:
+    """The separator of the first row; a table of one column has none, which pandas cannot find out by itself."""
+    with open(path, encoding="utf-8-sig") as stream:
+        header = stream.readline()
+    return max(SEPARATORS, key=header.count)
 
 
 def _check_columns(columns: Sequence[str], path: str) -> None:

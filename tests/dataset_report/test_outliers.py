@@ -73,7 +73,7 @@ def test_hounsfield_units_and_spacing_unlike_the_others_are_named() -> None:
         case("short", shape=(100, 100, 15)),
     ]
     assert found([*usual, *odd]) == [
-        ("shifted", "soft tissue has a median of -60 HU, 41 HU in the data set"),
+        ("shifted", "soft tissue has a median of -60 HU, 42 HU in the data set"),
         ("thick", "slice distance of 8 mm, 3 mm in the data set"),
         ("short", "length of the scan of 45 mm, 180 mm in the data set"),
     ]

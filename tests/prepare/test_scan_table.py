@@ -44,6 +44,10 @@ def test_a_table_as_spreadsheets_save_it_is_read(tmp_path: Path, separator: str)
     assert (scan.image, scan.patient) == (str(tmp_path / "a.nii"), "007")
 
 
+def test_a_table_may_have_nothing_but_images(tmp_path: Path) -> None:
+    assert [scan.case for scan in read_table(write(tmp_path, "image", "a.nii", "b.nii.gz"))] == ["a", "b"]
+
+
 def test_a_misspelt_column_is_refused_and_one_of_another_matter_is_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
