@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.console import start_command
 from scripts.dataset.check import check_dataset
 from scripts.dataset.datalist_file import read_datalist, split_names
 from scripts.dataset.datalists import load_cases
@@ -15,7 +16,6 @@ from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.problems import DatasetError
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.page import write_report
-from scripts.plain_errors import install_plain_errors
 
 
 def report_dataset(
@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the report that the arguments describe."""
-    install_plain_errors()
+    start_command()
     options = build_parser().parse_args(arguments)
     report_dataset(options.dataset_dir, options.output, options.organs)
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.plain_errors import install_plain_errors
+from scripts.console import start_command
 from scripts.prepare.btcv_layout import (
     MONAI_VALIDATION,
     ORGANS,
@@ -153,8 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> list[Path]:
     """Prepare the cohort that the arguments describe and return the paths of its datalists."""
-    install_plain_errors()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    start_command()
     options = build_parser().parse_args(arguments)
     paths = prepare_btcv(options.raw_dir, options.output_dir, options.split, not options.no_test)
     for path in paths:

@@ -9,21 +9,18 @@ scored. Every case keeps its split; its name and its patient begin with the name
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.console import start_command
 from scripts.dataset.datalist_file import case_name, has_image, split_names
 from scripts.dataset.label_values import BACKGROUND, read_label_values, values_of
-from scripts.plain_errors import install_plain_errors
 from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
 from scripts.prepare.datalist_writer import DATALIST, labels_of, read_absolute
 from scripts.prepare.split import TRAINING, VALIDATION
-
-logger = logging.getLogger(__name__)
 
 
 def merge_datalists(
@@ -118,8 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Merge the data sets that the arguments name; return the exit status."""
-    install_plain_errors()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    start_command()
     options = build_parser().parse_args(arguments)
     folders = prepare_merged(options)
     return train_or_tell(folders, options.output_dir, options.train, options.config)

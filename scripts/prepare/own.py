@@ -11,7 +11,6 @@ Every patient is in one split. OUTPUT_DIR gets dataset.json, report.html and coh
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from scripts.console import start_command
 from scripts.dataset.datalist_file import read_datalist
 from scripts.dataset.label_values import LabelValues, read_label_values
 from scripts.dataset.volume_file import read_volume_file
-from scripts.plain_errors import install_plain_errors
 from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
 from scripts.prepare.patient_split import split_scans, state_split
 from scripts.prepare.scan_entry import ScanEntry, datalist_of
@@ -31,7 +30,6 @@ from scripts.prepare.scan_table import read_table
 from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION
 
 MAX_SHOWN_VALUES = 20
-logger = logging.getLogger(__name__)
 
 
 def prepare_own(options: argparse.Namespace) -> list[Path]:
@@ -138,8 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare the cohort that the arguments describe; return the exit status."""
-    install_plain_errors()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    start_command()
     options = build_parser().parse_args(arguments)
     folders = prepare_own(options)
     return train_or_tell(folders, options.output_dir, options.train, options.config)

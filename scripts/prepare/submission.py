@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from scripts.atomic_write import replacing
+from scripts.console import start_command
 from scripts.inference.predictor import decode_names
-from scripts.plain_errors import install_plain_errors
 from scripts.prepare.btcv_layout import ORGANS, case_of, find_files, find_raw_data, label_file_of
 from scripts.training.resume import load_checkpoint
 
@@ -147,8 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Write the submission that the arguments describe and return the path of its zip."""
-    install_plain_errors()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    start_command()
     options = build_parser().parse_args(arguments)
     organs = organs_of_weights(options.model_path)
     if absent := [organ for organ in ORGANS if organ not in organs]:

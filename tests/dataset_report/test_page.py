@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -36,6 +37,12 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data + " "
+
+
+@pytest.fixture(autouse=True)
+def undisturbed_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command decides how errors are shown, for the whole process."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
 
 @pytest.fixture

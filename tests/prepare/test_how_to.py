@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import glob
 import importlib
+import importlib.util
 import json
 import zipfile
 from pathlib import Path
@@ -56,7 +57,9 @@ def run_command(words: list[str], **settings: Any) -> None:
     """A command in this process: a module of the project, or a bundle workflow with the settings of a tiny one."""
     if words[0] != "monai.bundle":
         arguments = [match for word in words[1:] for match in (sorted(glob.glob(word)) if "*" in word else [word])]
-        importlib.import_module(words[0]).main(arguments)
+        package = importlib.util.find_spec(words[0]).submodule_search_locations is not None  # type: ignore[union-attr]
+        status = importlib.import_module(f"{words[0]}.__main__" if package else words[0]).main(arguments)
+        assert not isinstance(status, int) or status == 0
         return
     options = dict(zip((word.removeprefix("--") for word in words[3::2]), words[4::2], strict=True))
     files = ast.literal_eval(options.pop("config_file"))
