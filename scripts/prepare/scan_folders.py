@@ -17,7 +17,6 @@ from pathlib import Path
 from monai.utils.module import optional_import
 
 from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES, case_name
-from scripts.dataset.inference_inputs import slices_per_series
 from scripts.prepare.scan_entry import ScanEntry
 
 itk, _ = optional_import("itk")
@@ -87,12 +86,21 @@ def _volumes_below(folder: str) -> Iterator[str]:
         yield from (os.path.join(root, name) for name in volumes)
         if volumes or not names:
             continue
-        series = slices_per_series(root)
+        series = _slices_per_series(root)
         if len(series) > 1:
             listed = "; ".join(f"{uid}: {slices} slices" for uid, slices in series.items())
             raise ValueError(f"{root} holds {len(series)} DICOM series ({listed}); move each to a folder of its own.")
         if series:
             yield root
+
+
+def _slices_per_series(folder: str) -> dict[str, int]:
+    """Number of files per DICOM series, told apart with the settings by which MONAI's ITKReader reads a series."""
+    finder = itk.GDCMSeriesFileNames.New()
+    finder.SetUseSeriesDetails(True)
+    finder.AddSeriesRestriction("0008|0021")
+    finder.SetDirectory(folder)
+    return {str(series): len(finder.GetFileNames(series)) for series in finder.GetSeriesUIDs()}
 
 
 def _short_names(paths: list[str], root: str) -> list[tuple[str, str]]:
