@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.dataset.label_values import values_of
 from scripts.dataset.problems import Kind, Problem
 from scripts.dataset.volume_file import VolumeFile, read_volume_file, voxel_hash
 
@@ -163,12 +164,13 @@ def _check_label_values(voxels: NDArray[Any], case: Mapping[str, Any], findings:
         return
     values, counts = np.unique(_narrowed(voxels), return_counts=True)
     voxels_of = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
-    known = {0, *case["label_values"].values(), *case.get("known_values", ())}
+    organ_values = {organ: values_of(value) for organ, value in case["label_values"].items()}
+    known = {0, *chain.from_iterable(organ_values.values()), *case.get("known_values", ())}
     unknown = sorted(set(voxels_of) - known)
     if unknown:
         found = f"{', '.join(map(str, unknown[:10]))}, expected among: {', '.join(map(str, sorted(known)))}"
         findings.problems.append(Problem(Kind.UNKNOWN_VALUE, path, found))
-    present = {organ: voxels_of.get(value, 0) for organ, value in case["label_values"].items()}
+    present = {organ: sum(voxels_of.get(value, 0) for value in own) for organ, own in organ_values.items()}
     annotated = case["annotated"]
     findings.organ_voxels = {organ: present[organ] for organ in annotated if organ in present}
     # Any organ of the dataset will do: the scan may end before those of the config, and was contoured all the same.

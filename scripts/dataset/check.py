@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.dataset.case_check import CaseFindings, check_case
+from scripts.dataset.overlap import Findings, Splits, divided_patients, duplicates
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind
 from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp
 
@@ -26,9 +27,6 @@ VALIDATION = "validation"
 # Reading is decompression, which threads do side by side; more of them than this wait for the disk (our choice).
 MAX_WORKERS = 8
 MAX_LOGGED_WARNINGS = 5
-
-Splits = Mapping[str, Sequence[Mapping[str, Any]]]
-Findings = Mapping[str, Sequence[CaseFindings]]
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def _judge(
     """Join the findings of the cases with those about the dataset as a whole; raise if there is any problem."""
     problems = [problem for cases in findings.values() for case in cases for problem in case.problems]
     warnings = [warning for cases in findings.values() for case in cases for warning in case.warnings]
-    problems += _too_few_cases(splits, folds) + _duplicates(splits, findings)
+    problems += _too_few_cases(splits, folds) + duplicates(splits, findings) + divided_patients(splits)
     organ_cases = {split: _cases_per_organ(findings[split], organs) for split in splits}
     if splits.get(TRAINING):
         problems += _organs_without_example(splits[TRAINING], organ_cases[TRAINING])
@@ -179,23 +177,6 @@ def _organs_without_example(training: Sequence[Mapping[str, Any]], organ_cases: 
         annotated = sum(1 for case in training if organ in case["annotated"])
         found = f"annotated in training cases: {annotated}, with voxels of it: 0, expected at least 1"
         problems.append(Problem(Kind.NO_EXAMPLE, organ, found))
-    return problems
-
-
-def _duplicates(splits: Splits, findings: Findings) -> list[Problem]:
-    """Cases whose image is the same file as an earlier case's, or a file with the same voxels."""
-    problems = []
-    first_by_path: dict[str, str] = {}
-    first_by_hash: dict[str, str] = {}
-    for split, cases in splits.items():
-        for case, found in zip(cases, findings[split], strict=True):
-            here = f"{case['image']} ({split})"
-            same_file = first_by_path.setdefault(os.path.realpath(case["image"]), here)
-            same_voxels = first_by_hash.setdefault(found.image_hash, here) if found.image_hash else here
-            if same_file is not here:
-                problems.append(Problem(Kind.DUPLICATE, here, f"the same file as {same_file}"))
-            elif same_voxels is not here:
-                problems.append(Problem(Kind.DUPLICATE, here, f"the same voxels as {same_voxels}"))
     return problems
 
 

@@ -1,8 +1,9 @@
 """From a Decathlon-style datalist to the cases that every stage consumes.
 
 A datalist is a JSON file in the layout of the Medical Segmentation Decathlon (Antonelli et al., Nature Communications
-13, 2022) with two optional keys of our own per entry: ``annotated`` (the organs that were contoured, all if absent)
-and ``phase`` (the contrast phase)::
+13, 2022) with optional keys of our own per entry: ``annotated`` (the organs that were contoured, all if absent),
+``phase`` (the contrast phase), ``patient`` (whose scans stay in one split), ``case`` (a name other than the file's) and
+``labels`` (the label values of this entry, where cohorts with other values are merged)::
 
     {"labels": {"0": "background", "1": "spleen", "2": "liver"},
      "training": [{"image": "images/x.nii.gz", "label": "labels/x.nii.gz", "annotated": ["spleen"]}]}
@@ -20,19 +21,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 from scripts.dataset.datalist_file import case_name, entries_of_split, has_image, read_datalist, refuse_equal_names
 from scripts.dataset.inference_inputs import scan_inputs
+from scripts.dataset.label_values import LabelValues, organs_of_datalist, read_label_values
 
 __all__ = ["load_cases", "scan_inputs"]
 
 logger = logging.getLogger(__name__)
 
-BACKGROUND_VALUE = 0
 MAX_LISTED_ENTRIES = 10
 
 
@@ -60,8 +61,8 @@ def load_cases(
     Returns:
         One dictionary per case: ``case`` (the file name without its extension), ``image``, ``label`` (absolute paths;
         no ``label`` key if the scan is unlabelled), ``annotated`` (organs of the config that were contoured),
-        ``phase``, ``label_values`` (organ of the config -> value in the label file) and ``known_values`` (all values
-        that the dataset declares, 0 included).
+        ``phase``, ``patient`` (if the entry names one), ``label_values`` (organ of the config -> value in the label
+        file, or list of values) and ``known_values`` (all values that the dataset declares, 0 included).
 
     Raises:
         FileNotFoundError: the folder or the datalist does not exist.
@@ -77,13 +78,14 @@ def load_cases(
         )
     path = os.path.join(root, os.path.expanduser(datalist))
     content = read_datalist(path)
-    values = _organ_values(content, path)
-    _require_known_organs(organs, values, path)
+    known_organs = organs_of_datalist(content, path)
+    _require_known_organs(organs, known_organs, path)
+    shared = read_label_values(content.get("labels"), f"datalist {path}")
     entries = entries_of_split(content, split, path)
-    _refuse_broken_entries(entries, split, values, path)
-    cases = [_case(entry, root, organs, values) for entry in entries]
+    _refuse_broken_entries(entries, split, shared, path)
+    cases = [_case(entry, root, organs, _values_of_entry(entry, shared)) for entry in entries]
     refuse_equal_names(cases, f"split '{split}' of {path}")
-    untrained = tuple(sorted(set(values) - set(organs)))
+    untrained = tuple(sorted(set(known_organs) - set(organs)))
     if untrained:
         _log_untrained(path, untrained)
     if labelled:
@@ -103,52 +105,35 @@ def _with_label(cases: list[dict[str, Any]], split: str, path: str) -> list[dict
     return kept
 
 
-def _organ_values(content: Mapping[str, Any], path: str) -> dict[str, int]:
-    """Organ -> value in the label files, without the background."""
-    labels = content.get("labels")
-    if not isinstance(labels, dict) or not labels:
-        raise ValueError(
-            f"datalist {path} has no 'labels'; expected a map of values to organs such as "
-            '{"0": "background", "1": "spleen"}; add it.'
-        )
-    values: dict[str, int] = {}
-    for key, organ in labels.items():
-        if not key.isdecimal() or not isinstance(organ, str):
-            raise ValueError(
-                f"'labels' of datalist {path} has the pair {key!r}: {organ!r}, expected the value (an integer in "
-                'quotes) and then the organ\'s name, such as "1": "spleen"; mend that pair.'
-            )
-        if organ in values:
-            raise ValueError(f"'labels' of datalist {path} names '{organ}' twice; give each value its own name.")
-        if int(key) != BACKGROUND_VALUE:
-            values[organ] = int(key)
-    return values
+def _values_of_entry(entry: Mapping[str, Any], shared: LabelValues) -> LabelValues:
+    """The label values of an entry: its own, or those of the whole datalist."""
+    return read_label_values(entry["labels"], f"the entry {entry['image']}") if "labels" in entry else shared
 
 
-def _require_known_organs(organs: Sequence[str], values: Mapping[str, int], path: str) -> None:
+def _require_known_organs(organs: Sequence[str], known: Sequence[str], path: str) -> None:
     repeated = sorted({organ for organ in organs if list(organs).count(organ) > 1})
     if not organs or repeated:
         raise ValueError(f"organs is {list(organs)}, expected one name or more, each once; mend it in the config.")
-    unknown = [_with_suggestion(organ, values) for organ in organs if organ not in values]
+    unknown = [_with_suggestion(organ, known) for organ in organs if organ not in known]
     if unknown:
         raise ValueError(
             f"the config lists organs that datalist {path} does not know: {'; '.join(unknown)}. The dataset's organs "
-            f"are: {', '.join(values)}. Rename or remove them in the config's organs, or in the dataset's 'labels'."
+            f"are: {', '.join(known)}. Rename or remove them in the config's organs, or in the dataset's 'labels'."
         )
 
 
-def _with_suggestion(name: str, known: Mapping[str, int]) -> str:
+def _with_suggestion(name: str, known: Iterable[str]) -> str:
     """The quoted name, followed by the known name that resembles it most, if any does."""
     spellings = {organ.lower().replace(" ", "_"): organ for organ in known}
     close = get_close_matches(name.lower().replace(" ", "_"), spellings, n=1)
     return f"'{name}' (did you mean '{spellings[close[0]]}'?)" if close else f"'{name}'"
 
 
-def _refuse_broken_entries(entries: Sequence[Any], split: str, values: Mapping[str, int], path: str) -> None:
+def _refuse_broken_entries(entries: Sequence[Any], split: str, shared: LabelValues, path: str) -> None:
     problems = [
         f"entry {number}: {problem}"
         for number, entry in enumerate(entries, start=1)
-        if (problem := _entry_problem(entry, values))
+        if (problem := _entry_problem(entry, shared))
     ]
     if problems:
         shown = "\n  ".join(problems[:MAX_LISTED_ENTRIES])
@@ -156,15 +141,16 @@ def _refuse_broken_entries(entries: Sequence[Any], split: str, values: Mapping[s
         raise ValueError(f"split '{split}' of datalist {path} has entries to mend:\n  {shown}{more}")
 
 
-def _entry_problem(entry: Any, values: Mapping[str, int]) -> str | None:
+def _entry_problem(entry: Any, shared: LabelValues) -> str | None:
     """What is wrong with an entry of the datalist and how to mend it, None if nothing is."""
     if not has_image(entry):
         return f"{json.dumps(entry)} has no 'image'; add the path of the scan, or remove the entry"
     image = entry["image"]
     if not isinstance(entry.get("label"), str | None) or entry.get("label") == "":
         return f"'label' of {image} is {entry['label']!r}; expected a path; leave the key out for an unlabelled scan"
-    if not isinstance(entry.get("phase"), str | None):
-        return f"'phase' of {image} is {entry['phase']!r}; expected a name; leave the key out if it is unknown"
+    for key in ("phase", "patient", "case"):
+        if not isinstance(entry.get(key), str | None):
+            return f"'{key}' of {image} is {entry[key]!r}; expected a name; leave the key out if it is unknown"
     annotated = entry.get("annotated")
     if annotated is None:
         return None
@@ -172,23 +158,26 @@ def _entry_problem(entry: Any, values: Mapping[str, int]) -> str | None:
         return f"'annotated' of {image} is {annotated!r}; expected a list of organ names"
     if annotated and not entry.get("label"):
         return f"{image} has 'annotated' organs but no 'label'; add the label's path, or remove 'annotated'"
-    unknown = [_with_suggestion(organ, values) for organ in annotated if organ not in values]
+    known = _values_of_entry(entry, shared).organs
+    unknown = [_with_suggestion(organ, known) for organ in annotated if organ not in known]
     if unknown:
         return f"'annotated' of {image} names {', '.join(unknown)}, which 'labels' does not know; mend the spelling"
     return None
 
 
-def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: Mapping[str, int]) -> dict[str, Any]:
+def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: LabelValues) -> dict[str, Any]:
     image = os.path.normpath(os.path.join(root, entry["image"]))
-    case: dict[str, Any] = {"case": case_name(image), "image": image}
-    contoured: Sequence[str] = []
+    case: dict[str, Any] = {"case": entry.get("case") or case_name(image), "image": image}
+    contoured: Iterable[str] = []
     if entry.get("label"):
         case["label"] = os.path.normpath(os.path.join(root, entry["label"]))
-        contoured = entry["annotated"] if entry.get("annotated") is not None else organs
+        contoured = entry["annotated"] if entry.get("annotated") is not None else values.organs
     case["annotated"] = [organ for organ in organs if organ in contoured]
     case["phase"] = entry.get("phase")
-    case["label_values"] = {organ: values[organ] for organ in organs}
-    case["known_values"] = sorted({BACKGROUND_VALUE, *values.values()})
+    if entry.get("patient"):
+        case["patient"] = entry["patient"]
+    case["label_values"] = {organ: values.organs[organ] for organ in organs if organ in values.organs}
+    case["known_values"] = values.known
     return case
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from scripts.dataset.datalist_file import (
     ITK_SUFFIXES,
@@ -41,23 +42,26 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     absolute = os.path.abspath(os.path.expanduser(path))
     datalist = os.path.join(absolute, "dataset.json")
     if os.path.isfile(datalist):
-        images = _images_of_datalist(datalist)
+        cases = _cases_of_datalist(datalist)
     elif os.path.isdir(absolute):
-        images = _volumes_in(absolute) or _dicom_series_in(absolute, series)
+        cases = _named(_volumes_in(absolute) or _dicom_series_in(absolute, series))
     elif not os.path.isfile(absolute):
         raise FileNotFoundError(f"input '{path}' does not exist; expected {ACCEPTED}; mend the path.")
     elif absolute.lower().endswith(".json"):
-        images = _images_of_datalist(absolute)
+        cases = _cases_of_datalist(absolute)
     elif absolute.lower().endswith(VOLUME_SUFFIXES):
-        images = [absolute]
+        cases = _named([absolute])
     else:
         raise ValueError(
             f"input '{path}' is not a kind of file that is read; expected {ACCEPTED}. "
             "For a DICOM file, give the folder of its series."
         )
-    cases = [{"case": case_name(image), "image": image} for image in images]
     refuse_equal_names(cases, f"input '{path}'")
     return cases
+
+
+def _named(images: Iterable[str]) -> list[dict[str, str]]:
+    return [{"case": case_name(image), "image": image} for image in images]
 
 
 def _volumes_in(folder: str) -> list[str]:
@@ -81,7 +85,7 @@ def _what_is_there(folder: str) -> str:
     return f"it contains {', '.join(names[:5])}" if names else "it is empty"
 
 
-def _images_of_datalist(path: str) -> list[str]:
+def _cases_of_datalist(path: str) -> list[dict[str, str]]:
     content = read_datalist(path)
     chosen = ["test"] if content.get("test") else [split for split in split_names(content) if content[split]]
     entries = [entry for split in chosen for entry in entries_of_split(content, split, path)]
@@ -93,4 +97,8 @@ def _images_of_datalist(path: str) -> list[str]:
             f"datalist {path} has entries without 'image': {'; '.join(broken[:5])}; add it or remove them."
         )
     images = [os.path.normpath(os.path.join(os.path.dirname(path), entry["image"])) for entry in entries]
-    return [series_folder(image) or image if os.path.isdir(image) else image for image in images]
+    readable = [series_folder(image) or image if os.path.isdir(image) else image for image in images]
+    return [
+        {"case": entry.get("case") or case_name(image), "image": image}
+        for entry, image in zip(entries, readable, strict=True)
+    ]

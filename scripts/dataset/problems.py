@@ -25,6 +25,7 @@ class Kind(Enum):
     UNKNOWN_ORGAN = "organs that the config does not list", "load the cases with the organs of the config"
     PHASE = "contrast phase missing or unknown", "set 'phase' of the case to a listed one, or empty the config's phases"
     DUPLICATE = "one scan listed as several cases", "keep it in one split only, or its score says nothing"
+    PATIENT = "one patient in several splits", "keep all scans of a patient in one split, or its score says nothing"
     NO_CASES = "too few cases", "add labelled cases, mend the split's name, or lower the folds"
     NO_EXAMPLE = "organ without a training example", "add a case that shows it, mend 'annotated', or drop the organ"
     # The following are logged, not refused: they can be right.

@@ -3,6 +3,10 @@
 Print the table of two runs, each a `scores.csv` that `write_report` left behind:
 
     python -m scripts.evaluation.summary coarse/scores.csv final/scores.csv --names coarse final
+
+Print one run out of the folds of a cross-validation, which scored every patient once:
+
+    python -m scripts.evaluation.summary fold0/scores.csv fold1/scores.csv --pool
 """
 
 from __future__ import annotations
@@ -161,8 +165,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog="Example: %(prog)s coarse/scores.csv final/scores.csv --names coarse final",
     )
     parser.add_argument("scores", nargs="+", type=Path, help="scores.csv of an evaluation run, one per method")
+    parser.add_argument("--pool", action="store_true", help="the files are the folds of one cross-validation")
     parser.add_argument("--names", nargs="+", help="column headings, one per file (default: the name of its folder)")
     options = parser.parse_args(arguments)
+    if options.pool:
+        name = (options.names or [f"{len(options.scores)} folds"])[0]
+        pooled = pd.concat([read_scores(path) for path in options.scores], ignore_index=True)
+        print(format_table({name: summarise(pooled)}))
+        return
     names = options.names or [path.resolve().parent.name for path in options.scores]
     if len(names) != len(options.scores) or len(set(names)) != len(names):
         parser.error(f"{len(options.scores)} files need as many different names, got {names}; give them with --names")

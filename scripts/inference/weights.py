@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
 
+from scripts.inference.ensemble import FoldEnsemble, paths_of
 from scripts.inference.predictor import decode_names
 from scripts.training.resume import load_checkpoint
 
@@ -58,12 +60,12 @@ class WeightsLoader:
     """Handler: load the predictor's weights when the engine starts.
 
     Args:
-        path: state dict file.
+        path: state dict file; of an ensemble, one for each member.
         network: the predictor.
     """
 
-    def __init__(self, path: str, network: torch.nn.Module) -> None:
-        self.path, self.network = path, network
+    def __init__(self, path: str | Path | Sequence[str], network: torch.nn.Module) -> None:
+        self.paths, self.network = paths_of(path), network
 
     def attach(self, engine: Engine) -> None:
         """Register with an engine."""
@@ -71,5 +73,12 @@ class WeightsLoader:
 
     def load(self, engine: Engine) -> None:
         """Load the weights."""
-        load_weights(self.network, self.path)
-        logger.info("weights: %s", self.path)
+        networks = list(self.network.members) if isinstance(self.network, FoldEnsemble) else [self.network]
+        if len(networks) != len(self.paths):
+            raise ValueError(
+                f"{len(self.paths)} files of weights were given for {len(networks)} networks: "
+                f"{', '.join(self.paths)}. Name one model.pt, or lay configs/recipes/ensemble.yaml on top for several."
+            )
+        for network, path in zip(networks, self.paths, strict=True):
+            load_weights(network, path)
+            logger.info("weights: %s", path)

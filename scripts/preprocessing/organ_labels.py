@@ -10,22 +10,27 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform
 
+from scripts.dataset.label_values import values_of
+
 
 def load_organ_labels(case: Mapping[Any, Any], organs: Sequence[str], key: Hashable = "label") -> MetaTensor:
     """Label map [1, i, j, k] uint8 of a case on the scan's grid, with class indices in the order of `organs`.
 
     Args:
-        case: case dictionary; its label_values say which file value is which organ, by default the class index.
+        case: case dictionary; its label_values say which file value (or values) an organ has, by default its class
+            index. What they do not name becomes background.
         organs: organ names in the order of their class indices.
         key: where the path of the label file is.
     """
     loaded: MetaTensor = LoadImage(image_only=True, ensure_channel_first=True)(case[key])
-    values = case.get("label_values") or {organ: index for index, organ in enumerate(organs, start=1)}
+    values = case.get("label_values")
+    if values is None:
+        values = {organ: index for index, organ in enumerate(organs, start=1)}
     file_values = loaded.as_tensor().round()
     relabelled = torch.zeros(loaded.shape, dtype=torch.uint8)
     for index, organ in enumerate(organs, start=1):
-        if organ in values:
-            relabelled[file_values == values[organ]] = index
+        for value in values_of(values[organ]) if organ in values else ():
+            relabelled[file_values == value] = index
     return MetaTensor(relabelled, affine=loaded.affine)
 
 

@@ -24,6 +24,7 @@ from tiny_dataset import (
     write_case,
 )
 
+from scripts.dataset.case_check import check_case
 from scripts.dataset.check import check_dataset
 from scripts.dataset.problems import Kind
 from scripts.dataset.volume_file import voxel_hash
@@ -99,6 +100,11 @@ def test_a_value_that_the_dataset_does_not_declare_is_reported(tmp_path: Path) -
     label.flat[10] = 9
     case = write_case(tmp_path, "a", label=label)
     assert_only_problem(refusal(case), Kind.UNKNOWN_VALUE, case["label"], "9, expected among: 0, 1, 2, 7")
+
+
+def test_the_voxels_of_an_organ_with_several_values_are_added_up(tmp_path: Path) -> None:
+    case = write_case(tmp_path, "a", label_values={"spleen": [1, 2], "liver": 7})
+    assert check_case(case, ORGANS).organ_voxels == {"spleen": 3, "liver": 0}
 
 
 @pytest.mark.parametrize("odd", [1.5, np.nan, np.inf])

@@ -52,6 +52,32 @@ def test_a_label_without_annotated_is_contoured_for_every_organ_and_a_scan_witho
     assert bare["case"] == "c" and "label" not in bare
 
 
+def test_an_entry_with_labels_of_its_own_is_read_by_these(tmp_path: Path) -> None:
+    own = {"image": "b.nii", "label": "lb.nii", "labels": {"4,5": "liver", "6": "background", "7": "aorta"}}
+    folder = write_datalist(tmp_path, training=[{"image": "a.nii", "label": "la.nii"}, own])
+    shared, differing = load_cases(folder, "training", ["spleen", "liver", "aorta"])
+    assert shared["label_values"] == {"spleen": 1, "liver": 2} and shared["known_values"] == [0, 1, 2, 3]
+    assert differing["label_values"] == {"liver": [4, 5], "aorta": 7} and differing["known_values"] == [0, 4, 5, 6, 7]
+    # What a cohort has no value for was not contoured in it.
+    assert shared["annotated"] == ["spleen", "liver"]
+    assert differing["annotated"] == ["liver", "aorta"]
+
+
+def test_annotated_of_an_entry_with_labels_of_its_own_names_only_these(tmp_path: Path) -> None:
+    entry = {"image": "b.nii", "label": "lb.nii", "labels": {"4": "liver"}, "annotated": ["spleen"]}
+    with pytest.raises(ValueError, match="'annotated' of b.nii names 'spleen', which 'labels' does not know"):
+        load_cases(write_datalist(tmp_path, training=[entry]), "training", ["liver"])
+
+
+def test_an_entry_may_name_its_patient_and_its_case(tmp_path: Path) -> None:
+    entries = [{"image": "a/ct.nii", "case": "anna", "patient": "p1"}, {"image": "b/ct.nii"}]
+    folder = write_datalist(tmp_path, training=entries, test=entries)
+    named, plain = load_cases(folder, "training", ["liver"])
+    assert (named["case"], named["patient"]) == ("anna", "p1")
+    assert plain["case"] == "ct" and "patient" not in plain
+    assert [scan["case"] for scan in scan_inputs(folder)] == ["anna", "ct"]
+
+
 def test_a_datalist_elsewhere_still_lists_paths_relative_to_the_dataset_folder(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     (tmp_path / "data").mkdir()

@@ -207,6 +207,19 @@ def test_the_command_prints_the_table_of_the_runs_it_is_given(
     assert "| coarse |" in capsys.readouterr().out
 
 
+def test_the_folds_of_a_cross_validation_are_pooled_to_one_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folds = [[found("001", "aorta", 1, 0.8), found("002", "aorta", 1, 0.6)], [found("003", "aorta", 1, 1.0)]]
+    for number, fold in enumerate(folds):
+        write_report(fold, tmp_path / f"fold{number}", "x")
+    files = [str(tmp_path / f"fold{number}" / "scores.csv") for number in (0, 1)]
+    main([*files, "--pool"])
+    assert "| aorta      |        3 |    .800 |" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="More than one score for"):
+        main([files[0], *files, "--pool"])
+
+
 def test_the_command_wants_as_many_names_as_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["a/scores.csv", "b/scores.csv", "--names", "coarse"])

@@ -41,6 +41,15 @@ def test_two_organs_may_swap_their_values(tmp_path: Path) -> None:
     assert load(tmp_path, [1, 2], label_values={"spleen": 2, "liver": 1}) == [2, 1]
 
 
+def test_several_values_may_be_one_organ(tmp_path: Path) -> None:
+    # As in KiTS, where kidney, tumour and cyst are 1, 2 and 3.
+    assert load(tmp_path, [0, 1, 2, 3, 4], label_values={"liver": [1, 3], "aorta": 4}) == [0, 2, 0, 2, 3]
+
+
+def test_a_case_of_a_cohort_without_any_organ_of_the_config_is_all_background(tmp_path: Path) -> None:
+    assert load(tmp_path, [0, 1, 2, 3], label_values={}) == [0, 0, 0, 0]
+
+
 def test_a_file_of_floats_is_rounded(tmp_path: Path) -> None:
     assert load(tmp_path, [0.0, 0.9999999, 2.0000002], dtype=np.float32) == [0, 1, 2]
 

@@ -1,0 +1,94 @@
+"""Which value of a label file is which organ: the ``labels`` of a datalist, or of one entry whose cohort differs.
+
+Values are keys, as in the Medical Segmentation Decathlon. Two forms are our own: several values of one organ share a
+key, and any value may be declared to be background::
+
+    {"0": "background", "1": "liver", "2,3": "kidneys", "9": "background"}
+    -> organs {"liver": 1, "kidneys": [2, 3]}, known values [0, 1, 2, 3, 9]
+
+This is the only place that reads such a map, and ``scripts.preprocessing.organ_labels`` the only one that applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+BACKGROUND = "background"
+BACKGROUND_VALUE = 0
+OrganValues = dict[str, "int | list[int]"]
+
+
+@dataclass(frozen=True)
+class LabelValues:
+    """A map of label values.
+
+    Attributes:
+        organs: organ -> its value in the label files, or the list of its values.
+        known: every declared value in rising order, 0 included.
+    """
+
+    organs: OrganValues
+    known: list[int]
+
+
+def values_of(value: int | Sequence[int]) -> list[int]:
+    """The file values of one organ as a list: ``3`` -> ``[3]``."""
+    return [value] if isinstance(value, int) else list(value)
+
+
+def read_label_values(labels: Any, where: str) -> LabelValues:
+    """Read a map of values to organs.
+
+    Args:
+        labels: the map as it stands in the JSON file.
+        where: what the map belongs to, for the messages.
+
+    Raises:
+        ValueError: the map is missing or empty, a pair is not (value, name), an organ is named twice, or a value is
+            declared twice.
+    """
+    if not isinstance(labels, dict) or not labels:
+        raise ValueError(
+            f"{where} has no 'labels'; expected a map of values to organs such as "
+            '{"0": "background", "1": "spleen"}; add it.'
+        )
+    organs: OrganValues = {}
+    known = {BACKGROUND_VALUE}
+    for key, organ in labels.items():
+        values = _values_of_key(key, organ, where)
+        repeated = sorted((known - {BACKGROUND_VALUE}) & set(values))
+        if repeated:
+            raise ValueError(f"'labels' of {where} declares the value {repeated[0]} twice; keep it in one pair.")
+        known.update(values)
+        if organ in organs:
+            joined = ",".join(map(str, [*values_of(organs[organ]), *values]))
+            raise ValueError(
+                f"'labels' of {where} names '{organ}' twice; give each value its own name, or join the values of one "
+                f'organ in one key: "{joined}": "{organ}".'
+            )
+        if organ != BACKGROUND and values != [BACKGROUND_VALUE]:
+            organs[organ] = values[0] if len(values) == 1 else values
+    return LabelValues(organs, sorted(known))
+
+
+def _values_of_key(key: Any, organ: Any, where: str) -> list[int]:
+    parts = [part.strip() for part in str(key).split(",")]
+    if not isinstance(organ, str) or not all(part.isdecimal() for part in parts):
+        raise ValueError(
+            f"'labels' of {where} has the pair {key!r}: {organ!r}, expected the value (an integer in quotes, or "
+            'several with commas) and then the organ\'s name, such as "1": "spleen"; mend that pair.'
+        )
+    return [int(part) for part in parts]
+
+
+def organs_of_datalist(content: Mapping[str, Any], path: str) -> list[str]:
+    """Every organ that a datalist knows, in its order; those that only some entries declare come last."""
+    organs = dict.fromkeys(read_label_values(content.get("labels"), f"datalist {path}").organs)
+    for entries in content.values():
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and "labels" in entry:
+                own = read_label_values(entry["labels"], f"the entry {entry.get('image')} of datalist {path}")
+                organs.update(dict.fromkeys(own.organs))
+    return list(organs)

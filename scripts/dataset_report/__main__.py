@@ -1,0 +1,75 @@
+"""Command line of the report: ``python -m scripts.dataset_report --dataset_dir DATASET``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.console import start_command
+from scripts.dataset.check import check_dataset
+from scripts.dataset.datalist_file import read_datalist, split_names
+from scripts.dataset.datalists import load_cases
+from scripts.dataset.label_values import organs_of_datalist
+from scripts.dataset.problems import DatasetError
+from scripts.dataset_report.measure import CaseMeasure, measure_cases
+from scripts.dataset_report.page import write_report
+
+
+def report_dataset(
+    dataset_dir: str, output: str, organs: Sequence[str] = (), notes: Sequence[str] | None = None
+) -> list[CaseMeasure]:
+    """Measure all cases of a data set and write the report.
+
+    Args:
+        dataset_dir: folder with a ``dataset.json``.
+        output: the HTML file.
+        organs: organs to show; all of the data set if empty.
+        notes: what the check of the files found; None to check them here.
+
+    Returns:
+        The measured cases.
+    """
+    path = os.path.join(os.path.abspath(os.path.expanduser(dataset_dir)), "dataset.json")
+    content = read_datalist(path)
+    shown = list(organs) or organs_of_datalist(content, path)
+    splits = {split: load_cases(dataset_dir, split, shown) for split in split_names(content) if content[split]}
+    if notes is None:
+        notes = _notes(splits, shown)
+    cases = measure_cases(splits, shown)
+    title = str(content.get("name") or Path(path).parent.name)
+    outliers = write_report(output, title, cases, shown, notes)
+    print(f"{output}: {len(cases)} scans, {len(outliers)} things worth a look")
+    return cases
+
+
+def _notes(splits: Mapping[str, Sequence[Mapping[str, Any]]], organs: Sequence[str]) -> list[str]:
+    try:
+        return check_dataset(splits, organs).warnings
+    except DatasetError as error:
+        return str(error).splitlines()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.dataset_report",
+        description="Write an HTML report of a data set: cases, spacing, Hounsfield units, organs, outliers, pictures.",
+    )
+    parser.add_argument("--dataset_dir", required=True, help="folder with a dataset.json")
+    parser.add_argument("--output", default="runs/dataset_report.html", help="the HTML file (default: %(default)s)")
+    parser.add_argument("--organs", nargs="+", default=[], help="organs to show (default: all of the data set)")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the report that the arguments describe."""
+    start_command()
+    options = build_parser().parse_args(arguments)
+    report_dataset(options.dataset_dir, options.output, options.organs)
+
+
+if __name__ == "__main__":
+    main()

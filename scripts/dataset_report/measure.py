@@ -1,0 +1,171 @@
+"""What the report knows about one case: geometry, Hounsfield units, organ volumes and a small picture."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from monai.transforms import LoadImage
+from numpy.typing import NDArray
+from scipy import ndimage
+from tqdm import tqdm
+
+from scripts.dataset_report.thumbnails import thumbnail
+from scripts.evaluation.display import display_spacing, to_display_order
+from scripts.preprocessing.organ_labels import load_organ_labels
+
+HU_EDGES = np.arange(-1024, 1556, 20)
+SOFT_TISSUE_HU = (-150, 250)
+MAX_WORKERS = 8
+ML_PER_MM3 = 1e-3
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class OrganMeasure:
+    """One organ in one case.
+
+    Attributes:
+        ml: its volume.
+        centre: of its voxels, mm towards left, posterior and superior from the first voxel.
+        cut: whether it reaches the first or the last axial slice.
+        apart: share of its voxels outside of its largest connected piece.
+    """
+
+    ml: float
+    centre: tuple[float, float, float] | None = None
+    cut: bool = False
+    apart: float = 0.0
+
+
+@dataclass
+class CaseMeasure:
+    """One case; only name, split and ``failure`` say anything if it could not be read.
+
+    Attributes:
+        case: its name.
+        split: its split.
+        patient: whose scan it is, None if not named.
+        phase: contrast phase, None if unknown.
+        labelled: whether it has a label.
+        shape: voxels along left, posterior, superior.
+        spacing: mm along the same axes.
+        histogram: share of the voxels between ``HU_EDGES``.
+        soft_tissue_hu: median of the voxels that are soft tissue; NaN without any.
+        organs: the contoured organs.
+        picture: JPEG of an axial and a coronal slice.
+        failure: why it could not be read.
+    """
+
+    case: str
+    split: str
+    patient: str | None = None
+    phase: str | None = None
+    labelled: bool = False
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    histogram: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(HU_EDGES) - 1))
+    soft_tissue_hu: float = float("nan")
+    organs: dict[str, OrganMeasure] = field(default_factory=dict)
+    picture: bytes = b""
+    failure: str = ""
+
+    @property
+    def extent(self) -> tuple[float, ...]:
+        """Size of the scan in mm along left, posterior, superior."""
+        return tuple(size * mm for size, mm in zip(self.shape, self.spacing, strict=True))
+
+
+def measure_cases(splits: Mapping[str, Sequence[Mapping[str, Any]]], organs: Sequence[str]) -> list[CaseMeasure]:
+    """Measure every case, a few at a time; a case that cannot be read becomes a failure, the others go on.
+
+    Args:
+        splits: split -> cases as ``scripts.dataset.datalists.load_cases`` returns them.
+        organs: every organ that is to be shown.
+    """
+    jobs = [(split, case) for split, cases in splits.items() for case in cases]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_WORKERS)) as pool:
+        done = pool.map(lambda job: _measured(job[0], job[1], organs), jobs)
+        return list(tqdm(done, total=len(jobs), desc="measuring", unit="case"))
+
+
+def _measured(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> CaseMeasure:
+    try:
+        return measure_case(split, case, organs)
+    # Readers raise many kinds of exception for broken bytes, and a report of the other cases is still wanted.
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = (str(cause).strip().splitlines() or [""])[0][:200]
+        return CaseMeasure(str(case["case"]), split, failure=f"{type(cause).__name__}: {reason}")
+
+
+def measure_case(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> CaseMeasure:
+    """Read image and label of a case and measure them; raises what the readers raise."""
+    scan = LoadImage(image_only=True, ensure_channel_first=True)(case["image"])
+    affine = np.asarray(scan.affine, dtype=np.float64)
+    voxels = to_display_order(scan[0].numpy(), affine)
+    spacing = display_spacing(affine)
+    labels = np.zeros(voxels.shape, np.uint8)
+    if case.get("label"):
+        loaded = load_organ_labels(case, organs)
+        labels = to_display_order(loaded[0].numpy(), np.asarray(loaded.affine, dtype=np.float64))
+        if labels.shape != voxels.shape:
+            raise ValueError(f"label of shape {labels.shape} on an image of {voxels.shape}; resample it to that grid.")
+    counts, _ = np.histogram(voxels, HU_EDGES)
+    soft = voxels[(voxels > SOFT_TISSUE_HU[0]) & (voxels < SOFT_TISSUE_HU[1])]
+    return CaseMeasure(
+        case=str(case["case"]),
+        split=split,
+        patient=case.get("patient"),
+        phase=case.get("phase"),
+        labelled=bool(case.get("label")),
+        shape=tuple(voxels.shape),
+        spacing=spacing,
+        histogram=counts / max(1, counts.sum()),
+        soft_tissue_hu=float(np.median(soft)) if soft.size else float("nan"),
+        organs=measure_organs(labels, spacing, organs, case.get("annotated", organs)),
+        picture=thumbnail(voxels, labels, spacing, len(organs)),
+    )
+
+
+def measure_organs(
+    labels: NDArray[np.uint8],
+    spacing: Sequence[float],
+    organs: Sequence[str],
+    annotated: Sequence[str],
+) -> dict[str, OrganMeasure]:
+    """Measure the contoured organs of a label map [left, posterior, superior].
+
+    Args:
+        labels: class indices in the order of `organs`.
+        spacing: mm along the axes.
+        organs: organ names in the order of their class indices.
+        annotated: the organs that were contoured; an absent one has 0 ml.
+    """
+    boxes = ndimage.find_objects(labels, max_label=len(organs))
+    measured: dict[str, OrganMeasure] = {}
+    for index, (organ, box) in enumerate(zip(organs, boxes, strict=True), start=1):
+        if organ not in annotated:
+            continue
+        if box is None:
+            measured[organ] = OrganMeasure(0.0)
+            continue
+        where = labels[box] == index
+        count = int(where.sum())
+        first = np.array([side.start for side in box])
+        centre = (np.argwhere(where).mean(axis=0) + first) * np.asarray(spacing)
+        pieces, _ = ndimage.label(where, structure=np.ones((3, 3, 3)))
+        measured[organ] = OrganMeasure(
+            ml=count * float(np.prod(spacing)) * ML_PER_MM3,
+            centre=(float(centre[0]), float(centre[1]), float(centre[2])),
+            cut=box[2].start == 0 or box[2].stop == labels.shape[2],
+            apart=1.0 - int(np.bincount(pieces.ravel())[1:].max()) / count,
+        )
+    return measured

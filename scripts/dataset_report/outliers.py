@@ -1,0 +1,129 @@
+"""Cases that are worth a look: not refused, since each can be right, but unlike the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scripts.dataset_report.measure import CaseMeasure
+
+# Our choices. A robust z-score compares with the median in units of the median deviation; 3.5 is the usual bound
+# (Iglewicz and Hoaglin, 1993). The least differences keep a cohort of equals from reporting its rounding.
+MAX_Z = 3.5
+MIN_CASES = 6
+VOLUME_RATIO = 1.5
+HU_DIFFERENCE = 20.0
+SPACING_RATIO = 1.8
+LENGTH_RATIO = 2.5
+MAX_APART = 0.2
+SIDES = (("left_", "right_"), ("_left", "_right"))
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """One thing worth a look: the case, and what is unlike the others."""
+
+    case: str
+    what: str
+
+
+def find_outliers(cases: Sequence[CaseMeasure]) -> list[Outlier]:
+    """Everything worth a look, case by case in the order of the cases."""
+    found = [Outlier(case.case, f"cannot be read: {case.failure}") for case in cases if case.failure]
+    readable = [case for case in cases if not case.failure]
+    found += _unlike(readable, lambda case: case.soft_tissue_hu, _hu_text)
+    for axis, name in ((0, "pixel size"), (2, "slice distance")):
+        found += _far(readable, lambda case, axis=axis: case.spacing[axis], SPACING_RATIO, name, "mm")  # type: ignore[misc]
+    found += _far(readable, lambda case: case.extent[2], LENGTH_RATIO, "length of the scan", "mm")
+    for organ in dict.fromkeys(organ for case in readable for organ in case.organs):
+        found += _volumes(readable, organ)
+    found += [Outlier(case.case, what) for case in readable for what in (*_swapped_sides(case), *_pieces(case))]
+    order = {case.case: n for n, case in enumerate(cases)}
+    return sorted(found, key=lambda outlier: order[outlier.case])
+
+
+def robust_z(values: Sequence[float]) -> list[float]:
+    """Distance from the median in robust standard deviations: ``[1, 2, 3, 4, 50]`` -> the last one has 31.7.
+
+    All 0 if more than half of the values are equal.
+    """
+    array = np.asarray(values, dtype=float)
+    off = array - np.nanmedian(array)
+    deviation = 1.4826 * np.nanmedian(np.abs(off))
+    scores: list[float] = (off / deviation if deviation > 0 else np.zeros_like(off)).tolist()
+    return scores
+
+
+def _unlike(
+    cases: Sequence[CaseMeasure], value_of: Callable[[CaseMeasure], float], text: Callable[[float, float], str]
+) -> list[Outlier]:
+    values = [value_of(case) for case in cases]
+    if len(cases) < MIN_CASES:
+        return []
+    median = float(np.nanmedian(values))
+    return [
+        Outlier(case.case, text(value, median))
+        for case, value, z in zip(cases, values, robust_z(values), strict=True)
+        if abs(z) > MAX_Z and abs(value - median) > HU_DIFFERENCE
+    ]
+
+
+def _hu_text(value: float, median: float) -> str:
+    return f"soft tissue has a median of {value:.0f} HU, {median:.0f} HU in the data set"
+
+
+def _far(
+    cases: Sequence[CaseMeasure], value_of: Callable[[CaseMeasure], float], ratio: float, name: str, unit: str
+) -> list[Outlier]:
+    """Values that differ from the median by a factor; spacings have clusters, for which a z-score has no meaning."""
+    if len(cases) < MIN_CASES:
+        return []
+    median = float(np.median([value_of(case) for case in cases]))
+    return [
+        Outlier(case.case, f"{name} of {value_of(case):.3g} {unit}, {median:.3g} {unit} in the data set")
+        for case in cases
+        if not median / ratio <= value_of(case) <= median * ratio
+    ]
+
+
+def _volumes(cases: Sequence[CaseMeasure], organ: str) -> list[Outlier]:
+    shown = [case for case in cases if organ in case.organs and case.organs[organ].ml > 0]
+    absent = [case for case in cases if organ in case.organs and case.organs[organ].ml == 0]
+    name = organ.replace("_", " ")
+    found = [Outlier(case.case, f"{name} is listed as contoured, and has no voxel") for case in absent]
+    # An organ that the scan cuts has no volume to compare.
+    whole = [case for case in shown if not case.organs[organ].cut]
+    if len(whole) < MIN_CASES:
+        return found
+    logs = [math.log(case.organs[organ].ml) for case in whole]
+    median = float(np.median(logs))
+    for case, log, z in zip(whole, logs, robust_z(logs), strict=True):
+        if abs(z) > MAX_Z and abs(log - median) > math.log(VOLUME_RATIO):
+            ml = case.organs[organ].ml
+            found.append(Outlier(case.case, f"{name} has {ml:.3g} ml, {math.exp(median):.3g} ml in the data set"))
+    return found
+
+
+def _swapped_sides(case: CaseMeasure) -> list[str]:
+    """Pairs whose left organ lies to the right of the right one."""
+    found = []
+    for left, right in SIDES:
+        for organ in case.organs:
+            other = organ.replace(left, right)
+            if left not in organ or other == organ or other not in case.organs:
+                continue
+            ours, theirs = case.organs[organ].centre, case.organs[other].centre
+            if ours and theirs and ours[0] < theirs[0]:
+                found.append(f"{organ.replace('_', ' ')} lies to the right of {other.replace('_', ' ')}: swapped?")
+    return found
+
+
+def _pieces(case: CaseMeasure) -> list[str]:
+    return [
+        f"{100 * measure.apart:.0f} % of {organ.replace('_', ' ')} is apart from its largest piece"
+        for organ, measure in case.organs.items()
+        if measure.apart > MAX_APART
+    ]

@@ -1,0 +1,73 @@
+"""Checking and writing a dataset.json: nothing is written unless every file of it is in order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.atomic_write import replacing
+from scripts.dataset.check import DatasetSummary, check_dataset
+from scripts.dataset.datalist_file import read_datalist, split_names
+from scripts.dataset.datalists import load_cases
+
+DATALIST = "dataset.json"
+PATH_KEYS = ("image", "label")
+logger = logging.getLogger(__name__)
+
+
+def labels_of(organs: Sequence[str]) -> dict[str, str]:
+    """The Decathlon's map of values, numbered from 1: ``["liver"]`` -> ``{"0": "background", "1": "liver"}``."""
+    return {"0": "background", **{str(value): organ for value, organ in enumerate(organs, start=1)}}
+
+
+def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
+    """Write ``dataset.json``; paths below the folder become relative, so that the folder can be moved.
+
+    Args:
+        folder: made if it is missing.
+        content: a datalist whose paths are absolute.
+    """
+    root = Path(folder).absolute()
+    placed = {
+        key: [_placed(entry, root) for entry in entries] if isinstance(entries, list) else entries
+        for key, entries in content.items()
+    }
+    with replacing(root / DATALIST) as temporary:
+        temporary.write_text(json.dumps(placed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return root / DATALIST
+
+
+def _placed(entry: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    placed = dict(entry)
+    for key in PATH_KEYS:
+        if key in entry and Path(entry[key]).is_relative_to(root):
+            placed[key] = Path(entry[key]).relative_to(root).as_posix()
+    return placed
+
+
+def read_absolute(path: str) -> dict[str, Any]:
+    """Read a datalist with every path made absolute and every entry a dictionary; see :func:`write_datalist`."""
+    content, root = read_datalist(path), os.path.dirname(os.path.abspath(path))
+    for split in split_names(content):
+        entries = [{"image": entry} if isinstance(entry, str) else dict(entry) for entry in content[split]]
+        for entry in entries:
+            entry |= {key: os.path.normpath(os.path.join(root, entry[key])) for key in PATH_KEYS if entry.get(key)}
+        content[split] = entries
+    return content
+
+
+def check_datalist(content: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str] = ()) -> DatasetSummary:
+    """Open every file of a datalist and report all problems at once, before it is written.
+
+    Raises:
+        ValueError: entries are broken, or ``DatasetError`` with every problem of the files.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        write_datalist(folder, content)
+        splits = {split: load_cases(folder, split, organs) for split in split_names(content) if content[split]}
+    return check_dataset(splits, organs, phases)

@@ -1,0 +1,146 @@
+"""From scans of one's own to a data set, a report on it, a config for it and, with --train, a trained model.
+
+    python -m scripts.prepare.own --images scans --labels labels --values 1=liver 2=spleen --output_dir data/mine
+    python -m scripts.prepare.own --table scans.csv --values 1=liver 2,3=kidneys 9=background --output_dir data/mine
+
+Images and labels are folders (NIfTI and other volumes, DICOM series, at any depth) or patterns with * whose matched
+part is the name of the case. A table says more of each scan: label, phase, organs, patient, split.
+Every patient is in one split. OUTPUT_DIR gets dataset.json, report.html and cohort.yaml; no scan is copied or changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.console import start_command
+from scripts.dataset.datalist_file import read_datalist
+from scripts.dataset.label_values import LabelValues, read_label_values
+from scripts.dataset.volume_file import read_volume_file
+from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
+from scripts.prepare.patient_split import split_scans, state_split
+from scripts.prepare.scan_entry import ScanEntry, datalist_of
+from scripts.prepare.scan_folders import find_scans
+from scripts.prepare.scan_table import read_table
+from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION
+
+MAX_SHOWN_VALUES = 20
+
+
+def prepare_own(options: argparse.Namespace) -> list[Path]:
+    """Write the data set that the command line describes and return the folders of its datalists.
+
+    Raises:
+        FileNotFoundError: a place does not exist or is empty.
+        ValueError: what was given is incomplete or contradicts itself, or files have problems; nothing is written.
+    """
+    scans = _scans(options)
+    labels = _label_map(options.values, scans)
+    values = read_label_values(labels, "--values")
+    organs = options.organs or list(values.organs)
+    _require_known(organs, values, scans)
+    splits = split_scans(scans, organs, options.validation, options.test, options.folds, options.seed, options.split)
+    how = _how(options)
+    folds = [
+        {
+            "name": options.name or Path(options.output_dir).name,
+            "split": state_split(splits, number, how),
+            "labels": {"0": "background", **labels},
+            "modality": {"0": "CT"},
+            **datalist_of(scans, split, [TRAINING, VALIDATION]),
+        }
+        for number, split in enumerate(splits)
+    ]
+    return write_cohort(options.output_dir, folds, organs)
+
+
+def _scans(options: argparse.Namespace) -> list[ScanEntry]:
+    if bool(options.table) == bool(options.images):
+        raise ValueError("give either --images (and --labels) or --table.")
+    if options.table:
+        return read_table(options.table)
+    return find_scans(options.images, options.labels, options.patient_pattern)
+
+
+def _label_map(given: Sequence[str], scans: Sequence[ScanEntry]) -> dict[str, str]:
+    """Value -> organ from ``1=liver`` arguments, or from the ``labels`` of a JSON file."""
+    if len(given) == 1 and given[0].lower().endswith(".json"):
+        content = read_datalist(given[0])
+        labels: dict[str, str] = content.get("labels", content)
+        return labels
+    pairs = [argument.partition("=") for argument in given]
+    if not pairs or not all(value and organ for value, _, organ in pairs):
+        raise ValueError(
+            "--values says which value of the label files is which organ, such as --values 1=liver 2,3=kidneys "
+            f"9=background, or names a JSON file with 'labels'; got {' '.join(given) or 'nothing'}.{_found(scans)}"
+        )
+    twice = sorted({value for value, _, _ in pairs if [pair[0] for pair in pairs].count(value) > 1})
+    if twice:
+        raise ValueError(f"--values names the value {twice[0]} twice; give each value once.")
+    return {value: organ for value, _, organ in pairs}
+
+
+def _found(scans: Sequence[ScanEntry]) -> str:
+    """The values of the first label file, to help with --values."""
+    path = next((scan.label for scan in scans if scan.label), None)
+    if path is None or not Path(path).exists():
+        return ""
+    values = np.unique(read_volume_file(path).voxels)[:MAX_SHOWN_VALUES]
+    return f" {path} has the values {', '.join(f'{value:g}' for value in values)}."
+
+
+def _require_known(organs: Sequence[str], values: LabelValues, scans: Sequence[ScanEntry]) -> None:
+    unknown = sorted({*organs, *(organ for scan in scans for organ in scan.organs or ())} - set(values.organs))
+    if unknown:
+        raise ValueError(
+            f"--values does not name {', '.join(unknown)}, which --organs or the table lists; its organs are: "
+            f"{', '.join(values.organs)}. Mend the spelling, or add the value."
+        )
+
+
+def _how(options: argparse.Namespace) -> str:
+    if options.split:
+        return f"split of {Path(options.split).name}"
+    if options.folds > 1:
+        return f"patients dealt at random (seed {NNUNET_SEED})"
+    return f"patients drawn at random (seed {options.seed})"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.prepare.own", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add: Any = parser.add_argument
+    add("--images", help="folder or 'pattern/*' of the scans")
+    add("--labels", help="folder or 'pattern/*' of their labels, of the same names; scans without one are unlabelled")
+    add("--table", help="CSV with a row for each scan, in place of --images and --labels")
+    add("--values", nargs="+", default=[], metavar="VALUE=ORGAN", help="label values, or a JSON file with 'labels'")
+    add("--organs", nargs="+", default=[], help="organs to segment (default: all of --values)")
+    add("--patient_pattern", help="regular expression whose first group is the patient in a scan's name")
+    add("--validation", type=float, default=0.2, help="share of the labelled patients (default: %(default)s)")
+    add("--test", type=float, default=0.0, help="share of the labelled patients (default: %(default)s)")
+    add("--folds", type=int, default=1, help="several folds in place of one split")
+    add("--split", help="JSON file with the names of the cases for training, validation and test")
+    add("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+    add("--name", help="of the data set (default: the folder's)")
+    add("--output_dir", default="data/mine", help="folder to write to (default: %(default)s)")
+    add_training_options(parser)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare the cohort that the arguments describe; return the exit status."""
+    start_command()
+    options = build_parser().parse_args(arguments)
+    folders = prepare_own(options)
+    return train_or_tell(folders, options.output_dir, options.train, options.config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

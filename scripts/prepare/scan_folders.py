@@ -1,0 +1,153 @@
+"""Scans and labels in folders: volumes and DICOM series at any depth, paired by their names.
+
+A place is a folder, searched to its bottom, or a pattern with ``*``, whose matched part is the name::
+
+    scans/anna.nii.gz, scans/ben/ (a DICOM series)    --images scans              -> anna, ben
+    p1/ct.nii.gz, p1/organs.nii.gz                    --images "*/ct.nii.gz" --labels "*/organs.nii.gz" -> p1
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from glob import glob
+from pathlib import Path
+
+from monai.utils.module import optional_import
+
+from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES, case_name
+from scripts.prepare.scan_entry import ScanEntry
+
+itk, _ = optional_import("itk")
+
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
+NNUNET_CHANNEL = "_0000"
+PATIENT_ID = "0010|0020"
+MAX_LISTED = 10
+
+
+def find_scans(images: str, labels: str | None = None, patient_pattern: str | None = None) -> list[ScanEntry]:
+    """List the scans of a cohort with their labels.
+
+    Args:
+        images: folder or pattern of the scans.
+        labels: folder or pattern of the label maps; a scan without one is unlabelled.
+        patient_pattern: regular expression whose first group, found in a scan's name, is its patient. Without it the
+            patient of a DICOM series is the ID in its header, and any other scan is of a patient of its own.
+
+    Raises:
+        FileNotFoundError: there is nothing at one of the places.
+        ValueError: two files have one name, a label has no scan, a folder holds several DICOM series, or a name has
+            no patient in it.
+    """
+    scans = _named_files(images, "images")
+    label_of = _named_files(labels, "labels") if labels else {}
+    label_of = {_scan_of_label(name, scans): path for name, path in label_of.items()}
+    orphans = sorted(name for name in label_of if name not in scans)
+    if orphans:
+        raise ValueError(
+            f"{len(orphans)} labels have no scan of the same name: {_listed(orphans)}; scans are named "
+            f"{_listed(sorted(scans))}. Rename them, or give patterns such as --images 'ct/img*.nii.gz' "
+            "--labels 'seg/label*.nii.gz', whose matched parts are the names."
+        )
+    return [
+        ScanEntry(name, path, label_of.get(name), patient=_patient(name, path, patient_pattern))
+        for name, path in scans.items()
+    ]
+
+
+def _named_files(place: str, what: str) -> dict[str, str]:
+    """Name -> absolute path, sorted by name."""
+    expanded = os.path.abspath(os.path.expanduser(place))
+    if "*" in place:
+        found = [(_matched_part(path, expanded), path) for path in sorted(glob(expanded))]
+    elif os.path.isdir(expanded):
+        found = _short_names(list(_volumes_below(expanded)), expanded)
+    else:
+        raise FileNotFoundError(f"{what} '{place}' is no folder; give the folder of the {what}, or a pattern with *.")
+    if not found:
+        raise FileNotFoundError(
+            f"{what} '{place}' holds no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series; mend the path."
+        )
+    paths: dict[str, str] = {}
+    for name, path in found:
+        if name in paths:
+            raise ValueError(f"{what} {paths[name]} and {path} have one name, '{name}'; rename one of them.")
+        paths[name] = path
+    return dict(sorted(paths.items()))
+
+
+def _volumes_below(folder: str) -> Iterator[str]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        names = sorted(name for name in files if name[0] != ".")
+        volumes = [name for name in names if name.lower().endswith(VOLUME_SUFFIXES)]
+        yield from (os.path.join(root, name) for name in volumes)
+        if volumes or not names:
+            continue
+        series = _slices_per_series(root)
+        if len(series) > 1:
+            listed = "; ".join(f"{uid}: {slices} slices" for uid, slices in series.items())
+            raise ValueError(f"{root} holds {len(series)} DICOM series ({listed}); move each to a folder of its own.")
+        if series:
+            yield root
+
+
+def _slices_per_series(folder: str) -> dict[str, int]:
+    """Number of files per DICOM series, told apart with the settings by which MONAI's ITKReader reads a series."""
+    finder = itk.GDCMSeriesFileNames.New()
+    finder.SetUseSeriesDetails(True)
+    finder.AddSeriesRestriction("0008|0021")
+    finder.SetDirectory(folder)
+    return {str(series): len(finder.GetFileNames(series)) for series in finder.GetSeriesUIDs()}
+
+
+def _short_names(paths: list[str], root: str) -> list[tuple[str, str]]:
+    """Names of files in a folder: the file's own, or its whole way where two files have one name."""
+    own = [case_name(path) for path in paths]
+    if len(set(own)) == len(own):
+        return list(zip(own, paths, strict=True))
+    ways = [os.path.join(os.path.relpath(os.path.dirname(path), root), case_name(path)) for path in paths]
+    return [("_".join(part for part in Path(way).parts), path) for way, path in zip(ways, paths, strict=True)]
+
+
+def _matched_part(path: str, pattern: str) -> str:
+    """What the stars of a pattern stand for: ``a/p1/ct.nii`` and ``a/*/ct.nii`` -> ``p1``."""
+    expression = "([^/]*)".join(re.escape(part) for part in re.split(r"\*+", pattern.replace(os.sep, "/")))
+    match = re.fullmatch(expression, path.replace(os.sep, "/"))
+    parts = [part for part in match.groups() if part] if match else []
+    return case_name("_".join(parts)) or case_name(path)
+
+
+def _scan_of_label(name: str, scans: dict[str, str]) -> str:
+    """The scan that a label belongs to; nnU-Net's scans end in the number of their channel."""
+    channel = name + NNUNET_CHANNEL
+    return channel if name not in scans and channel in scans else name
+
+
+def _patient(name: str, path: str, pattern: str | None) -> str | None:
+    if pattern:
+        match = re.search(pattern, name)
+        if not match or not match.groups():
+            raise ValueError(
+                f"the patient pattern '{pattern}' finds no group in the name '{name}'; expected a regular expression "
+                "such as '^(p[0-9]+)_', whose first group is the patient."
+            )
+        return match[1]
+    return _dicom_patient(path) if os.path.isdir(path) else None
+
+
+def _dicom_patient(folder: str) -> str | None:
+    """Patient ID in the header of a series, None if it is empty."""
+    finder = itk.GDCMSeriesFileNames.New()
+    finder.SetDirectory(folder)
+    reader = itk.GDCMImageIO.New()
+    reader.SetFileName(finder.GetFileNames(finder.GetSeriesUIDs()[0])[0])
+    reader.ReadImageInformation()
+    entries = reader.GetMetaDataDictionary()
+    return str(entries[PATIENT_ID]).strip() or None if entries.HasKey(PATIENT_ID) else None
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:MAX_LISTED]) + (f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else "")

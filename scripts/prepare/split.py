@@ -1,0 +1,129 @@
+"""Which case belongs to which split: always by patient, never by scan.
+
+Folds are dealt as nnU-Net deals them (scikit-learn's KFold, shuffled, seed 12345, over the sorted names), so that
+results over five folds of the same cases can be set beside its published ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sklearn.model_selection import KFold, train_test_split
+
+from scripts.dataset.datalist_file import case_name
+
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
+NNUNET_SEED = 12345
+SPELLINGS = {"train": TRAINING, "val": VALIDATION} | {split: split for split in (TRAINING, VALIDATION, TEST)}
+MAX_LISTED = 10
+Split = dict[str, str]
+"""Case (or patient) -> its split."""
+
+
+def deal_folds(names: Sequence[str], folds: int = 5, seed: int = NNUNET_SEED) -> list[Split]:
+    """Deal cases or patients into folds; fold k is the validation of the k-th split.
+
+    Raises:
+        ValueError: there are fewer names than folds, or fewer than two folds.
+    """
+    ordered = sorted(set(names))
+    if not 2 <= folds <= len(ordered):
+        raise ValueError(f"{folds} folds of {len(ordered)} patients are not possible; give 2 to {len(ordered)} folds.")
+    dealt = KFold(folds, shuffle=True, random_state=seed).split(ordered)
+    return [
+        {name: VALIDATION if n in set(held_out) else TRAINING for n, name in enumerate(ordered)}
+        for _, held_out in dealt
+    ]
+
+
+def hold_out(names: Sequence[str], validation: float, test: float = 0.0, seed: int = 0) -> Split:
+    """Draw the patients of validation and test at random; the others train.
+
+    Args:
+        names: patients.
+        validation: share of the patients, of which at least one is drawn.
+        test: share of the patients; 0 for no test split.
+        seed: of the draw.
+
+    Raises:
+        ValueError: the shares leave no patient to train on.
+    """
+    ordered = sorted(set(names))
+    counts = {VALIDATION: max(1, round(validation * len(ordered))), TEST: round(test * len(ordered))}
+    held_out = sum(counts.values())
+    if min(validation, test) < 0 or held_out >= len(ordered):
+        raise ValueError(
+            f"shares of {validation:g} for validation and {test:g} for test hold out {held_out} of {len(ordered)} "
+            "labelled patients; lower them or add labelled patients, so that some are left to train on."
+        )
+    _, drawn = train_test_split(ordered, test_size=held_out, random_state=seed)
+    return {name: TRAINING for name in ordered} | {
+        name: VALIDATION if n < counts[VALIDATION] else TEST for n, name in enumerate(drawn)
+    }
+
+
+def read_splits(path: str, cases: Sequence[str]) -> list[Split]:
+    """Read a user's split: one JSON object of lists, or a list of such objects, one for each fold.
+
+    Names are those of cases or of their files; ``train`` and ``val`` are understood, so a ``splits_final.json`` of
+    nnU-Net can be given as it is.
+
+    Args:
+        path: the JSON file.
+        cases: names of the cases that there are.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is of another form, names an unknown case or one case twice, or a split is empty.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"split file '{path}' does not exist; mend the path.")
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            content = json.load(stream)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"split file {path} is not valid JSON ({error}); mend the file at that place.") from error
+    folds = content if isinstance(content, list) else [content]
+    if not folds or not all(_is_split(fold) for fold in folds):
+        raise ValueError(
+            f'split file {path} has another form than expected: {{"training": [names], "validation": [names]}}, or a '
+            "list of these, one for each fold; mend the file."
+        )
+    return [_read_fold(fold, cases, path if len(folds) == 1 else f"fold {n} of {path}") for n, fold in enumerate(folds)]
+
+
+def _is_split(fold: Any) -> bool:
+    return (
+        isinstance(fold, dict)
+        and {TRAINING, VALIDATION} <= {SPELLINGS.get(key, "") for key in fold}
+        and all(key in SPELLINGS and isinstance(names, list) for key, names in fold.items())
+    )
+
+
+def _read_fold(fold: Mapping[str, Sequence[Any]], cases: Sequence[str], where: str) -> Split:
+    chosen: Split = {}
+    unknown, twice = [], []
+    for key, names in fold.items():
+        for name in (case_name(str(name)) for name in names):
+            if name not in cases:
+                unknown.append(name)
+            elif name in chosen:
+                twice.append(name)
+            chosen[name] = SPELLINGS[key]
+    if unknown or twice:
+        raise ValueError(
+            f"{where} names cases that are not there: {_listed(unknown)}; and cases twice: {_listed(twice)}. Each of "
+            f"{_listed(cases)} can be listed once; mend the file."
+        )
+    empty = sorted({TRAINING, VALIDATION} - set(chosen.values()))
+    if empty:
+        raise ValueError(f"{where} has no case for {' and '.join(empty)}; add some.")
+    return chosen
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more if names else "none"

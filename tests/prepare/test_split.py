@@ -1,0 +1,87 @@
+"""Splits: every case in one place, patients never divided, and what a broken list of one's own is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.prepare.split import deal_folds, hold_out, read_splits
+
+NAMES = [f"img{n:04d}" for n in (*range(1, 11), *range(21, 41))]
+
+
+def test_folds_of_thirty_cases_are_those_of_nnunet() -> None:
+    # KFold(5, shuffle=True, random_state=12345) over 30 sorted names, as nnunetv2 generates its splits_final.json.
+    first = [name for name, split in deal_folds(NAMES)[0].items() if split == "validation"]
+    assert first == ["img0004", "img0009", "img0023", "img0026", "img0029", "img0037"]
+
+
+@given(count=st.integers(2, 40), folds=st.integers(2, 8), seed=st.integers(0, 5))
+def test_every_name_is_held_out_by_exactly_one_fold(count: int, folds: int, seed: int) -> None:
+    names = [f"p{n}" for n in range(count)]
+    if folds > count:
+        with pytest.raises(ValueError, match=f"give 2 to {count} folds"):
+            deal_folds(names, folds, seed)
+        return
+    dealt = deal_folds(names, folds, seed)
+    held_out = [name for split in dealt for name, chosen in split.items() if chosen == "validation"]
+    assert sorted(held_out) == sorted(names)
+    assert all(set(split) == set(names) for split in dealt)
+
+
+@given(count=st.integers(3, 40), validation=st.floats(0.01, 0.4), test=st.floats(0.0, 0.3), seed=st.integers(0, 5))
+def test_held_out_shares_are_those_asked_for_and_the_same_for_the_same_seed(
+    count: int, validation: float, test: float, seed: int
+) -> None:
+    names = [f"p{n}" for n in range(count)]
+    split = hold_out(names, validation, test, seed)
+    chosen = list(split.values())
+    assert chosen.count("validation") == max(1, round(validation * count))
+    assert chosen.count("test") == round(test * count)
+    assert "training" in chosen
+    assert split == hold_out(list(reversed(names)), validation, test, seed)
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused() -> None:
+    with pytest.raises(ValueError, match="hold out 2 of 2 labelled patients; lower them"):
+        hold_out(["a", "b"], 0.5, 0.5)
+
+
+def write(tmp_path: Path, content: Any) -> str:
+    path = tmp_path / "split.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return str(path)
+
+
+def test_a_list_of_folds_in_the_form_of_nnunet_is_read(tmp_path: Path) -> None:
+    folds = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["b", "c"], "val": ["a"]}]
+    first, second = read_splits(write(tmp_path, folds), ["a", "b", "c"])
+    assert first == {"a": "training", "b": "training", "c": "validation"}
+    assert second == {"b": "training", "c": "training", "a": "validation"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"training": [', "is not valid JSON"),
+        ([], "has another form than expected"),
+        ({"training": ["a"]}, "has another form than expected"),
+        ({"training": ["a"], "validation": ["b"], "holdout": []}, "has another form than expected"),
+        ({"training": ["a"], "validation": ["x"]}, "cases that are not there: x; and cases twice: none. Each of a, b"),
+        ({"training": ["a", "b"], "validation": ["b"]}, "cases twice: b"),
+        ({"training": ["a", "b"], "validation": []}, "has no case for validation"),
+    ],
+)
+def test_a_broken_list_is_refused_with_its_remedy(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_splits(write(tmp_path, content), ["a", "b"])
+
+
+def test_a_missing_list_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere.json' does not exist"):
+        read_splits(str(tmp_path / "nowhere.json"), ["a"])
