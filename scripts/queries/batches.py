@@ -28,6 +28,9 @@ from scripts.training.streams import Batch, BatchStream
 CACHED_PIXELS = 2**17
 """Patch pixels that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache."""
 
+POSITIONS = 10
+"""Parts of a volume, of as many slices each, that tell slice positions apart (our choice; PCL compares them in pairs)."""
+
 OUTSIDE = 255
 """What stands in a label block beyond the slice; no class index."""
 
@@ -53,8 +56,8 @@ class QueryBatches(BatchStream):
         seed: of the stream.
 
     A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y], and per view: organ, phase,
-    query (the same number in all views of a query), intensity (mean of the window under the attention, in [0, 1]).
-    Views of one query lie `batch_size` apart.
+    query (the same number in all views of a query), position (part of the volume that the slice lies in), intensity
+    (mean of the window under the attention, in [0, 1]). Views of one query lie `batch_size` apart.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class QueryBatches(BatchStream):
             "organ": torch.tensor([query.organ for query in queries]),
             "phase": torch.tensor([self._stored[query.case].phase for query in queries]),
             "query": torch.tensor([query.number for query in queries]),
+            "position": torch.tensor([self._position(query) for query in queries]),
             "intensity": mean.clamp(0.0, 1.0),
         }
 
@@ -150,6 +154,10 @@ class QueryBatches(BatchStream):
         blocks[:, -1:].ne_(OUTSIDE)
         sampled = sample_patches(blocks, centres - origins, matrix, torch.ones(len(queries), 2), size)
         return sampled[:, :-2], sampled[:, -2:-1].gt_(0.5), sampled[:, -1:]
+
+    def _position(self, query: Query) -> int:
+        """Part of the volume, 0 to POSITIONS - 1 from its first slice on."""
+        return query.slice * POSITIONS // len(self._stored[query.case].image)
 
     def _slices(self, query: Query) -> Tensor:
         """The slice and its neighbours in HU: [slice, x, y] int16."""
