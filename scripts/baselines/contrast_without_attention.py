@@ -1,4 +1,4 @@
-"""Supervised contrast without attention: the same views and labels, and the network is not told which organ is meant."""
+"""Contrast without attention: the same views and labels, but the network is not told which organ is meant."""
 
 from __future__ import annotations
 

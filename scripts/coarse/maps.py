@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
@@ -58,6 +59,12 @@ class CoarseMaps:
                 self.write(case, self.segmenter)
             self._opened[name] = open_array(self._file(case))
         return self._opened[name]
+
+    def prepare(self, cases: Sequence[Mapping[str, Any]]) -> None:
+        """Predict the maps that are not there yet, with a progress bar."""
+        missing = [case for case in cases if not self.has(case)]
+        for case in tqdm(missing, desc="coarse maps", unit="scan", disable=not missing):
+            self.write(case, self.segmenter)
 
     @torch.no_grad()
     def write(self, case: Mapping[str, Any], segmenter: CoarseSegmenter) -> None:

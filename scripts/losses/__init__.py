@@ -1,1 +1,1 @@
-"""Losses: contrast of views (supcon) and of pixels (class_memory); DiceCE for partly contoured cases (partial_labels)."""
+"""Losses: contrast of views (supcon) and of pixels (class_memory); DiceCE for partial labels (partial_labels)."""

@@ -152,7 +152,8 @@ class ContrastiveCriterion(nn.Module):
             embeddings: [views, dim].
             targets: integers [views] each: ``organ`` (class index >= 1), ``phase`` (>= 0, 0 if unknown),
                 ``query`` (>= 0, patch that a view came from, unique within a process), ``position`` (>= 0, part of
-                the volume that its slice lies in); and ``intensity`` [views] in [0, 1]. Only those that `positives` and the loss need are read.
+                the volume that its slice lies in); and ``intensity`` [views] in [0, 1]. Only those that
+                `positives` and the loss need are read.
 
         Returns:
             A scalar, as from `SupConLoss`.

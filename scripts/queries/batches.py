@@ -29,7 +29,7 @@ CACHED_PIXELS = 2**17
 """Patch pixels that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache."""
 
 POSITIONS = 10
-"""Parts of a volume, of as many slices each, that tell slice positions apart (our choice; PCL compares them in pairs)."""
+"""Parts of a volume, of as many slices each, for contrast by slice position (our choice; PCL compares pairs)."""
 
 OUTSIDE = 255
 """What stands in a label block beyond the slice; no class index."""
@@ -49,6 +49,7 @@ class QueryBatches(BatchStream):
         views: patches of each query: 1 for segmentation, 2 for contrast.
         adjacent_slices: neighbours on either side as extra channels.
         present_only: see :class:`~scripts.queries.index.QueryIndex`.
+        unlabelled_confidence: see there.
         geometry: random zoom, rotation, shift; None for plain patches.
         intensity: random intensities; None for none.
         perturbation: random faults of the attention; None for none.
@@ -72,6 +73,7 @@ class QueryBatches(BatchStream):
         views: int = 1,
         adjacent_slices: int = 0,
         present_only: bool = False,
+        unlabelled_confidence: float | None = None,
         geometry: RandomGeometry | None = None,
         intensity: RandomIntensity | None = None,
         perturbation: AttentionPerturbation | None = None,
@@ -82,7 +84,7 @@ class QueryBatches(BatchStream):
         self.data, self.store, self.maps, self.planner, self.attention = list(data), store, maps, planner, attention
         self.lower, self.upper = check_window(window)
         self.batch_size, self.views, self.adjacent_slices = batch_size, views, adjacent_slices
-        self.present_only = present_only
+        self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
         self.geometry, self.intensity, self.perturbation = geometry, intensity, perturbation
         self.device = torch.device(device)
         self._index: QueryIndex | None = None
@@ -92,9 +94,14 @@ class QueryBatches(BatchStream):
     def index(self) -> QueryIndex:
         """The queries to draw from, planned when first needed."""
         if self._index is None:
-            self.store.prepare(self.data)
-            self._stored = [self.store.open(case) for case in self.data]
-            self._index = QueryIndex(self.data, self.store, self.maps, self.planner, self.present_only)
+            asked = [case for case in self.data if case.get("label") or self.unlabelled_confidence is not None]
+            self.store.prepare(asked)
+            self.maps.prepare(asked)
+            self._stored = [self.store.open(case) for case in asked]
+            self.data = asked
+            self._index = QueryIndex(
+                asked, self.store, self.maps, self.planner, self.present_only, self.unlabelled_confidence
+            )
         return self._index
 
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:

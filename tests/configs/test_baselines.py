@@ -51,7 +51,9 @@ def test_a_baseline_changes_no_more_on_a_data_overlay(name: str) -> None:
     files.insert(files.index(name), "configs/data/openkbp.yaml")
     with_train = tuple(files) if TRAIN in files else (files[0], TRAIN, *files[1:])
     named = named_ids(header(name))
-    assert [place for place in changed_places(with_train, name) if not any(lies_under(place, key) for key in named)] == []
+    assert [
+        place for place in changed_places(with_train, name) if not any(lies_under(place, key) for key in named)
+    ] == []
 
 
 @every_baseline
