@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+COARSE_SETTINGS = ("folds", "epochs", "fold_epochs", "epoch_length", "batch_size", "patch_size")
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,7 @@ def budget_of(overlays: Sequence[str | Path], trained_alone: bool = True) -> Bud
     parameters = sum(parameter.numel() for parameter in network.parameters())
     size, channels = int(get("query_planner::patch_size")), int(get("encoder::in_channels"))
 
-    coarse_patches, coarse_macs = 0, 0.0
-    if "@coarse::stage" in steps:
-        stage: dict[str, Any] = {key: get(f"coarse::stage::{key}") for key in _plain_settings(parser)}
-        folds = stage["folds"] if stage["folds"] > 1 else 0
-        epochs = stage["epochs"] + folds * (stage["fold_epochs"] or stage["epochs"])
-        coarse_patches = epochs * stage["epoch_length"] * stage["batch_size"]
-        coarse_macs = coarse_patches * multiply_adds(get("coarse_network"), [1, 1, *stage["patch_size"]])
+    coarse_patches, coarse_macs = _coarse_stage(parser) if "@coarse::stage" in steps else (0, 0.0)
     contrastive_images, contrastive_macs = 0, 0.0
     if trained_alone and "@contrastive::trainer" in steps:
         factors = ["epochs", "epoch_length", "batch_size", "dataset::views"]
@@ -93,14 +88,25 @@ def budget_of(overlays: Sequence[str | Path], trained_alone: bool = True) -> Bud
         factors = ["total_epochs", "epoch_length", "dataset::batch_size"]
         segmentation_images = prod(int(get(f"train::{factor}")) for factor in factors)
         image_macs = _image_macs(parser, size, channels)
-    total = coarse_macs + contrastive_macs + segmentation_images * image_macs
     return Budget(
-        str(parser["method"]), parameters, image_macs, coarse_patches, contrastive_images, segmentation_images, total
+        method=str(parser["method"]),
+        parameters=parameters,
+        image_macs=image_macs,
+        coarse_patches=coarse_patches,
+        contrastive_images=contrastive_images,
+        segmentation_images=segmentation_images,
+        training_macs=coarse_macs + contrastive_macs + segmentation_images * image_macs,
     )
 
 
-def _plain_settings(parser: ConfigParser) -> list[str]:
-    return ["folds", "epochs", "fold_epochs", "epoch_length", "batch_size", "patch_size"]
+def _coarse_stage(parser: ConfigParser) -> tuple[int, float]:
+    """Patches of all coarse networks, folds included, and their multiply-adds."""
+    get = parser.get_parsed_content
+    stage: dict[str, Any] = {key: get(f"coarse::stage::{key}") for key in COARSE_SETTINGS}
+    folds = stage["folds"] if stage["folds"] > 1 else 0
+    epochs = stage["epochs"] + folds * (stage["fold_epochs"] or stage["epochs"])
+    patches = epochs * stage["epoch_length"] * stage["batch_size"]
+    return patches, patches * multiply_adds(get("coarse_network"), [1, 1, *stage["patch_size"]])
 
 
 def _image_macs(parser: ConfigParser, size: int, channels: int) -> float:
@@ -131,13 +137,13 @@ def budget_table(budgets: Sequence[Budget]) -> str:
         "contrastive images",
         "segmentation images",
         "images",
-        "multiply-adds of the training, P",
+        "multiply-adds of the training, T",
     ]
     lines = [f"| {' | '.join(titles)} |", f"|:--|{'--:|' * (len(titles) - 1)}"]
     for row in budgets:
         counts = [row.coarse_patches, row.contrastive_images, row.segmentation_images, row.images]
         cells = [row.method, f"{row.parameters / 1e6:.1f}", f"{row.image_macs / 1e9:.2f}"]
-        cells += [f"{count:,}" for count in counts] + [f"{row.training_macs / 1e15:.2f}"]
+        cells += [f"{count:,}" for count in counts] + [f"{row.training_macs / 1e12:,.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

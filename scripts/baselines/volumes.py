@@ -60,8 +60,17 @@ class VolumeBatches(CoarsePatches):
     ) -> None:
         if batch_size % depth or batch_size < depth:
             raise ValueError(f"{batch_size} images are no whole number of patches of {depth} slices: give a multiple.")
-        size = [planner.patch_size, planner.patch_size, depth]
-        super().__init__(data, store, maps.segmenter, window, size, batch_size // depth, geometry, intensity, seed)
+        super().__init__(
+            data,
+            store,
+            maps.segmenter,
+            window,
+            patch_size=[planner.patch_size, planner.patch_size, depth],
+            batch_size=batch_size // depth,
+            geometry=geometry,
+            intensity=intensity,
+            seed=seed,
+        )
 
 
 class VolumePredictor(nn.Module):
