@@ -80,7 +80,7 @@ class SliceBatches(BatchStream):
         super().__init__(seed)
         self.data = [case for case in data if case.get("label")]
         self.store, self.maps, self.attention, self.perturbation = store, maps, attention, perturbation
-        self.patch_size, self.batch_size = planner.patch_size, int(batch_size)
+        self.patch_size, self.batch_size = planner.patch_size, self.share(batch_size)
         self.lower, self.upper = check_window(window)
         self.geometry, self.intensity, self.adjacent_slices = geometry, intensity, adjacent_slices
         self.device = torch.device(device)

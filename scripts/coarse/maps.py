@@ -19,6 +19,7 @@ from scripts.preprocessing.intensity import check_window, soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore, case_name, open_array, save_array
 from scripts.queries.attention import maps_on_slices
 from scripts.training.precision import autocast
+from scripts.training.processes import own_share, wait_for_all
 
 
 class CoarseMaps:
@@ -60,11 +61,14 @@ class CoarseMaps:
             self._opened[name] = open_array(self._file(case))
         return self._opened[name]
 
-    def prepare(self, cases: Sequence[Mapping[str, Any]]) -> None:
-        """Predict the maps that are not there yet, with a progress bar."""
-        missing = [case for case in cases if not self.has(case)]
-        for case in tqdm(missing, desc="coarse maps", unit="scan", disable=not missing):
-            self.write(case, self.segmenter)
+    def prepare(
+        self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter | None = None, title: str = "coarse maps"
+    ) -> None:
+        """Predict the maps that are not there yet, with a progress bar; several processes share them."""
+        missing = [case for case in own_share(cases) if not self.has(case)]
+        for case in tqdm(missing, desc=title, unit="scan", disable=not missing):
+            self.write(case, segmenter or self.segmenter)
+        wait_for_all()
 
     @torch.no_grad()
     def write(self, case: Mapping[str, Any], segmenter: CoarseSegmenter) -> None:

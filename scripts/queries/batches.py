@@ -83,7 +83,7 @@ class QueryBatches(BatchStream):
         super().__init__(seed)
         self.data, self.store, self.maps, self.planner, self.attention = list(data), store, maps, planner, attention
         self.lower, self.upper = check_window(window)
-        self.batch_size, self.views, self.adjacent_slices = batch_size, views, adjacent_slices
+        self.batch_size, self.views, self.adjacent_slices = self.share(batch_size), views, adjacent_slices
         self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
         self.geometry, self.intensity, self.perturbation = geometry, intensity, perturbation
         self.device = torch.device(device)
