@@ -46,7 +46,7 @@ def torchrun(processes: int, run_id: str, folder: Path, settings: dict[str, Any]
 def test_two_processes_train_every_stage_and_one_goes_on_with_what_they_left(
     training_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # One validation case: the second process has none of its own. Three of four queries fall to the first process.
+    # One validation case: the second process has none of its own. Of five queries it draws two.
     settings = {**training_settings, "train::batch_size": 5, "cache_dir": str(tmp_path / "cache")}
     folder = tmp_path / "run"
     log = torchrun(2, "training", folder, settings, CUDA_VISIBLE_DEVICES="")
