@@ -59,7 +59,7 @@ def multiply_adds(network: nn.Module, shape: Sequence[int]) -> float:
     """Multiply-adds of one forward pass; nothing is computed, only shapes are followed."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network.to("meta").eval()(torch.zeros(list(shape), device="meta"))
-    return counter.get_total_flops() / 2
+    return float(counter.get_total_flops()) / 2
 
 
 def budget_of(overlays: Sequence[str | Path], trained_alone: bool = True) -> Budget:

@@ -17,7 +17,7 @@ def share_of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
     A process without a case of its own, because there are fewer than processes, takes the first one without any organ:
     its Dice does not exist and counts for nothing, and nobody waits for a process that has nothing to say.
     """
-    without_organs = [{**case, "label_values": {"none": 0}} for case in cases[:1]]
+    without_organs: list[Mapping[str, Any]] = [{**case, "label_values": {"none": 0}} for case in cases[:1]]
     return own_share(cases) or without_organs
 
 

@@ -15,7 +15,7 @@ from tiny_workflows import EVALUATE, TRAIN, run, watch_iterations, weights
 BASELINES = [name for name in CONFIGS if "/baselines/" in name]
 TRAINED = [name for name in BASELINES if commands(name)[0].run_id == "training"]
 every_baseline = pytest.mark.parametrize("name", BASELINES, ids=lambda name: Path(name).stem)
-OUTSIDE = {"mednext": {}, "swin_unetr": {"coarse_network::feature_size": 12}}
+OUTSIDE = {"mednext": {}, "swin_unetr": {"coarse_network::feature_size": 12, "query_planner::patch_size": 64}}
 """Networks of others, which have no channels to set, and what makes them small."""
 
 
