@@ -57,15 +57,17 @@ def header(name: str) -> str:
 def commands(name: str) -> list[Command]:
     """The commands that a header gives."""
     joined = header(name).replace("\\\n", " ")
-    return [_command(line) for line in joined.splitlines() if line.startswith("python -m monai.bundle run")]
+    starts = ("python -m monai.bundle run", "torchrun ")
+    return [_command(line) for line in joined.splitlines() if line.startswith(starts)]
 
 
 def _command(line: str) -> Command:
     words = shlex.split(line)
-    options = dict(zip(words[5::2], words[6::2], strict=True))
+    words = words[words.index("monai.bundle") + 1 :]  # run, its id, its options
+    options = dict(zip(words[2::2], words[3::2], strict=True))
     files = options.pop("--config_file")
     names = ast.literal_eval(files) if files.startswith("[") else [files]
-    return Command(words[4], tuple(names), tuple(option.removeprefix("--") for option in options))
+    return Command(words[1], tuple(names), tuple(option.removeprefix("--") for option in options))
 
 
 @cache

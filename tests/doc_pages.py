@@ -50,10 +50,13 @@ def bundle_runs() -> list[Any]:
     runs = []
     for page in PAGES:
         for words in shell_lines(page):
-            if words[:4] == ["python", "-m", "monai.bundle", "run"]:
-                options = dict(zip(words[5::2], words[6::2], strict=True))
+            if words[0] in ("python", "torchrun", "srun") and "monai.bundle" in words:
+                words = words[words.index("monai.bundle") + 1 :]
+                if words[0] != "run":
+                    continue
+                options = dict(zip(words[2::2], words[3::2], strict=True))
                 given = options.pop("--config_file")
                 files = tuple(ast.literal_eval(given)) if given.startswith("[") else (given,)
-                name = f"{page.relative_to(ROOT)}: {words[4]} {'+'.join(Path(file).stem for file in files)}"
-                runs.append(pytest.param(words[4], files, sorted(o.removeprefix("--") for o in options), id=name))
+                name = f"{page.relative_to(ROOT)}: {words[1]} {'+'.join(Path(file).stem for file in files)}"
+                runs.append(pytest.param(words[1], files, sorted(o.removeprefix("--") for o in options), id=name))
     return runs

@@ -26,7 +26,7 @@ REFERENCE = ROOT / "docs/reference/configs.md"
 WORKFLOWS = [TRUNK, "configs/train.yaml", "configs/evaluate.yaml"]
 # The order in which the README says that files are laid on one another.
 LAYERS = ["configs/inference.yaml", "configs/train.yaml", "configs/(data|recipes|mine)/", "configs/baselines/",
-          "configs/(federated|tensorrt).yaml", "configs/evaluate.yaml"]  # fmt: skip
+          "configs/(federated|tensorrt).yaml", "configs/evaluate.yaml", "configs/multi_gpu.yaml"]  # fmt: skip
 
 EXCLUDED = {
     # Which key of a case each transform reads: wiring, the same in every bundle.

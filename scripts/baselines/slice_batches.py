@@ -6,16 +6,33 @@ Same store, geometry, intensities and number of images as the query stage; only 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from scripts.coarse.maps import CoarseMaps
 from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore
+from scripts.queries.attention import AttentionMap, AttentionPerturbation
 from scripts.queries.index import organs_in_slices
+from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry, gather_blocks, sample_patches, slices_with_neighbours
 from scripts.training.streams import Batch, BatchStream, in_turns
+
+
+class SlicePlace(NamedTuple):
+    """Where a window lies.
+
+    Attributes:
+        case: position in the list of cases.
+        slice: slice of the case.
+        centre: middle of the window in pixels, [2].
+    """
+
+    case: int
+    slice: int
+    centre: Tensor
 
 
 class SliceBatches(BatchStream):
@@ -24,15 +41,20 @@ class SliceBatches(BatchStream):
     Organs (and background as one more) take turns; a case and a slice that shows the organ are drawn with equal
     chance, and the window lies at random around a pixel of it.
 
+    It takes the arguments of the query batches, so that an overlay only names this class in their place.
+
     Args:
-        data: case dictionaries, labelled.
+        data: case dictionaries; those without a label are left out.
         store: slices of the cases.
+        maps: coarse maps of the cases, not used here but by a subclass.
+        planner: side of a window; it plans nothing.
+        attention: how maps become channels, not used here but by a subclass.
         window: soft-tissue window in HU.
-        patch_size: side of a window in pixels.
         batch_size: windows in a batch.
         geometry: random zoom, rotation, shift.
         adjacent_slices: neighbours on either side as extra channels.
         intensity: random intensities; None for none.
+        perturbation: random faults of the maps, not used here but by a subclass.
         device: where patches are sampled.
         seed: of the stream.
 
@@ -43,18 +65,22 @@ class SliceBatches(BatchStream):
         self,
         data: Sequence[Mapping[str, Any]],
         store: SliceStore,
+        maps: CoarseMaps,
+        planner: QueryPlanner,
+        attention: AttentionMap,
         window: Sequence[float],
-        patch_size: int,
         batch_size: int,
         geometry: RandomGeometry,
         adjacent_slices: int = 0,
         intensity: RandomIntensity | None = None,
+        perturbation: AttentionPerturbation | None = None,
         device: torch.device | str = "cpu",
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
         self.data = [case for case in data if case.get("label")]
-        self.store, self.patch_size, self.batch_size = store, int(patch_size), int(batch_size)
+        self.store, self.maps, self.attention, self.perturbation = store, maps, attention, perturbation
+        self.patch_size, self.batch_size = planner.patch_size, self.share(batch_size)
         self.lower, self.upper = check_window(window)
         self.geometry, self.intensity, self.adjacent_slices = geometry, intensity, adjacent_slices
         self.device = torch.device(device)
@@ -79,26 +105,37 @@ class SliceBatches(BatchStream):
         """Draw windows and cut them."""
         index = self._index()
         classes = in_turns(sorted(index), self.batch_size, generator)
-        drawn = [self._draw(index[organ], organ, generator) for organ in classes]
+        places = [self._draw(index[organ], organ, generator) for organ in classes]
         matrix, shift = self.geometry(self.batch_size, generator)
-        centres = torch.stack([centre for _, _, centre in drawn]) + shift
-        stacks = [self._stack(case, z) for case, z, _ in drawn]
+        centres = torch.stack([place.centre for place in places]) + shift
+        stacks = [self._stack(place.case, place.slice) for place in places]
         blocks, origins = gather_blocks(stacks, centres, self.geometry.reach(self.patch_size))
         values, unit = blocks.to(self.device).float(), torch.ones(self.batch_size, 2)
         # Beyond the slice is air, as in the predictor.
-        hu = soft_tissue_window(values[:, :-2], self.lower, self.upper) * values[:, -1:]
-        image = sample_patches(hu, centres - origins, matrix, unit, self.patch_size)
+        values[:, :-2] = soft_tissue_window(values[:, :-2], self.lower, self.upper) * values[:, -1:]
+        sampled = sample_patches(values, centres - origins, matrix, unit, self.patch_size)
+        image, inside = sampled[:, :-2], sampled[:, -1:]
         label = sample_patches(values[:, -2:-1], centres - origins, matrix, unit, self.patch_size, mode="nearest")
         if self.intensity is not None:
             image = self.intensity(image, generator)
+        image = torch.cat([image, self._maps(places, centres, matrix, inside, generator)], dim=1)
         annotated = torch.zeros(self.batch_size, len(self.store.organs) + 1, dtype=torch.bool)
-        for n, (case, _, _) in enumerate(drawn):
-            annotated[n, list(self.store.open(self.data[case]).annotated)] = True
+        for n, place in enumerate(places):
+            annotated[n, list(self.store.open(self.data[place.case]).annotated)] = True
         return {"image": image, "label": label, "annotated": annotated}
 
-    def _draw(
-        self, group: Sequence[tuple[int, Tensor]], organ: int, generator: torch.Generator
-    ) -> tuple[int, int, Tensor]:
+    def _maps(
+        self,
+        places: Sequence[SlicePlace],
+        centres: Tensor,
+        matrix: Tensor,
+        inside: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Channels [window, channel, x, y] behind the image; none here."""
+        return inside[:, :0]
+
+    def _draw(self, group: Sequence[tuple[int, Tensor]], organ: int, generator: torch.Generator) -> SlicePlace:
         """A case, a slice, and the centre of a window there."""
         case, slices = group[int(torch.randint(len(group), (1,), generator=generator))]
         z = int(slices[int(torch.randint(len(slices), (1,), generator=generator))])
@@ -106,10 +143,10 @@ class SliceBatches(BatchStream):
         if label is None:
             raise ValueError(f"case {case} lost its label.")
         if organ == 0:
-            return case, z, torch.rand(2, generator=generator) * torch.tensor(label.shape[1:])
+            return SlicePlace(case, z, torch.rand(2, generator=generator) * torch.tensor(label.shape[1:]))
         pixels = torch.nonzero(label[z] == organ)
         pixel = pixels[int(torch.randint(len(pixels), (1,), generator=generator))].float()
-        return case, z, pixel + (torch.rand(2, generator=generator) - 0.5) * 0.75 * self.patch_size
+        return SlicePlace(case, z, pixel + (torch.rand(2, generator=generator) - 0.5) * 0.75 * self.patch_size)
 
     def _stack(self, case: int, z: int) -> Tensor:
         """Neighbouring slices in HU, label of the middle one, ones where the slice is: [channel, x, y] int16."""

@@ -8,25 +8,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.inference.fusion import blending_weights
 from scripts.inference.predictor import check_volume, encode_names
 from scripts.networks.segmenter import QuerySegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
-from scripts.queries.planner import window_corners
+from scripts.queries.attention import AttentionMap
+from scripts.queries.planner import QueryPlanner, window_corners
 from scripts.queries.views import slices_with_neighbours
 
 
 class SlicePredictor(nn.Module):
     """Plain 2D multi-class segmentation of every slice.
 
+    It takes the arguments of the two-stage predictor, so that an overlay only names this class in its place.
+
     Args:
         organs: organ names in the order of their class indices.
         window: soft-tissue window in HU.
+        coarse: not used, and not part of the weights.
+        attention: not used.
+        planner: side and overlap of the windows; it plans nothing.
         segmenter: network with 1 + organs output channels.
-        patch_size: side of the windows, as at training.
-        overlap: of neighbouring windows, as a fraction.
         adjacent_slices: neighbours on either side as extra channels.
         batch_size: windows in one pass.
+        coarse_weight: not used.
 
     forward: [batch, 1, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
     """
@@ -35,14 +41,16 @@ class SlicePredictor(nn.Module):
         self,
         organs: Sequence[str],
         window: Sequence[float],
+        coarse: CoarseSegmenter | None,
+        attention: AttentionMap | None,
+        planner: QueryPlanner,
         segmenter: QuerySegmenter,
-        patch_size: int,
-        overlap: float = 0.25,
         adjacent_slices: int = 0,
         batch_size: int = 32,
+        coarse_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        self.segmenter, self.patch_size, self.overlap = segmenter, int(patch_size), float(overlap)
+        self.segmenter, self.patch_size, self.overlap = segmenter, planner.patch_size, planner.overlap
         self.lower, self.upper = check_window(window)
         self.adjacent_slices, self.batch_size = int(adjacent_slices), int(batch_size)
         self.register_buffer("organ_names", encode_names(organs))
@@ -53,6 +61,14 @@ class SlicePredictor(nn.Module):
         check_volume(volume)
         return torch.stack([self._scores(volume[n, 0]) for n in range(volume.shape[0])])
 
+    def maps_of(self, image: Tensor) -> Tensor:
+        """What the network sees beside the windowed volume [x, y, z]: [slice, channel, x', y'], here nothing."""
+        return image.new_zeros(image.shape[2], 0, 1, 1)
+
+    def on_slices(self, maps: Tensor, x: int, y: int) -> Tensor:
+        """These maps as channels on the pixels of the slices [slice, channel, x, y]."""
+        return maps.expand(-1, -1, x, y)
+
     def _starts(self, size: int) -> list[int]:
         """First pixels of the windows that cover an axis."""
         low, high = torch.zeros(1), torch.full((1,), float(size))
@@ -60,24 +76,26 @@ class SlicePredictor(nn.Module):
         return [int(round(float(walk[0, 0]) + n * float(walk[0, 1]))) for n in range(int(count[0]))]
 
     def _scores(self, hu: Tensor) -> Tensor:
-        image = soft_tissue_window(hu.float(), self.lower, self.upper).permute(2, 0, 1)
-        patch, (depth, x, y) = self.patch_size, (image.shape[0], image.shape[1], image.shape[2])
-        image = pad(image, [0, max(0, patch - y), 0, max(0, patch - x)])
-        blend = torch.as_tensor(self.blend)
-        total, weight = torch.zeros(0, device=hu.device), torch.zeros(image.shape[1:], device=hu.device)
+        volume = soft_tissue_window(hu.float(), self.lower, self.upper)
+        maps, slices = self.maps_of(volume), volume.permute(2, 0, 1)
+        # A pass of some slices at a time: full-size maps of all organs in all slices would fill the memory.
+        parts = torch.arange(slices.shape[0], device=hu.device).split(self.batch_size)
+        scores = [self._fused(slices_with_neighbours(slices, part, self.adjacent_slices), maps[part]) for part in parts]
+        return torch.cat(scores).permute(1, 2, 3, 0)
+
+    def _fused(self, images: Tensor, maps: Tensor) -> Tensor:
+        """Class probabilities [slice, class, x, y] of some slices [slice, neighbour, x, y] with their maps."""
+        patch, (x, y) = self.patch_size, images.shape[2:]
+        channels = torch.cat([images, self.on_slices(maps, x, y)], dim=1)
+        channels = pad(channels, [0, max(0, patch - y), 0, max(0, patch - x)])
+        blend, weight = torch.as_tensor(self.blend), torch.zeros(channels.shape[2:], device=images.device)
+        total = torch.zeros(0, device=images.device)
         for i in self._starts(x):
             for j in self._starts(y):
-                probability = self._windows(image[:, i : i + patch, j : j + patch])
+                logits = self.segmenter(channels[:, :, i : i + patch, j : j + patch])
+                probability = logits.float().softmax(dim=1)
                 if total.numel() == 0:
-                    shape = [depth, probability.shape[1], image.shape[1], image.shape[2]]
-                    total = torch.zeros(shape, device=hu.device)
+                    total = torch.zeros([*probability.shape[:2], *channels.shape[2:]], device=images.device)
                 total[:, :, i : i + patch, j : j + patch] += probability * blend
                 weight[i : i + patch, j : j + patch] += blend
-        return (total / weight)[:, :, :x, :y].permute(1, 2, 3, 0)
-
-    def _windows(self, slices: Tensor) -> Tensor:
-        """Class probabilities [slice, class, x, y] of the same window in every slice."""
-        indices = torch.arange(slices.shape[0], device=slices.device)
-        queries = slices_with_neighbours(slices, indices, self.adjacent_slices)
-        parts = [self.segmenter(part).float().softmax(dim=1) for part in queries.split(self.batch_size)]
-        return torch.cat(parts)
+        return (total / weight)[:, :, :x, :y]

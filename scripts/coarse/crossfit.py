@@ -18,7 +18,6 @@ import torch
 from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from monai.optimizers import WarmupCosineSchedule
-from tqdm import tqdm
 
 from scripts.atomic_write import replacing
 from scripts.coarse.maps import CoarseMaps
@@ -30,6 +29,7 @@ from scripts.preprocessing.intensity import RandomIntensity
 from scripts.queries.views import RandomGeometry
 from scripts.training.organ_weight import OrganWeightDecay
 from scripts.training.precision import PrecisionInferer
+from scripts.training.processes import is_first_process, on_device
 from scripts.training.progress import StageProgress
 from scripts.training.resume import Resume
 from scripts.training.streams import stream_loader
@@ -119,9 +119,7 @@ class CrossFittedCoarse:
         self._write_maps(unseen, segmenter, f"maps of fold {number}")
 
     def _write_maps(self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, title: str) -> None:
-        missing = [case for case in cases if not self.maps.has(case)]
-        for case in tqdm(missing, desc=title, unit="scan", disable=not missing):
-            self.maps.write(case, segmenter)
+        self.maps.prepare(cases, segmenter, title)
 
     def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
         """Train one network, resuming from its checkpoint; a finished one is only loaded."""
@@ -144,12 +142,13 @@ class CrossFittedCoarse:
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=1.0e-4)
         steps = epochs * self.epoch_length
         schedule = WarmupCosineSchedule(optimizer, warmup_steps=max(1, steps // 20), t_total=steps)
-        state = {"network": network, "optimizer": optimizer, "schedule": schedule}
+        together = on_device(network, self.maps.device)
+        state = {"network": together, "optimizer": optimizer, "schedule": schedule}
         SupervisedTrainer(
             device=self.maps.device,
             max_epochs=epochs,
             train_data_loader=stream_loader(batches),
-            network=network,
+            network=together,
             optimizer=optimizer,
             loss_function=loss,
             epoch_length=self.epoch_length,
@@ -167,7 +166,7 @@ class CrossFittedCoarse:
     def _report(self) -> None:
         """Log and write which organs the coarse stage misses; nothing after it can bring them back."""
         path = self.output_dir / "coarse_recall.json"
-        if path.exists():
+        if path.exists() or not is_first_process():
             return
         recall = coarse_recall(self.data, self.maps, self.threshold)
         logger.info("coarse recall on the training cases:\n%s", recall_table(recall))

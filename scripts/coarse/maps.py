@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore, case_name, open_array, save_array
 from scripts.queries.attention import maps_on_slices
 from scripts.training.precision import autocast
+from scripts.training.processes import own_share, wait_for_all
 
 
 class CoarseMaps:
@@ -58,6 +60,15 @@ class CoarseMaps:
                 self.write(case, self.segmenter)
             self._opened[name] = open_array(self._file(case))
         return self._opened[name]
+
+    def prepare(
+        self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter | None = None, title: str = "coarse maps"
+    ) -> None:
+        """Predict the maps that are not there yet, with a progress bar; several processes share them."""
+        missing = [case for case in own_share(cases) if not self.has(case)]
+        for case in tqdm(missing, desc=title, unit="scan", disable=not missing):
+            self.write(case, segmenter or self.segmenter)
+        wait_for_all()
 
     @torch.no_grad()
     def write(self, case: Mapping[str, Any], segmenter: CoarseSegmenter) -> None:

@@ -60,7 +60,7 @@ class CoarsePatches(BatchStream):
         self.data = [case for case in data if case.get("label")]
         self.store, self.segmenter = store, segmenter
         self.lower, self.upper = check_window(window)
-        self.patch_size, self.batch_size = [int(n) for n in patch_size], int(batch_size)
+        self.patch_size, self.batch_size = [int(n) for n in patch_size], self.share(batch_size)
         self.geometry, self.intensity = geometry, intensity
         self._volumes: dict[int, tuple[Tensor, Tensor]] = {}
         self._showing: dict[int, list[int]] = {}

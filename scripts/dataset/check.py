@@ -19,6 +19,7 @@ from scripts.dataset.case_check import CaseFindings, check_case
 from scripts.dataset.overlap import Findings, Splits, divided_patients, duplicates
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind
 from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp
+from scripts.training.processes import first_process_first
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,19 @@ def check_dataset(
             f"check_dataset was given organs {list(organs)}, splits {list(splits)} and {folds} folds; expected at "
             "least one of each; mend the config."
         )
+    with first_process_first():  # the others then find its stamp
+        return _checked(splits, organs, phases, folds, stamp, workers, progress)
+
+
+def _checked(
+    splits: Splits,
+    organs: Sequence[str],
+    phases: Sequence[str],
+    folds: int,
+    stamp: str | None,
+    workers: int | None,
+    progress: bool,
+) -> DatasetSummary:
     digest = dataset_digest(splits, [list(organs), list(phases), folds]) if stamp else ""
     remembered = read_stamp(stamp, digest) if stamp else None
     if remembered:

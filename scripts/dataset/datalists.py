@@ -29,6 +29,7 @@ from typing import Any
 from scripts.dataset.datalist_file import case_name, entries_of_split, has_image, read_datalist, refuse_equal_names
 from scripts.dataset.inference_inputs import scan_inputs
 from scripts.dataset.label_values import LabelValues, organs_of_datalist, read_label_values
+from scripts.dataset.labelled_fraction import keep_labels_of
 
 __all__ = ["load_cases", "scan_inputs"]
 
@@ -44,6 +45,8 @@ def load_cases(
     datalist: str = "dataset.json",
     limit: int | None = None,
     labelled: bool = False,
+    labelled_fraction: float | None = None,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """List the cases of one split.
 
@@ -57,6 +60,9 @@ def load_cases(
         datalist: name of the JSON file inside ``dataset_dir``, or its absolute path.
         limit: keep only the first so many cases; None keeps them all.
         labelled: leave out scans without a label, with a log line: they cannot be scored.
+        labelled_fraction: take the labels of all but this share of the labelled cases away, for experiments with few
+            labels; see :func:`scripts.dataset.labelled_fraction.keep_labels_of`. None keeps them all.
+        seed: of that choice.
 
     Returns:
         One dictionary per case: ``case`` (the file name without its extension), ``image``, ``label`` (absolute paths;
@@ -90,7 +96,8 @@ def load_cases(
         _log_untrained(path, untrained)
     if labelled:
         cases = _with_label(cases, split, path)
-    return cases[:limit]
+    cases = cases[:limit]
+    return cases if labelled_fraction is None else keep_labels_of(cases, labelled_fraction, organs, seed)
 
 
 def _with_label(cases: list[dict[str, Any]], split: str, path: str) -> list[dict[str, Any]]:

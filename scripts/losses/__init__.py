@@ -1,1 +1,1 @@
-"""Losses: supervised contrast (supcon), and DiceCE for cases contoured for some organs only (partial_labels)."""
+"""Losses: contrast of views (supcon) and of pixels (class_memory); DiceCE for partial labels (partial_labels)."""

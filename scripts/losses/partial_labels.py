@@ -68,6 +68,7 @@ class PartialDiceCELoss(nn.Module):
 
     def forward(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Loss of logits [batch, class, ...] against targets["label"] [batch, 1, ...] and targets["annotated"]."""
+        self.to(logits.device)  # the weights are buffers; a config makes the loss before it knows the device
         label, annotated = targets["label"], targets["annotated"]
         # Voxels of an organ that does not count as contoured have no truth: they belong to the merged background.
         known = annotated.to(label.device).gather(1, label.flatten(1).long()).reshape(label.shape)

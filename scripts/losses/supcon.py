@@ -24,9 +24,9 @@ from torch.autograd.function import once_differentiable
 INTENSITY_ROUNDING = 1e-3
 # Room for contrast phases in a fused label. Fixed, not read off the batch, so that processes agree on labels.
 PHASE_STRIDE = 1 << 16
-LABEL_RANGES = {"organ": (1, 1 << 32), "phase": (0, PHASE_STRIDE - 1), "query": (0, 1 << 48)}
+LABEL_RANGES = {"organ": (1, 1 << 32), "phase": (0, PHASE_STRIDE - 1), "query": (0, 1 << 48), "position": (0, 1 << 32)}
 # Which targets decide that two views are positives.
-POSITIVES = {"organ_phase": ("organ", "phase"), "organ": ("organ",), "query": ("query",)}
+POSITIVES = {"organ_phase": ("organ", "phase"), "organ": ("organ",), "query": ("query",), "position": ("position",)}
 
 
 class SupConLoss(nn.Module):
@@ -131,7 +131,8 @@ class ContrastiveCriterion(nn.Module):
     Args:
         loss: the loss that receives embeddings, labels and, if it weights by them, intensities.
         positives: ``"organ_phase"``: views of one organ in one contrast phase attract (the 24 classes of the
-            public code); ``"organ"``: whatever the phase; ``"query"``: only the views of one query patch (SimCLR).
+            public code); ``"organ"``: whatever the phase; ``"query"``: only the views of one query patch (SimCLR);
+            ``"position"``: slices of the same part of their volumes (PCL, Zeng et al., arXiv 2106.09157).
 
     Raises:
         ValueError: the name in `positives` is unknown.
@@ -150,8 +151,9 @@ class ContrastiveCriterion(nn.Module):
         Args:
             embeddings: [views, dim].
             targets: integers [views] each: ``organ`` (class index >= 1), ``phase`` (>= 0, 0 if unknown),
-                ``query`` (>= 0, patch that a view came from, unique within a process); and ``intensity``
-                [views] in [0, 1]. Only those that `positives` and the loss need are read.
+                ``query`` (>= 0, patch that a view came from, unique within a process), ``position`` (>= 0, part of
+                the volume that its slice lies in); and ``intensity`` [views] in [0, 1]. Only those that
+                `positives` and the loss need are read.
 
         Returns:
             A scalar, as from `SupConLoss`.

@@ -7,6 +7,7 @@ from itertools import chain
 
 from torch import Tensor, nn
 
+from scripts.losses.class_memory import PixelContrast
 from scripts.losses.supcon import ContrastiveCriterion
 from scripts.networks.contrastive import ContrastiveNetwork
 from scripts.networks.segmenter import QuerySegmenter
@@ -45,11 +46,13 @@ class ContrastedLoss(nn.Module):
 
     Args:
         segmentation: loss of logits and label.
-        contrastive: criterion of embeddings and targets.
+        contrastive: criterion of embeddings (of queries or of pixels) and targets.
         weight: of the contrastive term.
     """
 
-    def __init__(self, segmentation: nn.Module, contrastive: ContrastiveCriterion, weight: float = 0.1) -> None:
+    def __init__(
+        self, segmentation: nn.Module, contrastive: ContrastiveCriterion | PixelContrast, weight: float = 0.1
+    ) -> None:
         super().__init__()
         if weight < 0:
             raise ValueError(f"the weight {weight} of the contrastive term is negative; give 0 or more.")

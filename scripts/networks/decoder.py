@@ -41,13 +41,19 @@ class DeepLabDecoder(nn.Module):
         self.reduce_stem = Convolution(2, stem, 24, kernel_size=1, adn_ordering="NA", norm="batch")
         self.join_stem = Convolution(2, width + 24, width // 2, kernel_size=3, adn_ordering="NA", norm="batch")
         self.output = nn.Conv2d(width // 2, out_channels, kernel_size=1)
+        self.feature_channels = width // 2
 
     def forward(self, maps: list[Tensor], size: list[int]) -> Tensor:
         """Decode encoder maps to logits [query, out_channels, x, y] of the given size."""
+        logits = self.output(self.features(maps))
+        return interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+    def features(self, maps: list[Tensor]) -> Tensor:
+        """What the class output reads: [query, feature, x', y'] on the grid of the stem."""
         stem, first, last = maps[0], maps[1], maps[2]
         context = self.reduce_context(self.aspp(last))
         context = interpolate(context, size=first.shape[2:], mode="bilinear", align_corners=False)
         context = self.join_first(torch.cat([context, self.reduce_first(first)], dim=1))
         context = interpolate(context, size=stem.shape[2:], mode="bilinear", align_corners=False)
-        context = self.join_stem(torch.cat([context, self.reduce_stem(stem)], dim=1))
-        return interpolate(self.output(context), size=size, mode="bilinear", align_corners=False)
+        joined: Tensor = self.join_stem(torch.cat([context, self.reduce_stem(stem)], dim=1))
+        return joined

@@ -11,6 +11,21 @@ from scripts.networks.decoder import DeepLabDecoder
 from scripts.networks.encoder import ResNetEncoder
 
 
+def attention_logits(queries: Tensor, classes: int, floor: float = 0.02) -> Tensor:
+    """Logits [query, class, x, y] that predict just what the attention says.
+
+    Args:
+        queries: [query, channel, x, y], attention last: one map for a binary output, else one for each organ.
+        classes: 1 for a binary output, or background + organs.
+        floor: probabilities are kept this far from 0 (and 1): attention is never taken for certain.
+    """
+    if classes == 1:
+        return torch.logit(queries[:, -1:].float(), eps=floor)
+    organs = queries[:, 1 - classes :].float()
+    probabilities = torch.cat([1.0 - organs.sum(dim=1, keepdim=True), organs], dim=1)
+    return probabilities.clamp(floor, 1.0).log()
+
+
 class QuerySegmenter(nn.Module):
     """Encoder + decoder: queries [query, channel, x, y] -> logits [query, out_channels, x, y].
 
@@ -19,7 +34,8 @@ class QuerySegmenter(nn.Module):
         decoder: maps to logits.
         frozen_encoder: keep the encoder as the contrastive stage left it (public code) or fine-tune it (our default).
         attention_residual: add the log-odds of the attention, clipped at +-3.9, to the logits: the network learns what
-            to change in the coarse map instead of finding it again (our choice; the paper's form is False).
+            to change in the coarse map instead of finding it again (our choice; the paper's form is False). A decoder
+            of several classes gets the log-probabilities of the background and of the maps in the last channels.
     """
 
     def __init__(
@@ -42,9 +58,12 @@ class QuerySegmenter(nn.Module):
 
     def decode(self, maps: list[Tensor], queries: Tensor) -> Tensor:
         """Logits of queries whose encoder maps are there."""
-        logits: Tensor = self.decoder(maps, queries.shape[2:])
+        return self.corrected(self.decoder(maps, queries.shape[2:]), queries)
+
+    def corrected(self, logits: Tensor, queries: Tensor) -> Tensor:
+        """The decoder's logits, with those of the attention added if the network learns what to change in it."""
         if self.attention_residual:
-            logits = logits.float() + torch.logit(queries[:, -1:].float(), eps=0.02)
+            logits = logits.float() + attention_logits(queries, logits.shape[1])
         return logits
 
     def train(self, mode: bool = True) -> QuerySegmenter:

@@ -27,6 +27,7 @@ from scripts.atomic_write import replacing
 from scripts.dataset import datalist_file
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.working_grid import ToWorkingGrid, resample_labels
+from scripts.training.processes import own_share, wait_for_all
 
 HU_RANGE = (-1024, 3071)
 STORE_VERSION = 1
@@ -94,11 +95,12 @@ class SliceStore:
         self._opened: dict[Path, tuple[Tensor, Tensor | None]] = {}
 
     def prepare(self, cases: Sequence[Mapping[str, Any]]) -> None:
-        """Preprocess the cases that are not there yet, with a progress bar."""
-        missing = [case for case in cases if not (self._folder(case) / "done").exists()]
+        """Preprocess the cases that are not there yet, with a progress bar; several processes share them."""
+        missing = [case for case in own_share(cases) if not (self._folder(case) / "done").exists()]
         if missing:
             with ThreadPoolExecutor(self.workers) as pool:
                 list(tqdm(pool.map(self._write, missing), total=len(missing), desc="slice store", unit="scan"))
+        wait_for_all()
 
     def open(self, case: Mapping[str, Any]) -> StoredCase:
         """The slices of one case."""

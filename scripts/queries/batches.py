@@ -28,6 +28,9 @@ from scripts.training.streams import Batch, BatchStream
 CACHED_PIXELS = 2**17
 """Patch pixels that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache."""
 
+POSITIONS = 10
+"""Parts of a volume, of as many slices each, for contrast by slice position (our choice; PCL compares pairs)."""
+
 OUTSIDE = 255
 """What stands in a label block beyond the slice; no class index."""
 
@@ -46,6 +49,7 @@ class QueryBatches(BatchStream):
         views: patches of each query: 1 for segmentation, 2 for contrast.
         adjacent_slices: neighbours on either side as extra channels.
         present_only: see :class:`~scripts.queries.index.QueryIndex`.
+        unlabelled_confidence: see there.
         geometry: random zoom, rotation, shift; None for plain patches.
         intensity: random intensities; None for none.
         perturbation: random faults of the attention; None for none.
@@ -53,8 +57,8 @@ class QueryBatches(BatchStream):
         seed: of the stream.
 
     A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y], and per view: organ, phase,
-    query (the same number in all views of a query), intensity (mean of the window under the attention, in [0, 1]).
-    Views of one query lie `batch_size` apart.
+    query (the same number in all views of a query), position (part of the volume that the slice lies in), intensity
+    (mean of the window under the attention, in [0, 1]). Views of one query lie `batch_size` apart.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class QueryBatches(BatchStream):
         views: int = 1,
         adjacent_slices: int = 0,
         present_only: bool = False,
+        unlabelled_confidence: float | None = None,
         geometry: RandomGeometry | None = None,
         intensity: RandomIntensity | None = None,
         perturbation: AttentionPerturbation | None = None,
@@ -78,8 +83,8 @@ class QueryBatches(BatchStream):
         super().__init__(seed)
         self.data, self.store, self.maps, self.planner, self.attention = list(data), store, maps, planner, attention
         self.lower, self.upper = check_window(window)
-        self.batch_size, self.views, self.adjacent_slices = batch_size, views, adjacent_slices
-        self.present_only = present_only
+        self.batch_size, self.views, self.adjacent_slices = self.share(batch_size), views, adjacent_slices
+        self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
         self.geometry, self.intensity, self.perturbation = geometry, intensity, perturbation
         self.device = torch.device(device)
         self._index: QueryIndex | None = None
@@ -89,9 +94,14 @@ class QueryBatches(BatchStream):
     def index(self) -> QueryIndex:
         """The queries to draw from, planned when first needed."""
         if self._index is None:
-            self.store.prepare(self.data)
-            self._stored = [self.store.open(case) for case in self.data]
-            self._index = QueryIndex(self.data, self.store, self.maps, self.planner, self.present_only)
+            asked = [case for case in self.data if case.get("label") or self.unlabelled_confidence is not None]
+            self.store.prepare(asked)
+            self.maps.prepare(asked)
+            self._stored = [self.store.open(case) for case in asked]
+            self.data = asked
+            self._index = QueryIndex(
+                asked, self.store, self.maps, self.planner, self.present_only, self.unlabelled_confidence
+            )
         return self._index
 
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
@@ -111,6 +121,7 @@ class QueryBatches(BatchStream):
             "organ": torch.tensor([query.organ for query in queries]),
             "phase": torch.tensor([self._stored[query.case].phase for query in queries]),
             "query": torch.tensor([query.number for query in queries]),
+            "position": torch.tensor([self._position(query) for query in queries]),
             "intensity": mean.clamp(0.0, 1.0),
         }
 
@@ -150,6 +161,10 @@ class QueryBatches(BatchStream):
         blocks[:, -1:].ne_(OUTSIDE)
         sampled = sample_patches(blocks, centres - origins, matrix, torch.ones(len(queries), 2), size)
         return sampled[:, :-2], sampled[:, -2:-1].gt_(0.5), sampled[:, -1:]
+
+    def _position(self, query: Query) -> int:
+        """Part of the volume, 0 to POSITIONS - 1 from its first slice on."""
+        return query.slice * POSITIONS // len(self._stored[query.case].image)
 
     def _slices(self, query: Query) -> Tensor:
         """The slice and its neighbours in HU: [slice, x, y] int16."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,15 @@ def organs_in_slices(label: Tensor, organs: int) -> Tensor:
     return found
 
 
+def map_confidence(maps: Tensor, threshold: float) -> Tensor:
+    """How sure coarse maps [slice, organ, x, y] are: mean probability where they reach the threshold, [slice, organ].
+
+    0 where they do not reach it anywhere. Example: pixels of .1, .5 and .9 at a threshold of .3 give .7.
+    """
+    reached = maps >= threshold
+    return (maps * reached).sum(dim=(2, 3)) / reached.sum(dim=(2, 3)).clamp(min=1)
+
+
 class QueryIndex:
     """All queries that inference would ask of the training cases, grouped by organ and case.
 
@@ -58,8 +67,14 @@ class QueryIndex:
         planner: the same planner as the predictor's.
         present_only: keep a query only where its organ really is in the slice (contrastive stage: a view without the
             organ is no positive). The segmentation stage also learns from queries whose coarse map is wrong.
+        unlabelled_confidence: take queries of unlabelled scans too, whose coarse map is that sure of its organ in that
+            slice (contrastive stage: attention and label of such a query come from the coarse stage alone). None:
+            leave these scans out.
 
     Organs that a case was not contoured for are left out: their truth is unknown.
+
+    Raises:
+        ValueError: no organ has a query, or the confidence is no probability.
     """
 
     def __init__(
@@ -69,20 +84,41 @@ class QueryIndex:
         maps: CoarseMaps,
         planner: QueryPlanner,
         present_only: bool = False,
+        unlabelled_confidence: float | None = None,
     ) -> None:
+        if unlabelled_confidence is not None and not 0 < unlabelled_confidence <= 1:
+            raise ValueError(
+                f"unlabelled_confidence {unlabelled_confidence} is no probability: give one such as 0.7, or null to "
+                "leave unlabelled scans out."
+            )
+        self.store, self.maps, self.planner = store, maps, planner
+        self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
         self.groups: dict[int, list[tuple[int, Tensor]]] = {}
+        self._planned = self._sure = 0
         for number, case in enumerate(cases):
-            stored = store.open(case)
-            if stored.label is None:
-                continue
-            plan = planner(maps.of(case).float() / 255, stored.image.shape[1], stored.image.shape[2])
-            if present_only:
-                plan = plan[organs_in_slices(stored.label, len(store.organs))[plan[:, 0], plan[:, 1] + 1]]
-            for organ in stored.annotated:
-                chosen = plan[plan[:, 1] == organ - 1]
-                if len(chosen):
-                    self.groups.setdefault(organ, []).append((number, chosen))
+            if store.open(case).label is not None or unlabelled_confidence is not None:
+                self._add(number, case)
+        if self._planned:
+            logger.info("unlabelled scans: the coarse maps of %d of %d queries are sure.", self._sure, self._planned)
         self._check(store.organs)
+
+    def _add(self, number: int, case: Mapping[str, Any]) -> None:
+        """Group the queries of one case by organ."""
+        stored, probability = self.store.open(case), self.maps.of(case).float() / 255
+        plan = self.planner(probability, stored.image.shape[1], stored.image.shape[2])
+        organs: Iterable[int] = stored.annotated
+        if stored.label is None:
+            confidence = map_confidence(probability, self.planner.threshold)[plan[:, 0], plan[:, 1]]
+            self._planned += len(plan)
+            plan = plan[confidence >= (self.unlabelled_confidence or 0.0)]
+            self._sure += len(plan)
+            organs = range(1, len(self.store.organs) + 1)
+        elif self.present_only:
+            plan = plan[organs_in_slices(stored.label, len(self.store.organs))[plan[:, 0], plan[:, 1] + 1]]
+        for organ in organs:
+            chosen = plan[plan[:, 1] == organ - 1]
+            if len(chosen):
+                self.groups.setdefault(organ, []).append((number, chosen))
 
     def _check(self, organs: Sequence[str]) -> None:
         lost = [organ for n, organ in enumerate(organs, start=1) if n not in self.groups]

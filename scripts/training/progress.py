@@ -13,6 +13,8 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from scripts.training.processes import is_first_process
+
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 60.0
@@ -64,7 +66,7 @@ class StageProgress:
         self.first, self.started = engine.state.iteration, time.monotonic()
         self.spoken = self.started
         self.losses = []
-        terminal = sys.stderr.isatty()
+        terminal = sys.stderr.isatty() and is_first_process()
         bar: tqdm[Any] = tqdm(
             total=_total(engine), initial=self.first, desc=self.stage, unit="it", disable=not terminal
         )
@@ -95,6 +97,8 @@ class StageProgress:
     def _say(self, engine: Engine, what: str) -> None:
         """Log a line with the time taken and the time left, at the pace so far."""
         self.spoken = time.monotonic()
+        if not is_first_process():
+            return
         taken = self.spoken - self.started
         left = taken / max(1, engine.state.iteration - self.first) * (_total(engine) - engine.state.iteration)
         logger.info("%s: %s, %s, %s left", self.stage, what, readable_duration(taken), readable_duration(left))

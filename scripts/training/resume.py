@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.atomic_write import replacing
+from scripts.training.processes import bare, is_first_process, same_buffers
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Resume:
             content = load_checkpoint(self.path)
             self.seconds_before = float(content.get("seconds", 0.0))
             for name, item in self.objects.items():
-                item.load_state_dict(content[name])
+                bare(item).load_state_dict(content[name])
             engine.state.epoch = int(content["epoch"])
             engine.state.iteration = engine.state.epoch * int(engine.state.epoch_length or 0)
             done = engine.state.epoch >= int(engine.state.max_epochs or 0)
@@ -112,10 +113,12 @@ class Resume:
             self.batches.start_at(engine.state.iteration)
 
     def save(self, engine: Engine) -> None:
-        """Write the checkpoint when it is due."""
+        """Write the checkpoint when it is due; with several processes the first one does."""
         epoch, last = engine.state.epoch, int(engine.state.max_epochs or 0)
-        if epoch % self.interval == 0 or epoch >= last:
-            content = {name: item.state_dict() for name, item in self.objects.items()}
+        for item in self.objects.values():
+            same_buffers(item)
+        if is_first_process() and (epoch % self.interval == 0 or epoch >= last):
+            content = {name: bare(item).state_dict() for name, item in self.objects.items()}
             seconds = self.seconds_before + time.monotonic() - self.began
             save_atomically({"epoch": epoch, "seconds": seconds, "peak_mib": peak_memory_mib(), **content}, self.path)
 
@@ -147,7 +150,8 @@ class BestModel:
         # Even without a number a run has to end with weights.
         if value > self.best or (math.isnan(value) and not self.path.exists()):
             self.best = max(self.best, value)
-            save_atomically(self.network.state_dict(), self.path)
+            if is_first_process():
+                save_atomically(self.network.state_dict(), self.path)
 
     def state_dict(self) -> dict[str, float]:
         """What a resumed run has to know."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.atomic_write import replacing
+from scripts.training.processes import first_process_first
 
 
 def claim_run_folder(output_dir: str, settings: Mapping[str, Any]) -> Path:
@@ -25,9 +26,12 @@ def claim_run_folder(output_dir: str, settings: Mapping[str, Any]) -> Path:
     Raises:
         ValueError: the folder holds a run with other settings; names them.
     """
-    folder = Path(output_dir)
+    with first_process_first():
+        return _claim(Path(output_dir), flat_settings(settings))
+
+
+def _claim(folder: Path, wanted: dict[str, Any]) -> Path:
     path = folder / "settings.json"
-    wanted = flat_settings(settings)
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
         changed = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]

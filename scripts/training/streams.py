@@ -9,6 +9,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from scripts.training.processes import number_of_processes, process_number, share_of_batch
+
 Batch = dict[str, Any]
 
 
@@ -24,12 +26,19 @@ def in_turns(classes: Sequence[int], count: int, generator: torch.Generator) -> 
 class BatchStream(IterableDataset[Batch]):
     """Base of the training datasets: a subclass makes batch number n.
 
-    With several loader workers each makes every k-th batch; the order stays the same.
+    With several loader workers each makes every k-th batch; the order stays the same. With several training processes
+    each draws its share of the items of a batch, and other items than the others.
     """
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self.seed, self.first = int(seed), 0
+        # Kept, because loader processes do not know them.
+        self.process, self.processes = process_number(), number_of_processes()
+
+    def share(self, batch_size: int) -> int:
+        """How many items of a batch this process draws."""
+        return share_of_batch(int(batch_size), self.process, self.processes)
 
     def start_at(self, iteration: int) -> None:
         """Continue with the batch of this iteration (0-based)."""
@@ -37,8 +46,9 @@ class BatchStream(IterableDataset[Batch]):
 
     def generator(self, iteration: int) -> torch.Generator:
         """Random numbers of one batch."""
-        # The odd constant spreads neighbouring seeds and iterations over the generator's states.
-        return torch.Generator().manual_seed((self.seed * 0x9E3779B97F4A7C15 + iteration) % 2**63)
+        # The odd constants spread neighbouring seeds, processes and iterations over the generator's states.
+        place = self.seed * 0x9E3779B97F4A7C15 + self.process * 0xD1B54A32D192ED03 + iteration
+        return torch.Generator().manual_seed(place % 2**63)
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()

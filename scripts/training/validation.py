@@ -1,9 +1,24 @@
-"""When training is validated: every so many epochs, and always after the last one."""
+"""When training is validated, and by whom: every so many epochs, always after the last one, by all processes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from ignite.engine import Engine, Events
 from monai.handlers import ValidationHandler
+
+from scripts.training.processes import own_share, same_buffers
+
+
+def share_of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The validation cases of this process; MONAI's metric joins those of all.
+
+    A process without a case of its own, because there are fewer than processes, takes the first one without any organ:
+    its Dice does not exist and counts for nothing, and nobody waits for a process that has nothing to say.
+    """
+    without_organs: list[Mapping[str, Any]] = [{**case, "label_values": {"none": 0}} for case in cases[:1]]
+    return own_share(cases) or without_organs
 
 
 class StageValidation(ValidationHandler):
@@ -20,4 +35,6 @@ class StageValidation(ValidationHandler):
 
     def _validate_when_due(self, engine: Engine) -> None:
         if engine.state.epoch % self.interval == 0 or engine.state.epoch == engine.state.max_epochs:
+            if self.validator is not None:
+                same_buffers(getattr(self.validator, "network", None))
             self(engine)

@@ -13,13 +13,21 @@ from scripts.baselines.slice_batches import SliceBatches
 from scripts.baselines.slice_predictor import SlicePredictor
 from scripts.preprocessing.intensity import soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore
+from scripts.queries.attention import AttentionMap
+from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry
 
 STILL = RandomGeometry(zoom=(1.0, 1.0), rotation=0.0, shift=0.0)
 
 
 def make_batches(cases: Sequence[dict[str, Any]], store: SliceStore, **settings: Any) -> SliceBatches:
-    return SliceBatches(cases, store, (-175.0, 275.0), 32, 28, settings.pop("geometry", STILL), seed=3, **settings)
+    unused: Any = None
+    fixed = {"maps": unused, "planner": QueryPlanner(32), "attention": AttentionMap(), "window": (-175.0, 275.0)}
+    return SliceBatches(cases, store, **fixed, batch_size=28, **{"geometry": STILL, "seed": 3, **settings})
+
+
+def predictor_of(segmenter: Any) -> SlicePredictor:
+    return SlicePredictor(["a"], (-175.0, 275.0), None, None, QueryPlanner(32), segmenter, batch_size=2)
 
 
 def test_a_batch_has_windowed_slices_and_class_indices(
@@ -69,7 +77,7 @@ class BrightIsOrganOne(nn.Module):
 
 @pytest.mark.parametrize("shape", [(20, 50, 3), (33, 32, 2), (70, 90, 2)])
 def test_windows_cover_every_pixel_once_blended(shape: tuple[int, int, int]) -> None:
-    predictor = SlicePredictor(["a"], (-175.0, 275.0), BrightIsOrganOne(), patch_size=32)  # type: ignore[arg-type]
+    predictor = predictor_of(BrightIsOrganOne())
     hu = torch.randn(1, 1, *shape, generator=torch.Generator().manual_seed(0)) * 200
     scores = predictor(hu)
     expected = torch.sigmoid((soft_tissue_window(hu, -175.0, 275.0)[:, 0] - 0.5) * 200)
@@ -78,6 +86,6 @@ def test_windows_cover_every_pixel_once_blended(shape: tuple[int, int, int]) -> 
 
 
 def test_a_volume_of_wrong_form_is_refused() -> None:
-    predictor = SlicePredictor(["a"], (-175.0, 275.0), BrightIsOrganOne(), patch_size=32)  # type: ignore[arg-type]
+    predictor = predictor_of(BrightIsOrganOne())
     with pytest.raises(ValueError, match=r"expects \[batch, 1, x, y, z\]"):
         predictor(torch.zeros(1, 40, 40, 3))

@@ -121,3 +121,19 @@ def test_the_properties_that_clients_ask_for_are_there(
     checked = workflow("run", *overlays, workflow_type=kind, **settings, output_dir=str(tmp_path))
     checked.initialize()
     assert checked.check_properties() == []
+
+
+@pytest.mark.slow
+def test_with_few_labels_the_other_scans_join_the_contrastive_stage_and_no_other(
+    training_settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {**training_settings, "labelled_fraction": 0.5, "contrastive::unlabelled_confidence": 0.01}
+    settings |= {"train::epochs": 1, "contrastive::epochs": 1, "coarse::stage::epochs": 1}
+    with caplog.at_level(logging.INFO):
+        run("training", TRAIN, output_dir=str(tmp_path), **settings)
+    assert "labelled_fraction 0.5: 2 of 4 labelled cases keep their label" in caplog.text
+    assert "unlabelled scans: the coarse maps of" in caplog.text
+    assert len(list((tmp_path / "coarse_maps").glob("*.npy"))) == 4
+    recall = json.loads((tmp_path / "coarse_recall.json").read_text(encoding="utf-8"))
+    assert max(row["cases"] for row in recall.values()) == 2, "the coarse stage learns from labelled scans only"
+    assert (tmp_path / "model.pt").exists()

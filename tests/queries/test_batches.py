@@ -212,4 +212,11 @@ def test_the_loss_is_told_everything_but_the_image(tmp_path: Path) -> None:
     batch = first_batch(batches_of(tmp_path, views=2))
     views, targets = query_targets(batch, torch.device("cpu"), False)
     assert torch.equal(views, batch["image"])
-    assert set(targets) == {"label", "organ", "phase", "query", "intensity"}
+    assert set(targets) == {"label", "organ", "phase", "query", "position", "intensity"}
+
+
+def test_the_position_is_the_tenth_of_the_volume_that_the_slice_lies_in(tmp_path: Path) -> None:
+    batches = batches_of(tmp_path)
+    batch, asked = first_batch(batches), batches.index.draw(16, batches.generator(0))
+    # Six slices: tenths 0, 1, 3, 5, 6 and 8.
+    assert batch["position"].tolist() == [[0, 1, 3, 5, 6, 8][query.slice] for query in asked]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scripts.coarse.maps import CoarseMaps
 from scripts.preprocessing.slice_store import SliceStore
-from scripts.queries.index import QueryIndex, organs_in_slices
+from scripts.queries.index import QueryIndex, map_confidence, organs_in_slices
 from scripts.queries.planner import QueryPlanner
 
 PLANNER = QueryPlanner(patch_size=32, threshold=0.5, margin_slices=1, pad=0)
@@ -111,3 +111,43 @@ def test_the_same_seed_draws_the_same_queries_each_with_a_number_of_its_own(tmp_
     assert index.draw(16, seeded(3)) == index.draw(16, seeded(3))
     assert index.draw(16, seeded(3)) != index.draw(16, seeded(4))
     assert [query.number for query in index.draw(16, seeded())] == list(range(16))
+
+
+def test_the_confidence_of_a_map_is_its_mean_where_it_reaches_the_threshold() -> None:
+    maps = torch.tensor([[[[0.1, 0.5, 0.9]], [[0.0, 0.1, 0.2]]]])
+    torch.testing.assert_close(map_confidence(maps, 0.3), torch.tensor([[0.7, 0.0]]))
+
+
+def with_unlabelled(folder: Path, sureness: list[float]) -> tuple[list[dict[str, Any]], SliceStore, CoarseMaps]:
+    """The known case and an unlabelled scan of the same organs, whose maps reach these values in its slices."""
+    cases, store, _ = known_case(folder)
+    unlabelled, _ = stored(folder, two_organs(), name="u")
+    del unlabelled["label"]
+    right = coarse_maps_of(two_organs(), 2, (22, 14))
+    doubtful = right * torch.tensor(sureness)[:, None, None, None]
+    return [*cases, {**unlabelled, "annotated": []}], store, known_maps(folder, store, {"x": right, "u": doubtful})
+
+
+def test_an_unlabelled_scan_is_asked_where_its_coarse_map_is_sure(tmp_path: Path) -> None:
+    cases, store, maps = with_unlabelled(tmp_path, [1.0, 1.0, 0.6, 0.6, 1.0, 1.0])
+    index = QueryIndex(cases, store, maps, PLANNER, present_only=True, unlabelled_confidence=0.8)
+    of_unlabelled = {
+        organ: {int(z) for number, plan in group for z in plan[:, 0] if number == 1}
+        for organ, group in index.groups.items()
+    }
+    # The spleen's map is in slices 0 to 2, the liver's in 1 to 4; margins and doubtful slices are left out.
+    assert of_unlabelled == {1: {0, 1}, 2: {1, 4}}
+    assert asked(QueryIndex(cases[:1], store, maps, PLANNER, present_only=True)) == {1: {0, 1, 2}, 2: {1, 2, 3, 4}}
+
+
+def test_without_a_confidence_unlabelled_scans_are_left_out(tmp_path: Path) -> None:
+    cases, store, maps = with_unlabelled(tmp_path, [1.0] * 6)
+    index = QueryIndex(cases, store, maps, PLANNER)
+    assert {number for group in index.groups.values() for number, _ in group} == {0}
+
+
+@pytest.mark.parametrize("confidence", [0.0, -1.0, 1.1])
+def test_a_confidence_that_is_no_probability_is_refused(tmp_path: Path, confidence: float) -> None:
+    cases, store, maps = known_case(tmp_path)
+    with pytest.raises(ValueError, match="is no probability: give one such as 0.7"):
+        QueryIndex(cases, store, maps, PLANNER, unlabelled_confidence=confidence)

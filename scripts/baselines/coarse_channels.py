@@ -1,0 +1,76 @@
+"""The slice baseline with the coarse maps of all organs as channels: the coarse stage's knowledge, without queries.
+
+RAP-Net's gain comes from such a channel alone, so this is the control for asking one organ at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from scripts.baselines.slice_batches import SliceBatches, SlicePlace
+from scripts.baselines.slice_predictor import SlicePredictor
+from scripts.preprocessing.intensity import soft_tissue_window
+from scripts.queries.attention import maps_on_slices
+from scripts.queries.views import farthest_pixel, gather_blocks, sample_patches
+
+
+class CoarseChannelBatches(SliceBatches):
+    """Slice windows whose last channels are the maps of all organs, with the perturbations of the query stage.
+
+    Takes the arguments of :class:`~scripts.baselines.slice_batches.SliceBatches`.
+    """
+
+    def _maps(
+        self,
+        places: Sequence[SlicePlace],
+        centres: Tensor,
+        matrix: Tensor,
+        inside: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Maps [window, organ, x, y] under the geometry of the windows."""
+        maps = [self.maps.of(self.data[place.case])[place.slice] for place in places]
+        shapes = [self.store.open(self.data[place.case]).image.shape[1:] for place in places]
+        ratio = torch.tensor([[m.shape[n + 1] / s[n] for n in (0, 1)] for m, s in zip(maps, shapes, strict=True)])
+        if self.perturbation is not None:
+            centres = centres + self.perturbation.displacements(len(places), generator)
+        on_map = (centres + 0.5) * ratio - 0.5
+        reach = farthest_pixel(matrix * ratio[:, :, None], self.patch_size)
+        blocks, origins = gather_blocks(maps, on_map, reach, repeat_edge=True)
+        probability = blocks.to(self.device).float() / 255
+        sampled = sample_patches(probability, on_map - origins, matrix, ratio, self.patch_size) * inside
+        single = sampled.reshape(-1, 1, self.patch_size, self.patch_size)
+        if self.perturbation is not None:
+            single = self.perturbation(single, generator)
+        attention: Tensor = self.attention(single)
+        return attention.reshape(sampled.shape)
+
+
+class CoarseChannelPredictor(SlicePredictor):
+    """Coarse stage, then every slice with the maps of all organs as channels.
+
+    Takes the arguments of the two-stage predictor and uses all of them but coarse_weight.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.coarse, self.attention = kwargs["coarse"], kwargs["attention"]
+
+    def maps_of(self, image: Tensor) -> Tensor:
+        """Coarse maps [slice, organ, x', y'] of the windowed volume."""
+        return maps_on_slices(self.coarse(image), image.shape[2])
+
+    def coarse_maps(self, hu: Tensor) -> Tensor:
+        """Coarse organ maps of one volume [x, y, z] in HU: [organ, x', y', z'] on the coarse grid."""
+        maps: Tensor = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper))
+        return maps
+
+    def on_slices(self, maps: Tensor, x: int, y: int) -> Tensor:
+        """Interpolate the maps to the pixels of the slices and make attention of them."""
+        attention: Tensor = self.attention(interpolate(maps, size=[x, y], mode="bilinear", align_corners=False))
+        return attention

@@ -1,0 +1,131 @@
+"""Several processes, one for each GPU: who this one is, what they share out, and what only one of them does.
+
+A run that was not started by torchrun is one process, and everything here has no effect on it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import get_worker_info
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=12)
+"""How long processes wait for one that checks data or validates alone; torchrun ends them at once if it fails."""
+
+
+def join_processes() -> torch.device:
+    """Join the processes that torchrun started, if it did, and return the device of this one.
+
+    Raises:
+        ValueError: there are fewer GPUs than processes on this machine.
+    """
+    local, together = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    on_gpu = torch.cuda.is_available()
+    if on_gpu and local >= torch.cuda.device_count():
+        raise ValueError(
+            f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}: give "
+            "torchrun that number as --nproc_per_node."
+        )
+    if on_gpu:
+        torch.cuda.set_device(local)
+    if together > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        atexit.register(_leave_processes)
+        if not is_first_process():
+            logging.disable(logging.WARNING)  # one log is enough
+    return torch.device("cuda", local) if on_gpu else torch.device("cpu")
+
+
+def _leave_processes() -> None:
+    if dist.is_initialized():
+        # What still holds the group is collected first: gloo's threads may otherwise outlive it and abort.
+        gc.collect()
+        dist.destroy_process_group()
+
+
+def number_of_processes() -> int:
+    """Processes that train together; 1 also inside of a loader process, which works for itself."""
+    joined = dist.is_available() and dist.is_initialized() and get_worker_info() is None
+    return dist.get_world_size() if joined else 1
+
+
+def process_number() -> int:
+    """Number of this process, from 0 on."""
+    return dist.get_rank() if number_of_processes() > 1 else 0
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes what is written once."""
+    return process_number() == 0
+
+
+def wait_for_all() -> None:
+    """Go on when all processes have come to this point."""
+    if number_of_processes() > 1:
+        dist.barrier()
+
+
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """The first process runs the block, then all the others, who find there what it has left."""
+    if not is_first_process():
+        wait_for_all()
+    yield
+    if is_first_process():
+        wait_for_all()
+
+
+def own_share(items: Sequence[T]) -> list[T]:
+    """Every k-th item: the share of this process of work that is done once."""
+    return list(items[process_number() :: number_of_processes()])
+
+
+def share_of_batch(size: int, process: int, processes: int) -> int:
+    """How many of a batch's items a process draws; at least one.
+
+    >>> [share_of_batch(10, process, 4) for process in range(4)]
+    [3, 3, 2, 2]
+    """
+    return max(1, size // processes + (process < size % processes))
+
+
+def on_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to its device and, with several processes, let them share gradients and batch statistics.
+
+    Batch statistics are those of the joint batch on GPUs; on CPUs, where PyTorch has no such layer, each process
+    normalises by its own part and the running statistics are those of the first one.
+    """
+    network = network.to(device)
+    if number_of_processes() == 1:
+        return network
+    if device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    devices = [device] if device.type == "cuda" else None
+    # A frozen encoder gets no gradients, for which the others would wait.
+    frozen = bool(getattr(network, "frozen_encoder", False))
+    return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=frozen)
+
+
+def bare(item: Any) -> Any:
+    """What a checkpoint names: the network itself, without the wrapping for several processes."""
+    return item.module if isinstance(item, DistributedDataParallel) else item
+
+
+def same_buffers(item: Any) -> None:
+    """Give every process the first one's running statistics of a network."""
+    if number_of_processes() > 1 and isinstance(item, nn.Module):
+        for buffer in bare(item).buffers():
+            dist.broadcast(buffer, 0)

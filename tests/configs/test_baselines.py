@@ -1,0 +1,116 @@
+"""Each baseline differs from the main recipe in what its header names, trains as it stands, and is scored by it."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from config_compositions import CONFIGS, ROOT, TRUNK, commands, composed, header, leaves, load
+from tiny_workflows import EVALUATE, TRAIN, run, watch_iterations, weights
+
+BASELINES = [name for name in CONFIGS if "/baselines/" in name]
+TRAINED = [name for name in BASELINES if commands(name)[0].run_id == "training"]
+every_baseline = pytest.mark.parametrize("name", BASELINES, ids=lambda name: Path(name).stem)
+OUTSIDE = {"mednext": {}, "swin_unetr": {"coarse_network::feature_size": 12, "query_planner::patch_size": 64}}
+"""Networks of others, which have no channels to set, and what makes them small."""
+
+
+def named_ids(text: str) -> list[str]:
+    """The ids that a header says its config differs in."""
+    found = re.search(r"^Differs in: (.+?)\.$", text, re.M | re.S)
+    assert found, "the header has no line 'Differs in: id, id.'"
+    return re.split(r",\s+", found[1])
+
+
+def lies_under(place: str, key: str) -> bool:
+    return place == key or place.startswith(f"{key}::")
+
+
+def changed_places(files: tuple[str, ...], name: str) -> set[str]:
+    """Ids of the values that are other, or only there, with or without the config."""
+    with_it, without = (
+        dict(leaves(composed(chosen).config)) for chosen in (files, tuple(file for file in files if file != name))
+    )
+    return {place for place in with_it.keys() | without.keys() if with_it.get(place) != without.get(place)}
+
+
+@every_baseline
+def test_a_baseline_differs_only_in_the_ids_that_its_header_names_and_in_each_of_them(name: str) -> None:
+    changed, named = changed_places(commands(name)[0].files, name), named_ids(header(name))
+    assert {place for place in changed if not any(lies_under(place, key) for key in named)} == set()
+    assert [key for key in named if not any(lies_under(place, key) for place in changed)] == []
+
+
+@every_baseline
+def test_a_baseline_changes_no_more_on_a_data_overlay(name: str) -> None:
+    files = list(commands(name)[0].files)
+    files.insert(files.index(name), "configs/data/openkbp.yaml")
+    with_train = tuple(files) if TRAIN in files else (files[0], TRAIN, *files[1:])
+    named = named_ids(header(name))
+    assert [
+        place for place in changed_places(with_train, name) if not any(lies_under(place, key) for key in named)
+    ] == []
+
+
+@every_baseline
+def test_a_baseline_has_at_most_fifteen_lines_below_its_header(name: str) -> None:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if line.strip() and line[0] != "#"]) <= 15
+
+
+def test_every_baseline_has_a_name_of_its_own() -> None:
+    methods = [load(name)["method"] for name in BASELINES]
+    assert len(set(methods)) == len(methods) and load(TRUNK)["method"] not in methods
+
+
+def test_without_an_attention_channel_nothing_pools_by_it() -> None:
+    parser = composed(commands("configs/baselines/contrast_without_attention.yaml")[0].files)
+    assert parser["contrastive::pooling"] == "patch"
+
+
+def test_a_difference_that_the_header_does_not_name_would_be_found() -> None:
+    files = commands("configs/baselines/slice.yaml")[0].files
+    changed = changed_places(files, "configs/baselines/slice.yaml")
+    assert {"method", "network_def::_target_", "training::1"} <= changed
+    assert named_ids("Baseline: x.\nDiffers in: method,\ntrain::loss.\nLies on y.") == ["method", "train::loss"]
+
+
+@pytest.fixture
+def with_coarse_stage(trained: Path, tmp_path: Path) -> Path:
+    """A run folder in which the coarse stage is done."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained / "coarse_maps", folder / "coarse_maps")
+    for path in [*trained.glob("coarse*.pt"), trained / "coarse_recall.json", trained / "dataset_check.json"]:
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED, ids=lambda name: Path(name).stem)
+def test_a_baseline_trains_its_stages_and_is_scored_like_the_others(
+    name: str,
+    with_coarse_stage: Path,
+    training_settings: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = {**training_settings, "contrastive::epochs": 1, "train::epochs": 1, "train::total_epochs": 1}
+    if (outside := OUTSIDE.get(Path(name).stem)) is not None:
+        del settings["coarse_network::channels"]
+        settings |= {"train::epoch_length": 1, "train::dataset::batch_size": 32, **outside}
+    iterations = watch_iterations(monkeypatch)
+    run("training", TRAIN, name, output_dir=str(with_coarse_stage), **settings)
+    steps = str(composed((TRUNK, TRAIN, name))["training"])
+    trainers = {"contrastive": "@contrastive::trainer", "segmentation": "@train::trainer"}
+    expected = [stage for stage, trainer in trainers.items() if trainer in steps]
+    assert list(dict.fromkeys(stage for stage, _ in iterations)) == expected
+    assert all(bool(value.isfinite().all()) for value in weights(with_coarse_stage).values())
+
+    paths = {"model_path": str(with_coarse_stage / "model.pt"), "output_dir": str(tmp_path / "scores")}
+    run("evaluate", TRAIN, name, EVALUATE, **settings, **paths)
+    with (tmp_path / "scores/scores.csv").open(encoding="utf-8") as stream:
+        assert {row["organ"] for row in csv.DictReader(stream)} <= set(load(TRUNK)["organs"])
