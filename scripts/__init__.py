@@ -17,6 +17,7 @@ The pipeline, folder by folder::
     segment/         the command line for people who know no MONAI; it runs the inference workflow
     export/          TorchScript, ONNX, weights of half the size
     release/         checks of the model zoo, zip, hub folder, addresses with checksums
+    monai_label/     the bundle in the MONAI Label server: environment, start and stop, a check over REST
 
 Nothing runs on import; the workflows are put together in ``configs/``.
 """

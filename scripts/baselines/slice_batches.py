@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from scripts.coarse.maps import CoarseMaps
+from scripts.dataset.client_cases import complete_cases
 from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.attention import AttentionMap, AttentionPerturbation
@@ -78,7 +79,7 @@ class SliceBatches(BatchStream):
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        self.data = [case for case in data if case.get("label")]
+        self.data = [case for case in complete_cases(data, store.organs) if case.get("label")]
         self.store, self.maps, self.attention, self.perturbation = store, maps, attention, perturbation
         self.patch_size, self.batch_size = planner.patch_size, self.share(batch_size)
         self.lower, self.upper = check_window(window)

@@ -20,6 +20,7 @@ from scripts.preprocessing.slice_store import SliceStore, case_name, open_array,
 from scripts.queries.attention import maps_on_slices
 from scripts.training.precision import autocast
 from scripts.training.processes import own_share, wait_for_all
+from scripts.training.run_folder import RunPlace, placed
 
 
 class CoarseMaps:
@@ -32,6 +33,7 @@ class CoarseMaps:
         folder: where the maps lie.
         device: where the segmenter runs.
         precision: "auto", "float32" or "bfloat16".
+        place: what `folder` is relative to; None for the current folder.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class CoarseMaps:
         folder: str,
         device: torch.device | str = "cpu",
         precision: str = "auto",
+        place: RunPlace | None = None,
     ) -> None:
-        self.store, self.segmenter, self.folder = store, segmenter, Path(folder)
+        self.store, self.segmenter, self.folder, self.place = store, segmenter, folder, place
         self.lower, self.upper = check_window(window)
         self.device, self.precision = torch.device(device), precision
         self._opened: dict[str, Tensor] = {}
@@ -82,4 +85,4 @@ class CoarseMaps:
         save_array(self._file(case), (maps * 255).round().to(torch.uint8).cpu().numpy())
 
     def _file(self, case: Mapping[str, Any]) -> Path:
-        return self.folder / f"{case_name(case)}.npy"
+        return placed(self.folder, self.place) / f"{case_name(case)}.npy"

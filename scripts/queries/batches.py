@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scripts.coarse.maps import CoarseMaps
+from scripts.dataset.client_cases import complete_cases
 from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore, StoredCase
 from scripts.queries.attention import AttentionMap, AttentionPerturbation
@@ -81,7 +82,8 @@ class QueryBatches(BatchStream):
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        self.data, self.store, self.maps, self.planner, self.attention = list(data), store, maps, planner, attention
+        self.data = complete_cases(data, store.organs)
+        self.store, self.maps, self.planner, self.attention = store, maps, planner, attention
         self.lower, self.upper = check_window(window)
         self.batch_size, self.views, self.adjacent_slices = self.share(batch_size), views, adjacent_slices
         self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence

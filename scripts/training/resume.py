@@ -15,6 +15,7 @@ from ignite.engine import Engine, Events
 
 from scripts.atomic_write import replacing
 from scripts.training.processes import bare, is_first_process, same_buffers
+from scripts.training.run_folder import RunPlace, placed
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +84,25 @@ class Resume:
         objects: what has a state_dict: network, optimizer, scheduler, ...
         batches: the stream of batches, told at which iteration to go on.
         interval: epochs between two checkpoints.
+        place: what `path` is relative to; None for the current folder.
     """
 
     def __init__(
-        self, path: str, objects: Mapping[str, Any], batches: BatchStream | None = None, interval: int = 1
+        self,
+        path: str,
+        objects: Mapping[str, Any],
+        batches: BatchStream | None = None,
+        interval: int = 1,
+        place: RunPlace | None = None,
     ) -> None:
-        self.path, self.objects, self.batches, self.interval = Path(path), dict(objects), batches, max(1, interval)
+        self.file, self.place = path, place
+        self.objects, self.batches, self.interval = dict(objects), batches, max(1, interval)
         self.began, self.seconds_before = time.monotonic(), 0.0
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint file."""
+        return placed(self.file, self.place)
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -129,11 +142,17 @@ class BestModel:
     Args:
         path: file for the weights, a plain state dict.
         network: module whose weights are kept.
+        place: what `path` is relative to; None for the current folder.
     """
 
-    def __init__(self, path: str, network: torch.nn.Module) -> None:
-        self.path, self.network = Path(path), network
+    def __init__(self, path: str, network: torch.nn.Module, place: RunPlace | None = None) -> None:
+        self.file, self.place, self.network = path, place, network
         self.best = float("-inf")
+
+    @property
+    def path(self) -> Path:
+        """The file for the weights."""
+        return placed(self.file, self.place)
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator that has a key metric."""

@@ -12,6 +12,22 @@ from scripts.atomic_write import replacing
 from scripts.training.processes import first_process_first
 
 
+class RunPlace:
+    """Where objects write that are built before their folder is chosen: fine-tuning moves it before it begins.
+
+    Args:
+        folder: what the names of files and folders are relative to.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+
+def placed(path: str | Path, place: RunPlace | None) -> Path:
+    """A path, relative to a place if there is one."""
+    return Path(path) if place is None else place.folder / path
+
+
 def claim_run_folder(output_dir: str, settings: Mapping[str, Any]) -> Path:
     """Create the folder of a run, or check that it belongs to a run with the same settings.
 

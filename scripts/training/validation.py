@@ -24,6 +24,8 @@ def share_of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
 class StageValidation(ValidationHandler):
     """MONAI's handler, which also validates after the last epoch: a run shorter than the interval still has a result.
 
+    Without a validation case there is nothing to do (a client may fine-tune on all that it has).
+
     Args:
         validator: engine that validates.
         interval: epochs between two validations.
@@ -34,6 +36,8 @@ class StageValidation(ValidationHandler):
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._validate_when_due)
 
     def _validate_when_due(self, engine: Engine) -> None:
+        if self.validator is None or self.validator.state.epoch_length == 0:
+            return
         if engine.state.epoch % self.interval == 0 or engine.state.epoch == engine.state.max_epochs:
             if self.validator is not None:
                 same_buffers(getattr(self.validator, "network", None))

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from config_compositions import composed, load
+from monai.bundle import ConfigParser
 from tiny_workflows import EVALUATE, TINY_PREDICTOR, TRAIN, run
 
 ORGANS = load("configs/inference.yaml")["organs"]
@@ -53,6 +54,19 @@ def test_one_file_gives_the_same_labels_as_the_folder_that_it_lies_in(
     run("inference", dataset_dir=str(first), **{**settings, "output_dir": str(tmp_path / "one")})
     both = nib.load(Path(settings["output_dir"]) / first.name), nib.load(tmp_path / "one" / first.name)
     np.testing.assert_array_equal(both[0].get_fdata(), both[1].get_fdata())
+
+
+def test_the_preprocessing_leaves_what_a_client_sends_beside_the_image(scans: Path) -> None:
+    parser = ConfigParser(dict(composed(("configs/inference.yaml",)).get()))
+    request = {
+        "image": str(sorted(scans.iterdir())[0]),
+        "model_filename": ["model.pt"],
+        "image_path": "x",
+        "device": "cpu",
+    }
+    item = parser.get_parsed_content("preprocessing")(request)
+    assert {key: item[key] for key in request if key != "image"} == {k: v for k, v in request.items() if k != "image"}
+    assert item["image"].pixdim.tolist() == pytest.approx(load("configs/inference.yaml")["spacing"])
 
 
 def test_a_datalist_gives_its_test_split(tiny_data: Path, settings: dict[str, Any]) -> None:

@@ -91,25 +91,7 @@ def test_the_last_epoch_is_validated_though_the_interval_is_longer_than_the_trai
     settings = {**training_settings, "val_interval": 100, "train::epochs": 1, "train::epoch_length": 1}
     settings |= {"model_path": str(trained / "model.pt")}
     run("run", TRAIN, output_dir=str(tmp_path), **settings)
-    assert (tmp_path / "model.pt").exists()
-
-
-def test_fine_tuning_starts_from_the_weights_of_model_path(
-    trained: Path, training_settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = {**training_settings, "train::epochs": 1, "train::epoch_length": 1, "train::learning_rate": 0.0}
-    stages = watch_iterations(monkeypatch)
-    run("run", TRAIN, output_dir=str(tmp_path), model_path=str(trained / "model.pt"), **settings)
-    assert stages == [("segmentation", 1)]
-    before, after = weights(trained), weights(tmp_path)
-    learned = [name for name, value in before.items() if value.is_floating_point() and "running_" not in name]
-    assert all(torch.equal(before[name], after[name]) for name in learned)
-
-
-def test_fine_tuning_without_weights_says_where_to_get_them(training_settings: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(Exception) as caught:
-        run("run", TRAIN, output_dir=str(tmp_path), model_path=str(tmp_path / "none.pt"), **training_settings)
-    assert "train first (run training)" in str(caught.value.__cause__ or caught.value)
+    assert (tmp_path / "fine_tuning_001/model.pt").exists()
 
 
 @pytest.mark.parametrize(("overlays", "kind"), [((), "infer"), ((TRAIN,), "train")])

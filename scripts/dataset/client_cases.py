@@ -1,0 +1,93 @@
+"""Cases as a labelling client hands them over, an image and a label, completed to what every stage consumes.
+
+MONAI Label passes two paths and nothing else. Which value of a label file is which organ it notes beside its studies,
+in ``datastore_v2.json``: 3D Slicer numbers the segments that a person had when the label was saved, and that need not
+be the order of the bundle's organs. So the names count where there are any::
+
+    {"image": "/studies/x.nii.gz", "label": "/studies/labels/final/x.nii.gz"}
+
+becomes, for ``organs=["spleen", "liver"]`` and the noted segments ``liver`` = 1 and ``cyst`` = 2::
+
+    {"case": "x", "image": ..., "label": ..., "annotated": ["liver"], "phase": None, "label_values": {"liver": 1},
+     "known_values": [0, 1, 2]}
+
+An organ without a segment was not contoured: it is unknown in that case, not absent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.data import Dataset
+
+from scripts.dataset.datalist_file import case_name
+
+logger = logging.getLogger(__name__)
+
+DATASTORE = "datastore_v2.json"
+
+
+def complete_cases(cases: Sequence[Mapping[str, Any]], organs: Sequence[str]) -> list[dict[str, Any]]:
+    """Complete the cases that a client handed over; cases of a datalist stay as they are.
+
+    Args:
+        cases: case dictionaries; only ``image`` is required.
+        organs: organs of the config, in the order of their class indices.
+
+    Raises:
+        ValueError: a label has named segments, and none of them is one of the organs.
+    """
+    return [dict(case) if "case" in case else _completed(case, organs) for case in cases]
+
+
+class LabelledScans(Dataset):
+    """MONAI's Dataset of cases that may come from a client.
+
+    Args:
+        data: case dictionaries (MONAI Label puts its own here).
+        organs: organs of the config, in the order of their class indices.
+        transform: preprocessing.
+    """
+
+    def __init__(
+        self, data: Sequence[Mapping[str, Any]], organs: Sequence[str], transform: Callable[[Any], Any] | None = None
+    ) -> None:
+        super().__init__(data=complete_cases(data, organs), transform=transform)
+
+
+def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]:
+    completed = {"case": case_name(str(case["image"])), "phase": None, **case, "annotated": list(organs)}
+    values = {organ: index for index, organ in enumerate(organs, start=1)}
+    segments = noted_segments(case["label"]) if case.get("label") else {}
+    if segments:
+        values = {organ: segments[organ.casefold()] for organ in organs if organ.casefold() in segments}
+        if not values:
+            raise ValueError(
+                f"the label {case['label']} has the segments {', '.join(segments)}, and the bundle's organs are "
+                f"{', '.join(organs)}: give the segments the names of the organs they show, and save the label again."
+            )
+        others = sorted(set(segments) - {organ.casefold() for organ in organs})
+        if others:
+            logger.info("%s: segments that are none of the organs become background: %s.", case["label"], others)
+        completed["annotated"] = list(values)
+    return {**completed, "label_values": values, "known_values": sorted({0, *values.values(), *segments.values()})}
+
+
+def noted_segments(label: str) -> dict[str, int]:
+    """Name (case folded) and value of each segment of a label, as MONAI Label noted them; empty where it did not.
+
+    Args:
+        label: path in the layout of MONAI Label's datastore, ``<studies>/labels/<tag>/<name>``.
+    """
+    path = Path(label)
+    store = path.parent.parent.parent / DATASTORE
+    if not store.is_file():
+        return {}
+    objects = json.loads(store.read_text(encoding="utf-8")).get("objects", {})
+    noted = [item.get("labels", {}).get(path.parent.name, {}).get("info", {}) for item in objects.values()]
+    segments = next((info.get("label_info") for info in noted if info.get("name") == path.name), None) or []
+    return {str(item["name"]).casefold(): int(item["idx"]) for item in segments if {"name", "idx"} <= item.keys()}

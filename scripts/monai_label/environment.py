@@ -1,0 +1,190 @@
+"""Make the environment of the MONAI Label server: `.venv-monailabel` in the bundle's folder, beside nothing else.
+
+    python -m scripts.monai_label.environment                   # 4 GB on disk; any Python 3.10 to 3.12 will do
+    python -m scripts.monai_label.environment --monai 1.5.2     # put another MONAI in the same environment
+
+MONAI Label needs an older numpy and pydicom than the bundle, hence an environment of its own. Needs only Python and a
+network. The build of torch is chosen as for the bundle itself (`scripts/torch_choice.py`, AGSCL_TORCH overrides it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.atomic_write import replacing
+from scripts.torch_choice import pinned_torch, torch_attempts
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / ".venv-monailabel"
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 12)
+MONAI_VERSION = "1.6.1"
+STAMP = "agscl-stamp.json"
+MISSING_OPERATOR = "operator torchvision::nms does not exist"
+
+# Where the C++ part of torchvision does not fit the build of torch (a CPU torch beside PyPI's torchvision, made for
+# CUDA), the import stops at two operators that nothing here calls. They are declared without an implementation, just
+# before torchvision asks for them; an environment whose torchvision can be imported is left alone.
+HOOK = '''"""Declares the operators of torchvision where its C++ part does not fit the build of torch."""
+
+import sys
+
+
+class DeclareOperators:
+    libraries = []
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == "torchvision._meta_registrations" and not cls.libraries:
+            import torch
+
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            for operator in ("nms", "qnms"):
+                if not hasattr(torch.ops.torchvision, operator):
+                    library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            cls.libraries.append(library)
+        return None
+
+
+sys.meta_path.insert(0, DeclareOperators)
+'''
+
+
+class EnvironmentProblem(Exception):
+    """The environment cannot be made; the message says what to do."""
+
+
+def python_of(folder: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def wanted(monai: str) -> dict[str, str]:
+    """What the stamp of a complete environment holds."""
+    return {"monai": monai, "requirements": hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()}
+
+
+def monai_of(folder: Path = FOLDER) -> str:
+    """Version of MONAI in the environment; empty if there is no complete environment."""
+    stamp = folder / STAMP
+    found = json.loads(stamp.read_text(encoding="utf-8")) if stamp.is_file() else {}
+    version = str(found.get("monai", ""))
+    return version if found == wanted(version) else ""
+
+
+def require(folder: Path = FOLDER) -> Path:
+    """The interpreter of the environment, which must be complete.
+
+    Raises:
+        EnvironmentProblem: it is not there, or was made for other requirements.
+    """
+    if not monai_of(folder):
+        raise EnvironmentProblem(
+            f"no complete environment in {folder}: run `python -m scripts.monai_label.environment`."
+        )
+    return python_of(folder)
+
+
+def failure_of(python: Path, code: str) -> str:
+    """What went wrong with a line of Python; empty if nothing."""
+    finished = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
+    return "" if finished.returncode == 0 else finished.stderr.strip() or f"exit status {finished.returncode}"
+
+
+def pip_install(folder: Path, *arguments: str) -> bool:
+    """Install into the environment, with pip's messages shown."""
+    command = [str(python_of(folder)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
+    return subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def make_venv(folder: Path) -> None:
+    """Make the virtual environment where it is missing."""
+    if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+        raise EnvironmentProblem(
+            "this is Python {}.{}, and MONAI Label runs on {}.{} to {}.{}: start this module with one of these, for "
+            "example `python3.11 -m scripts.monai_label.environment`.".format(
+                *sys.version_info[:2], *OLDEST_PYTHON, *NEWEST_PYTHON
+            )
+        )
+    if not python_of(folder).exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)]).returncode:
+        raise EnvironmentProblem(
+            f"{folder} could not be made: see above. Is there disk space, and may you write there?"
+        )
+
+
+def install_torch(folder: Path) -> None:
+    """Install torch and, from the same place, the torchvision that belongs to it."""
+    pin = pinned_torch((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    gpu = subprocess.run("nvidia-smi -L", shell=True, capture_output=True, text=True)
+    attempts = torch_attempts(pin, platform.system(), "GPU" in gpu.stdout, os.environ.get("AGSCL_TORCH", ""))
+    for attempt in attempts:
+        print(f"installing {attempt.announcement}, and torchvision", flush=True)
+        if pip_install(folder, *attempt.pip_arguments, "torchvision"):
+            return
+    raise EnvironmentProblem("torch could not be installed: see above. AGSCL_TORCH may name another requirement.")
+
+
+def mend_torchvision(folder: Path) -> None:
+    """Make torchvision importable beside a torch of another build, where it is not."""
+    python = python_of(folder)
+    if MISSING_OPERATOR not in failure_of(python, "import torchvision"):
+        return
+    where = subprocess.run(
+        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+    )
+    site_packages = Path(where.stdout.strip())
+    (site_packages / "agscl_torchvision_hook.py").write_text(HOOK, encoding="utf-8")
+    (site_packages / "agscl_torchvision_hook.pth").write_text("import agscl_torchvision_hook\n", encoding="utf-8")
+    print("torchvision is of another build than torch: its operators are declared, not implemented", flush=True)
+
+
+def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
+    """Bring the environment to a version of MONAI; does nothing when it is there.
+
+    Raises:
+        EnvironmentProblem: it cannot be made; says why.
+    """
+    if monai_of(folder) == monai:
+        return
+    make_venv(folder)
+    (folder / STAMP).unlink(missing_ok=True)
+    if failure_of(python_of(folder), "import torch"):
+        install_torch(folder)
+    print(f"installing MONAI Label with monai {monai} (about 160 packages, 2 to 10 minutes)", flush=True)
+    if not pip_install(folder, "-r", str(REQUIREMENTS), f"monai=={monai}"):
+        raise EnvironmentProblem("the packages could not be installed: see above. Run the same command to try again.")
+    mend_torchvision(folder)
+    failure = failure_of(python_of(folder), "import monailabel.main, monailabel.transform.post")
+    if failure:
+        raise EnvironmentProblem(f"{folder} was made and cannot import MONAI Label:\n{failure}")
+    with replacing(folder / STAMP) as temporary:
+        temporary.write_text(json.dumps(wanted(monai)), encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the environment; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.monai_label.environment", description="Make the environment of the MONAI Label server."
+    )
+    parser.add_argument("--monai", default=MONAI_VERSION, metavar="VERSION", help=f"default: {MONAI_VERSION}")
+    parser.add_argument("--folder", default=FOLDER, type=Path, help=f"default: {FOLDER.name} in the bundle's folder")
+    given = parser.parse_args(arguments)
+    try:
+        make(given.monai, given.folder.absolute())  # pip runs in the bundle's folder
+    except EnvironmentProblem as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
+    print(f"ready: {python_of(given.folder)} (monai {monai_of(given.folder)})")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

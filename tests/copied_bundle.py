@@ -1,0 +1,31 @@
+"""A complete bundle folder with tiny settings, for clients that open a folder and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from config_compositions import ROOT
+from monai.bundle import ConfigParser
+
+from scripts.standalone_configs import TWINS, standalone_text
+
+
+def write_tiny_bundle(folder: Path, weights: Path, settings: Mapping[str, Any]) -> Path:
+    """Copy the bundle, with settings in place of those of its one-file configs, and weights made with these."""
+    (folder / "models").mkdir(parents=True)
+    shutil.copy2(weights, folder / "models" / "model.pt")
+    shutil.copy2(ROOT / "LICENSE", folder)
+    shutil.copytree(ROOT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "configs").mkdir()
+    for name in ("metadata.json", "logging.conf"):
+        shutil.copy2(ROOT / "configs" / name, folder / "configs")
+    for twin, names in TWINS.items():
+        parser = ConfigParser(json.loads(standalone_text(names)))
+        parser.update({key: value for key, value in settings.items() if key.split("::")[0] in parser.get()})
+        content = json.dumps(parser.get(), indent=1)
+        (folder / "configs" / twin).write_text(content, encoding="utf-8")
+    return folder

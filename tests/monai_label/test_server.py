@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from scripts.monai_label.server import NAME, Server, prepare_app
+
+
+def write_bundle(folder: Path, *left_out: str) -> Path:
+    """The files that MONAI Label reads, empty."""
+    files = {"configs/inference.json", "configs/train.json", "configs/metadata.json", "models/model.pt", "scripts/a.py"}
+    for name in files - set(left_out):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def with_app(workspace: Path) -> Path:
+    """A workspace to which the app was downloaded before."""
+    (workspace / "app").mkdir(parents=True)
+    (workspace / "app/main.py").touch()
+    return workspace
+
+
+def test_the_server_gets_a_copy_of_the_bundle_that_later_starts_keep(tmp_path: Path) -> None:
+    bundle, workspace = write_bundle(tmp_path / "bundle"), with_app(tmp_path / "workspace")
+    (bundle / "runs").mkdir()
+    copy = prepare_app(bundle, workspace, Path(sys.executable))
+    assert copy == workspace / "app/model" / NAME
+    assert sorted(path.name for path in copy.iterdir()) == ["configs", "models", "scripts"]
+    (copy / "models/model.pt").write_text("fine-tuned")
+    assert prepare_app(bundle, workspace, Path(sys.executable)) == copy
+    assert (copy / "models/model.pt").read_text() == "fine-tuned"
+    assert (bundle / "models/model.pt").read_text() == "models/model.pt"
+
+
+def test_a_bundle_without_weights_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle", "models/model.pt")
+    with pytest.raises(FileNotFoundError, match="has no models/model.pt, which MONAI Label reads"):
+        prepare_app(bundle, tmp_path / "workspace", Path(sys.executable))
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_a_server_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> None:
+    server = Server(tmp_path, str(tmp_path), port=1, log=tmp_path / "log")
+    server.command = [sys.executable, "-c", "raise SystemExit('no app here')"]
+    with pytest.raises(RuntimeError, match="did not start: see .*log"), server:
+        pass
+    assert (tmp_path / "log").read_text().strip() == "no app here"
+
+
+def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
+    other = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # answers everything with status 501
+    Thread(target=other.serve_forever, daemon=True).start()
+    with (
+        pytest.raises(RuntimeError, match=f"port {other.server_port} is in use"),
+        Server(tmp_path, str(tmp_path), port=other.server_port),
+    ):
+        pass
+    other.shutdown()
+    other.server_close()
+
+
+def test_leaving_the_context_ends_the_server_and_what_it_started(tmp_path: Path) -> None:
+    server = Server(tmp_path, str(tmp_path), port=1)
+    server.command = [sys.executable, "-c", SERVING.format(marker=str(tmp_path / "port"))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scripts.monai_label.server.answers", lambda url: (tmp_path / "port").exists())
+        with server:
+            process = server.process
+            assert process is not None and process.poll() is None
+    assert process.poll() is not None
+    assert server.process is None
+
+
+SERVING = """
+import pathlib, time
+pathlib.Path({marker!r}).touch()
+time.sleep(60)
+"""
