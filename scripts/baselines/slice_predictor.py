@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from scripts.inference.fusion import blending_weights
-from scripts.inference.predictor import check_volume, encode_names
+from scripts.inference.predictor import check_volume, encode_names, slices_of
 from scripts.networks.segmenter import QuerySegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
 from scripts.queries.planner import window_corners
@@ -27,8 +27,9 @@ class SlicePredictor(nn.Module):
         overlap: of neighbouring windows, as a fraction.
         adjacent_slices: neighbours on either side as extra channels.
         batch_size: windows in one pass.
+        image_channels: of a slice: 1 in CT, 3 in colour photographs.
 
-    forward: [batch, 1, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
+    forward: [batch, image_channels, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
     """
 
     def __init__(
@@ -40,18 +41,20 @@ class SlicePredictor(nn.Module):
         overlap: float = 0.25,
         adjacent_slices: int = 0,
         batch_size: int = 32,
+        image_channels: int = 1,
     ) -> None:
         super().__init__()
         self.segmenter, self.patch_size, self.overlap = segmenter, int(patch_size), float(overlap)
         self.lower, self.upper = check_window(window)
         self.adjacent_slices, self.batch_size = int(adjacent_slices), int(batch_size)
+        self.image_channels = int(image_channels)
         self.register_buffer("organ_names", encode_names(organs))
         self.register_buffer("blend", blending_weights(self.patch_size), persistent=False)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
-        check_volume(volume)
-        return torch.stack([self._scores(volume[n, 0]) for n in range(volume.shape[0])])
+        check_volume(volume, self.image_channels)
+        return torch.stack([self._scores(volume[n]) for n in range(volume.shape[0])])
 
     def _starts(self, size: int) -> list[int]:
         """First pixels of the windows that cover an axis."""
@@ -60,8 +63,8 @@ class SlicePredictor(nn.Module):
         return [int(round(float(walk[0, 0]) + n * float(walk[0, 1]))) for n in range(int(count[0]))]
 
     def _scores(self, hu: Tensor) -> Tensor:
-        image = soft_tissue_window(hu.float(), self.lower, self.upper).permute(2, 0, 1)
-        patch, (depth, x, y) = self.patch_size, (image.shape[0], image.shape[1], image.shape[2])
+        image = slices_of(soft_tissue_window(hu.float(), self.lower, self.upper))
+        patch, (x, y, depth) = self.patch_size, (hu.shape[1], hu.shape[2], hu.shape[3])
         image = pad(image, [0, max(0, patch - y), 0, max(0, patch - x)])
         blend = torch.as_tensor(self.blend)
         total, weight = torch.zeros(0, device=hu.device), torch.zeros(image.shape[1:], device=hu.device)
@@ -77,7 +80,7 @@ class SlicePredictor(nn.Module):
 
     def _windows(self, slices: Tensor) -> Tensor:
         """Class probabilities [slice, class, x, y] of the same window in every slice."""
-        indices = torch.arange(slices.shape[0], device=slices.device)
-        queries = slices_with_neighbours(slices, indices, self.adjacent_slices)
+        indices = torch.arange(slices.shape[0] // self.image_channels, device=slices.device)
+        queries = slices_with_neighbours(slices, indices, self.adjacent_slices, self.image_channels)
         parts = [self.segmenter(part).float().softmax(dim=1) for part in queries.split(self.batch_size)]
         return torch.cat(parts)

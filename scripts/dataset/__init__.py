@@ -2,4 +2,5 @@
 
 datalists (datalist_file): dataset.json -> cases; inference_inputs: files, folders, DICOM series -> cases; check: every
 problem of a dataset at once (case_check one case, volume_file its files, problems the report, stamp a clean check).
+Photographs: voc_layout reads PASCAL VOC's folders as a datalist, photograph_check checks one case.
 """

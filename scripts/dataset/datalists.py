@@ -60,8 +60,9 @@ def load_cases(
     Returns:
         One dictionary per case: ``case`` (the file name without its extension), ``image``, ``label`` (absolute paths;
         no ``label`` key if the scan is unlabelled), ``annotated`` (organs of the config that were contoured),
-        ``phase``, ``label_values`` (organ of the config -> value in the label file) and ``known_values`` (all values
-        that the dataset declares, 0 included).
+        ``phase``, ``label_values`` (organ of the config -> value in the label file), ``known_values`` (all values
+        that the dataset declares, 0 included), and ``ignored_value`` (of pixels whose truth is unknown) if the dataset
+        has ``ignored``.
 
     Raises:
         FileNotFoundError: the folder or the datalist does not exist.
@@ -81,7 +82,7 @@ def load_cases(
     _require_known_organs(organs, values, path)
     entries = entries_of_split(content, split, path)
     _refuse_broken_entries(entries, split, values, path)
-    cases = [_case(entry, root, organs, values) for entry in entries]
+    cases = [_case(entry, root, organs, values) | _of_masks(content) for entry in entries]
     refuse_equal_names(cases, f"split '{split}' of {path}")
     untrained = tuple(sorted(set(values) - set(organs)))
     if untrained:
@@ -190,6 +191,12 @@ def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: Ma
     case["label_values"] = {organ: values[organ] for organ in organs}
     case["known_values"] = sorted({BACKGROUND_VALUE, *values.values()})
     return case
+
+
+def _of_masks(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a datalist of photographs says of all its masks: the value of unknown pixels, and whose palette they have."""
+    keys = {"ignored": "ignored_value", "voc_palette": "voc_palette"}
+    return {name: content[key] for key, name in keys.items() if key in content}
 
 
 @cache

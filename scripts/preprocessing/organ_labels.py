@@ -10,22 +10,30 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform
 
+from scripts.preprocessing.photograph import as_volume
+
+IGNORED = 255
+"""Stored label of a pixel whose truth is unknown (PASCAL VOC: object borders); no loss and no score counts it."""
+
 
 def load_organ_labels(case: Mapping[Any, Any], organs: Sequence[str], key: Hashable = "label") -> MetaTensor:
     """Label map [1, i, j, k] uint8 of a case on the scan's grid, with class indices in the order of `organs`.
 
     Args:
-        case: case dictionary; its label_values say which file value is which organ, by default the class index.
+        case: case dictionary; its label_values say which file value is which organ, by default the class index, and its
+            ignored_value, if there is one, which file value becomes IGNORED.
         organs: organ names in the order of their class indices.
         key: where the path of the label file is.
     """
-    loaded: MetaTensor = LoadImage(image_only=True, ensure_channel_first=True)(case[key])
+    loaded = as_volume(LoadImage(image_only=True, ensure_channel_first=True)(case[key]))
     values = case.get("label_values") or {organ: index for index, organ in enumerate(organs, start=1)}
     file_values = loaded.as_tensor().round()
     relabelled = torch.zeros(loaded.shape, dtype=torch.uint8)
     for index, organ in enumerate(organs, start=1):
         if organ in values:
             relabelled[file_values == values[organ]] = index
+    if case.get("ignored_value") is not None:
+        relabelled[file_values == case["ignored_value"]] = IGNORED
     return MetaTensor(relabelled, affine=loaded.affine)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scripts.coarse.maps import CoarseMaps
 from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
+from scripts.preprocessing.organ_labels import IGNORED
 from scripts.preprocessing.slice_store import SliceStore, StoredCase
 from scripts.queries.attention import AttentionMap, AttentionPerturbation
 from scripts.queries.index import Query, QueryIndex
@@ -28,8 +29,8 @@ from scripts.training.streams import Batch, BatchStream
 CACHED_PIXELS = 2**17
 """Patch pixels that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache."""
 
-OUTSIDE = 255
-"""What stands in a label block beyond the slice; no class index."""
+OUTSIDE = 254
+"""What stands in a label block beyond the slice; no class index, and not IGNORED."""
 
 
 class QueryBatches(BatchStream):
@@ -52,8 +53,9 @@ class QueryBatches(BatchStream):
         device: where patches are sampled.
         seed: of the stream.
 
-    A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y], and per view: organ, phase,
-    query (the same number in all views of a query), intensity (mean of the window under the attention, in [0, 1]).
+    A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ, IGNORED
+    where the truth is unknown), and per view: organ, phase, query (the same number in all views of a query), intensity
+    (mean of the window under the attention, in [0, 1]).
     Views of one query lie `batch_size` apart.
     """
 
@@ -102,7 +104,7 @@ class QueryBatches(BatchStream):
             attention = self.perturbation(attention, generator)
         if self.intensity is not None:
             image = self.intensity(image, generator)
-        centre = image[:, self.adjacent_slices : self.adjacent_slices + 1]
+        centre = image.unflatten(1, (-1, self.store.channels))[:, self.adjacent_slices].mean(dim=1, keepdim=True)
         area = attention.sum(dim=(1, 2, 3))
         mean = (centre * attention).sum(dim=(1, 2, 3)) / area.clamp(min=1e-6)
         return {
@@ -148,16 +150,21 @@ class QueryBatches(BatchStream):
         # Comparing in place keeps floats, which a CPU does several times as fast as converting from booleans.
         blocks[:, -2:-1].eq_(organ[:, None, None, None])
         blocks[:, -1:].ne_(OUTSIDE)
-        sampled = sample_patches(blocks, centres - origins, matrix, torch.ones(len(queries), 2), size)
-        return sampled[:, :-2], sampled[:, -2:-1].gt_(0.5), sampled[:, -1:]
+        within, unit = centres - origins, torch.ones(len(queries), 2)
+        sampled = sample_patches(blocks, within, matrix, unit, size)
+        label = sampled[:, -2:-1].gt_(0.5)
+        if bool((classes == IGNORED).any()):
+            unknown = (classes == IGNORED).to(self.device).float()
+            label.masked_fill_(sample_patches(unknown, within, matrix, unit, size) > 0.5, IGNORED)
+        return sampled[:, :-2], label, sampled[:, -1:]
 
     def _slices(self, query: Query) -> Tensor:
-        """The slice and its neighbours in HU: [slice, x, y] int16."""
-        image = self._stored[query.case].image
+        """The slice and its neighbours in HU: [slice * channel, x, y] int16."""
+        image, channels = self._stored[query.case].image, self.store.channels
         first, last = query.slice - self.adjacent_slices, query.slice + self.adjacent_slices
-        if 0 <= first and last < image.shape[0]:
-            return image[first : last + 1]  # a view: nothing outside of the block is read
-        return slices_with_neighbours(image, torch.tensor([query.slice]), self.adjacent_slices)[0]
+        if 0 <= first and (last + 1) * channels <= image.shape[0]:
+            return image[first * channels : (last + 1) * channels]  # a view: nothing outside of the block is read
+        return slices_with_neighbours(image, torch.tensor([query.slice]), self.adjacent_slices, channels)[0]
 
     def _label(self, query: Query) -> Tensor:
         """Label map of the slice, background in an unlabelled scan: [1, x, y] uint8."""
