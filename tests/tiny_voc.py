@@ -42,7 +42,9 @@ def save_mask(path: Path, mask: NDArray[np.uint8], colours: Sequence[tuple[int, 
     picture.save(path)
 
 
-def write_voc(folder: Path, train: int = 4, val: int = 2, test: int = 0, classes: Sequence[str] | None = CLASSES) -> Path:
+def write_voc(
+    folder: Path, train: int = 4, val: int = 2, test: int = 0, classes: Sequence[str] | None = CLASSES
+) -> Path:
     """Write the layout and return its folder; test images have no mask."""
     for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / part).mkdir(parents=True, exist_ok=True)

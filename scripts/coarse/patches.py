@@ -37,7 +37,8 @@ class CoarsePatches(BatchStream):
         organ_share: share of the patches that lie around an organ, in [0, 1].
         seed: of the stream.
 
-    A batch has image [patch, channel, x, y, z] in [0, 1], label [patch, 1, x, y, z], annotated [patch, 1 + organs] bool.
+    A batch has image [patch, channel, x, y, z] in [0, 1], label [patch, 1, x, y, z] and annotated [patch, 1 + organs]
+    bool.
     """
 
     def __init__(

@@ -194,7 +194,7 @@ def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: Ma
 
 
 def _of_masks(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What a datalist of photographs says of all its masks: the value of unknown pixels, and whose palette they have."""
+    """What a datalist of photographs says of all its masks: the value of unknown pixels, and whose palette it is."""
     keys = {"ignored": "ignored_value", "voc_palette": "voc_palette"}
     return {name: content[key] for key, name in keys.items() if key in content}
 

@@ -79,7 +79,6 @@ def _files_in(folder: str) -> list[str]:
     return [name for name in sorted(os.listdir(folder)) if name[0] != "."]
 
 
-
 def _dicom_series_in(folder: str, series: str | int | None) -> list[str]:
     readable = series_folder(folder, series)
     if readable is None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from scripts.dataset.case_check import CaseFindings
 from scripts.dataset.problems import Kind, Problem
-from scripts.dataset.volume_file import voxel_hash
 from scripts.dataset.voc_layout import voc_colours
+from scripts.dataset.volume_file import voxel_hash
 
 pillow, _ = optional_import("PIL.Image")
 
@@ -36,7 +36,8 @@ def check_photograph(case: Mapping[str, Any], organs: Sequence[str], phases: Seq
     mask = _read(path, findings) if path else None
     if path and mask is not None:
         if image is not None and image.size != mask.size:
-            found = f"{mask.size[0]} x {mask.size[1]} pixels, expected the photograph's {image.size[0]} x {image.size[1]}"
+            width, height = image.size
+            found = f"{mask.size[0]} x {mask.size[1]} pixels, expected the photograph's {width} x {height}"
             findings.problems.append(Problem(Kind.GRID, path, found))
         _check_mask(mask, case, findings)
     return findings

@@ -20,8 +20,8 @@ IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", os.path.join("ImageSet
 CLASS_NAMES = "classes.txt"
 IGNORED_VALUE = 255
 VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
-    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 SPLITS = {"train": "training", "val": "validation"}
 MAX_NAMED = 5
@@ -81,8 +81,8 @@ def _list_names(folder: str) -> list[str]:
     lacking = [f"{name}.txt" for name in SPLITS if name not in found]
     if lacking:
         raise FileNotFoundError(
-            f"{os.path.join(folder, LISTS)} has no {' and no '.join(lacking)}; expected a text file with the name of an "
-            "image in each line; copy it from the devkit."
+            f"{os.path.join(folder, LISTS)} has no {' and no '.join(lacking)}; expected a text file with the name of "
+            "an image in each line; copy it from the devkit."
         )
     return found
 

@@ -42,7 +42,7 @@ def class_ious(matrix: Tensor) -> Tensor:
 
 
 def confusion_inputs(classes: int) -> Callable[[Any], tuple[list[Tensor], list[Tensor]]]:
-    """Output of an evaluator, a list of label maps "pred" and "label" [1, ...] -> what ignite's ConfusionMatrix takes."""
+    """Output of an evaluator, label maps "pred" and "label" [1, ...] -> what ignite's ConfusionMatrix takes."""
 
     def transform(output: Any) -> tuple[list[Tensor], list[Tensor]]:
         predictions = [torch.as_tensor(item["pred"])[0].cpu().long() for item in output]
@@ -149,9 +149,11 @@ def _cell(values: pd.Series) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table of several runs."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.evaluation.pixel_scores", description="IoU of several runs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.evaluation.pixel_scores", description="Print the IoU of several runs side by side."
+    )
     parser.add_argument("files", nargs="+", help="iou.csv of each run")
-    parser.add_argument("--names", nargs="+", required=True, help="a name for each file; the same one for seeds of a run")
+    parser.add_argument("--names", nargs="+", required=True, help="a name for each file; one name for seeds of a run")
     given = parser.parse_args(arguments)
     if len(given.names) != len(given.files):
         parser.error(f"{len(given.files)} files and {len(given.names)} names; give a name for each file.")

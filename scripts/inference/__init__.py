@@ -1,5 +1,6 @@
 """From a volume to fused labels.
 
 predictor: the one network that ships, both stages in one; fusion: patches -> class scores; weights: loading them;
-scan_evaluator: many scans, one bad one does not stop the others; outputs: label maps, scores, pictures.
+scan_evaluator: many scans, one bad one does not stop the others; outputs: label maps, scores, pictures;
+palette_labels: label maps of photographs.
 """

@@ -1,4 +1,4 @@
-"""What inference writes for a photograph: class indices as a PNG with VOC's palette, as its evaluation server takes it."""
+"""What inference writes for a photograph: class indices as a PNG with VOC's palette, as its server takes it."""
 
 from __future__ import annotations
 

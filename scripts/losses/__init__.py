@@ -1,1 +1,4 @@
-"""Losses: supervised contrast (supcon), and DiceCE for cases contoured for some organs only (partial_labels)."""
+"""Losses: supervised contrast (supcon), DiceCE for cases contoured for some organs only (partial_labels).
+
+ignored_pixels: pixels whose truth is unknown leave every loss.
+"""

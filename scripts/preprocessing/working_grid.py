@@ -42,8 +42,8 @@ class ToWorkingGrid(Transform):
     Args:
         spacing: voxel size in mm along R-L, A-P, S-I.
 
-    Input: [channel, i, j, k] ``MetaTensor`` in HU, any orientation, or a photograph [channel, i, j], whose spacing is in
-    pixels. Output: [channel, x, y, z] float32.
+    Input: [channel, i, j, k] ``MetaTensor`` in HU, any orientation, or a photograph [channel, i, j], whose spacing is
+    in pixels. Output: [channel, x, y, z] float32.
     """
 
     def __init__(self, spacing: Sequence[float]) -> None:

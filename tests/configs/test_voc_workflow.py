@@ -1,4 +1,4 @@
-"""voc.yaml on a tiny set in the devkit's layout: training, evaluation by mIoU, palette PNG; and what stops it at once."""
+"""voc.yaml on a tiny set in the devkit's layout: training, evaluation by mIoU, palette PNG, and what stops it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,6 @@ def finished(voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def using(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that evaluation and inference have: those of no training stage."""
-    return {key: value for key, value in settings.items() if key.split("::")[0] not in ("contrastive", "train", "coarse")}
-
-
 def test_training_takes_a_devkit_folder_and_leaves_a_predictor(finished: Path) -> None:
     state = torch.load(finished / "model.pt", weights_only=True)
     assert state["segmenter.encoder.stem.0.weight"].shape[1] == 4
@@ -63,7 +58,7 @@ def test_an_evaluation_scores_all_pixels_and_writes_palette_masks(voc: Path, fin
 
 
 def test_inference_takes_the_test_images(voc: Path, finished: Path, tmp_path: Path) -> None:
-    given = {**using(SETTINGS), "dataset_dir": str(voc), "model_path": str(finished / "model.pt")}
+    given = {**SETTINGS, "dataset_dir": str(voc), "model_path": str(finished / "model.pt")}
     run("inference", TRAIN, VOC, output_dir=str(tmp_path), **given)
     assert [path.name for path in tmp_path.iterdir()] == ["test_0.png"]
     written = Image.open(tmp_path / "test_0.png")
@@ -101,9 +96,7 @@ def test_a_few_dozen_steps_find_the_shapes(voc: Path, tmp_path: Path) -> None:
     assert float(ious.min()) > 0.6
 
 
-def test_a_mask_of_colours_stops_the_training_before_any_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mask_of_colours_stops_the_training_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_voc(tmp_path / "voc", train=4, val=1)
     path = folder / "SegmentationClass/train_1.png"
     Image.open(path).convert("RGB").save(path)

@@ -95,7 +95,8 @@ def test_a_truncated_and_a_missing_file_are_told_apart(folder: Path) -> None:
     image = Path(case["image"])
     image.write_bytes(image.read_bytes()[:600])
     Path(case["label"]).unlink()
-    assert [problem.kind for problem in check_photograph(case, CLASSES).problems] == [Kind.UNREADABLE, Kind.MISSING_FILE]
+    problems = check_photograph(case, CLASSES).problems
+    assert [problem.kind for problem in problems] == [Kind.UNREADABLE, Kind.MISSING_FILE]
 
 
 def test_the_check_of_a_dataset_lists_the_problems_of_all_photographs_at_once(folder: Path) -> None:
