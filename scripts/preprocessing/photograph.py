@@ -6,7 +6,6 @@ With that one sentence every stage works on photographs; x runs from left to rig
 from __future__ import annotations
 
 import numpy as np
-import torch
 from monai.data import MetaTensor
 
 
@@ -18,7 +17,6 @@ def as_volume(image: MetaTensor) -> MetaTensor:
     if image.dim() != 3:
         return image
     volume: MetaTensor = image.unsqueeze(-1)
-    volume.affine = torch.eye(4, dtype=torch.float64)
-    volume.meta["original_affine"] = np.eye(4)
+    volume.meta.setdefault("original_affine", np.asarray(image.affine))
     volume.meta["spatial_shape"] = np.asarray(volume.shape[1:])
     return volume

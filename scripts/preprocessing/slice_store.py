@@ -35,7 +35,7 @@ STORE_VERSION = 1
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array, whole or not at all."""
     with replacing(path) as temporary:
-        np.save(temporary, array)
+        np.save(temporary, np.ascontiguousarray(array))
 
 
 def open_array(path: Path) -> Tensor:

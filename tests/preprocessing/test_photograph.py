@@ -41,6 +41,13 @@ def test_a_photograph_gets_a_third_axis_and_a_volume_stays(folder: Path) -> None
     assert as_volume(volume) is volume
 
 
+def test_a_single_slice_of_a_scan_keeps_its_spacing() -> None:
+    affine = torch.diag(torch.tensor([0.8, 0.8, 5.0, 1.0], dtype=torch.float64))
+    volume = as_volume(MetaTensor(torch.zeros(1, 4, 5), affine=affine))
+    assert volume.shape == (1, 4, 5, 1) and torch.equal(volume.affine, affine)
+    assert np.array_equal(volume.meta["original_affine"], affine.numpy())
+
+
 def test_the_store_keeps_the_colours_as_channels_with_x_to_the_right_and_y_down(folder: Path, tmp_path: Path) -> None:
     case = photograph_case(folder)
     stored = store_in(tmp_path).open(case)
