@@ -126,7 +126,8 @@ def with_means(frame: pd.DataFrame) -> pd.Series:
     """IoU by class, then the mean over all classes (VOC's mIoU) and the mean without the background."""
     ious = frame.set_index("class")["iou"]
     means = pd.Series({MEAN: ious.mean(), MEAN_OF_CLASSES: ious.drop(BACKGROUND).mean()})
-    return pd.concat([ious, means])
+    both: pd.Series[Any] = pd.concat([ious, means])
+    return both
 
 
 def format_table(runs: Mapping[str, Sequence[pd.DataFrame]]) -> str:

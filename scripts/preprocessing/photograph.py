@@ -5,6 +5,8 @@ With that one sentence every stage works on photographs; x runs from left to rig
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from monai.data import MetaTensor
 
@@ -16,7 +18,7 @@ def as_volume(image: MetaTensor) -> MetaTensor:
     """
     if image.dim() != 3:
         return image
-    volume: MetaTensor = image.unsqueeze(-1)
+    volume = cast("MetaTensor", image.unsqueeze(-1))
     volume.meta.setdefault("original_affine", np.asarray(image.affine))
     volume.meta["spatial_shape"] = np.asarray(volume.shape[1:])
     return volume

@@ -79,7 +79,8 @@ class StoredCase:
 
     def volume(self) -> Tensor:
         """The slices as a volume [channel, x, y, z], a view."""
-        return self.image.unflatten(0, (-1, self.channels)).permute(1, 2, 3, 0)
+        channels_apart: Tensor = self.image.unflatten(0, (-1, self.channels))
+        return channels_apart.permute(1, 2, 3, 0)
 
 
 class SliceStore:
