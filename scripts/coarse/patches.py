@@ -61,6 +61,12 @@ class CoarsePatches(BatchStream):
         self.data = [case for case in data if case.get("label")]
         self.store, self.segmenter = store, segmenter
         self.lower, self.upper = check_window(window)
+        fitting = [-(-int(n) // segmenter.multiple) * segmenter.multiple for n in patch_size]
+        if fitting != list(patch_size):
+            raise ValueError(
+                f"the coarse stage's patch_size {list(patch_size)} does not fit a network with a total stride of "
+                f"{segmenter.multiple} voxels: give multiples of it, for example {fitting}."
+            )
         self.patch_size, self.batch_size = [int(n) for n in patch_size], self.share(batch_size)
         self.geometry, self.intensity = geometry, intensity
         self._volumes: dict[int, tuple[Tensor, Tensor]] = {}

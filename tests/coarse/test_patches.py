@@ -29,7 +29,11 @@ def patches_of(folder: Path, coarse_spacing: list[float] = SPACING, **changes: A
     settings: dict[str, Any] = {"patch_size": [12, 12, 4], "batch_size": 6, "geometry": STILL, **changes}
     unlabelled = {key: value for key, value in case.items() if key != "label"}
     return CoarsePatches(
-        [unlabelled, case], store, CoarseSegmenter(nn.Identity(), SPACING, coarse_spacing), WINDOW, **settings
+        [unlabelled, case],
+        store,
+        CoarseSegmenter(nn.Identity(), SPACING, coarse_spacing, multiple=1),
+        WINDOW,
+        **settings,
     )
 
 
@@ -87,6 +91,13 @@ def test_patches_lie_around_the_organs_in_turns(tmp_path: Path) -> None:
 def test_an_organ_that_no_case_was_contoured_for_is_not_looked_for(tmp_path: Path) -> None:
     patches = patches_of(tmp_path, annotated=["liver"], patch_size=[6, 6, 2], batch_size=20, organ_share=1.0)
     assert bool((first_batch(patches)["label"] == 2).flatten(1).any(1).all())
+
+
+def test_a_patch_that_the_network_cannot_halve_often_enough_is_refused_with_one_that_fits(tmp_path: Path) -> None:
+    case, store = stored(tmp_path, two_organs())
+    segmenter = CoarseSegmenter(nn.Identity(), SPACING, SPACING, multiple=8)
+    with pytest.raises(ValueError, match=r"patch_size \[32, 32, 20\] .* stride of 8 .* for example \[32, 32, 24\]"):
+        CoarsePatches([case], store, segmenter, WINDOW, [32, 32, 20], 1, STILL)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
