@@ -61,7 +61,7 @@ class CoarsePatches(BatchStream):
         self.data = [case for case in data if case.get("label")]
         self.store, self.segmenter = store, segmenter
         self.lower, self.upper = check_window(window)
-        fitting = [-(-int(n) // segmenter.multiple) * segmenter.multiple for n in patch_size]
+        fitting = [-(-int(n) // m) * m for n, m in zip(patch_size, segmenter.multiple, strict=True)]
         if fitting != list(patch_size):
             raise ValueError(
                 f"the coarse stage's patch_size {list(patch_size)} does not fit a network with a total stride of "

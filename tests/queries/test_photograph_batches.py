@@ -136,7 +136,8 @@ def test_the_intensity_under_the_attention_is_the_mean_over_the_colours(
 def test_the_slice_baseline_has_three_channels_and_keeps_what_is_unknown(
     store: SliceStore, cases: list[dict[str, Any]]
 ) -> None:
-    batch = first(SliceBatches(cases, store, WINDOW, 32, 12, STILL))
+    unused: Any = None
+    batch = first(SliceBatches(cases, store, unused, QueryPlanner(32), AttentionMap(), WINDOW, 12, STILL))
     assert batch["image"].shape == (12, 3, 32, 32)
     assert {1, IGNORED} <= set(batch["label"].unique().int().tolist()) <= {0, 1, 2, IGNORED}
 
