@@ -62,11 +62,11 @@ class CoarseChannelPredictor(SlicePredictor):
         self.coarse, self.attention = kwargs["coarse"], kwargs["attention"]
 
     def maps_of(self, image: Tensor) -> Tensor:
-        """Coarse maps [slice, organ, x', y'] of the windowed volume."""
-        return maps_on_slices(self.coarse(image), image.shape[2])
+        """Coarse maps [slice, organ, x', y'] of the windowed volume [channel, x, y, z]."""
+        return maps_on_slices(self.coarse(image), image.shape[3])
 
     def coarse_maps(self, hu: Tensor) -> Tensor:
-        """Coarse organ maps of one volume [x, y, z] in HU: [organ, x', y', z'] on the coarse grid."""
+        """Coarse organ maps of one volume [channel, x, y, z] in HU: [organ, x', y', z'] on the coarse grid."""
         maps: Tensor = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper))
         return maps
 

@@ -59,7 +59,8 @@ class SliceBatches(BatchStream):
         device: where patches are sampled.
         seed: of the stream.
 
-    A batch has image [window, channel, x, y], label [window, 1, x, y] and annotated [window, 1 + organs] bool.
+    A batch has image [window, channel, x, y], label [window, 1, x, y] (class index or IGNORED) and annotated
+    [window, 1 + organs] bool.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class SliceBatches(BatchStream):
     def _stack(self, case: int, z: int) -> Tensor:
         """Neighbouring slices in HU, label of the middle one, ones where the slice is: [channel, x, y] int16."""
         stored = self.store.open(self.data[case])
-        image = slices_with_neighbours(stored.image, torch.tensor([z]), self.adjacent_slices)[0]
+        index = torch.tensor([z])
+        image = slices_with_neighbours(stored.image, index, self.adjacent_slices, self.store.channels)[0]
         label = torch.zeros_like(image[:1]) if stored.label is None else stored.label[z][None].short()
         return torch.cat([image, label, torch.ones_like(label)])

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.inference.fusion import blending_weights
-from scripts.inference.predictor import check_volume, encode_names
+from scripts.inference.predictor import check_volume, encode_names, slices_of
 from scripts.networks.segmenter import QuerySegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
 from scripts.queries.attention import AttentionMap
@@ -33,8 +33,9 @@ class SlicePredictor(nn.Module):
         adjacent_slices: neighbours on either side as extra channels.
         batch_size: windows in one pass.
         coarse_weight: not used.
+        image_channels: of a slice: 1 in CT, 3 in colour photographs.
 
-    forward: [batch, 1, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
+    forward: [batch, image_channels, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
     """
 
     def __init__(
@@ -48,22 +49,24 @@ class SlicePredictor(nn.Module):
         adjacent_slices: int = 0,
         batch_size: int = 32,
         coarse_weight: float = 0.0,
+        image_channels: int = 1,
     ) -> None:
         super().__init__()
         self.segmenter, self.patch_size, self.overlap = segmenter, planner.patch_size, planner.overlap
         self.lower, self.upper = check_window(window)
         self.adjacent_slices, self.batch_size = int(adjacent_slices), int(batch_size)
+        self.image_channels = int(image_channels)
         self.register_buffer("organ_names", encode_names(organs))
         self.register_buffer("blend", blending_weights(self.patch_size), persistent=False)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
-        check_volume(volume)
-        return torch.stack([self._scores(volume[n, 0]) for n in range(volume.shape[0])])
+        check_volume(volume, self.image_channels)
+        return torch.stack([self._scores(volume[n]) for n in range(volume.shape[0])])
 
     def maps_of(self, image: Tensor) -> Tensor:
-        """What the network sees beside the windowed volume [x, y, z]: [slice, channel, x', y'], here nothing."""
-        return image.new_zeros(image.shape[2], 0, 1, 1)
+        """What the network sees beside the windowed volume [channel, x, y, z]: [slice, channel, x', y'], here none."""
+        return image.new_zeros(image.shape[3], 0, 1, 1)
 
     def on_slices(self, maps: Tensor, x: int, y: int) -> Tensor:
         """These maps as channels on the pixels of the slices [slice, channel, x, y]."""
@@ -77,10 +80,11 @@ class SlicePredictor(nn.Module):
 
     def _scores(self, hu: Tensor) -> Tensor:
         volume = soft_tissue_window(hu.float(), self.lower, self.upper)
-        maps, slices = self.maps_of(volume), volume.permute(2, 0, 1)
+        maps, slices = self.maps_of(volume), slices_of(volume)
         # A pass of some slices at a time: full-size maps of all organs in all slices would fill the memory.
-        parts = torch.arange(slices.shape[0], device=hu.device).split(self.batch_size)
-        scores = [self._fused(slices_with_neighbours(slices, part, self.adjacent_slices), maps[part]) for part in parts]
+        parts = torch.arange(volume.shape[3], device=hu.device).split(self.batch_size)
+        near, channels = self.adjacent_slices, self.image_channels
+        scores = [self._fused(slices_with_neighbours(slices, part, near, channels), maps[part]) for part in parts]
         return torch.cat(scores).permute(1, 2, 3, 0)
 
     def _fused(self, images: Tensor, maps: Tensor) -> Tensor:

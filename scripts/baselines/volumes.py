@@ -86,6 +86,7 @@ class VolumePredictor(nn.Module):
         adjacent_slices: not used.
         batch_size: not used.
         coarse_weight: not used.
+        image_channels: 1; photographs have no third axis for it.
 
     forward: [batch, 1, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
     """
@@ -101,8 +102,11 @@ class VolumePredictor(nn.Module):
         adjacent_slices: int = 0,
         batch_size: int = 1,
         coarse_weight: float = 0.0,
+        image_channels: int = 1,
     ) -> None:
         super().__init__()
+        if image_channels != 1:
+            raise ValueError(f"a 3D network is a baseline for CT; image_channels is {image_channels}: leave it at 1.")
         if any(ratio != 1 for ratio in coarse.ratio):
             raise ValueError("the network has to work on the working grid: set coarse_spacing to the spacing.")
         self.coarse = coarse

@@ -77,10 +77,10 @@ class CoarseMaps:
     def write(self, case: Mapping[str, Any], segmenter: CoarseSegmenter) -> None:
         """Predict and keep the maps of one case."""
         segmenter.to(self.device).eval()
-        slices = self.store.open(case).image.to(self.device).float()
+        volume = self.store.open(case).volume().to(self.device).float()
         with autocast(self.device, self.precision):
-            coarse = segmenter(soft_tissue_window(slices.permute(1, 2, 0), self.lower, self.upper))
-        maps = maps_on_slices(coarse.float(), slices.shape[0])
+            coarse = segmenter(soft_tissue_window(volume, self.lower, self.upper))
+        maps = maps_on_slices(coarse.float(), volume.shape[3])
         self._opened.pop(case_name(case), None)
         save_array(self._file(case), (maps * 255).round().to(torch.uint8).cpu().numpy())
 

@@ -37,7 +37,8 @@ class CoarsePatches(BatchStream):
         organ_share: share of the patches that lie around an organ, in [0, 1].
         seed: of the stream.
 
-    A batch has image [patch, 1, x, y, z] in [0, 1], label [patch, 1, x, y, z], annotated [patch, 1 + organs] bool.
+    A batch has image [patch, channel, x, y, z] in [0, 1], label [patch, 1, x, y, z] and annotated [patch, 1 + organs]
+    bool.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class CoarsePatches(BatchStream):
         self.data = [case for case in data if case.get("label")]
         self.store, self.segmenter = store, segmenter
         self.lower, self.upper = check_window(window)
-        fitting = [-(-int(n) // segmenter.multiple) * segmenter.multiple for n in patch_size]
+        fitting = [-(-int(n) // m) * m for n, m in zip(patch_size, segmenter.multiple, strict=True)]
         if fitting != list(patch_size):
             raise ValueError(
                 f"the coarse stage's patch_size {list(patch_size)} does not fit a network with a total stride of "
@@ -113,27 +114,27 @@ class CoarsePatches(BatchStream):
         return contoured
 
     def _volume(self, number: int) -> tuple[Tensor, Tensor]:
-        """Image and label [x, y, z] of a case on the coarse grid, kept in memory as float16 and uint8."""
+        """Image [channel, x, y, z] and label [x, y, z] on the coarse grid, kept in memory as float16 and uint8."""
         if number not in self._volumes:
             stored = self.store.open(self.data[number])
             if stored.label is None:
                 raise ValueError(f"case {stored.name} has no label, the coarse stage cannot train on it.")
-            hu = stored.image.permute(1, 2, 0).float()
-            image = self.segmenter.to_coarse_grid(soft_tissue_window(hu, self.lower, self.upper))
+            window = soft_tissue_window(stored.volume().float(), self.lower, self.upper)
+            image = self.segmenter.to_coarse_grid(window)
             label = stored.label.permute(1, 2, 0)[None, None].float()
-            coarse = interpolate(label, size=list(image.shape), mode="nearest-exact")[0, 0]
+            coarse = interpolate(label, size=list(image.shape[1:]), mode="nearest-exact")[0, 0]
             self._volumes[number] = image.half(), coarse.to(torch.uint8)
         return self._volumes[number]
 
     def _cut(self, image: Tensor, label: Tensor, matrix: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
         """The patch around a centre, with air beyond the volume."""
-        shape = torch.tensor(image.shape, dtype=torch.float32)
+        shape = torch.tensor(label.shape, dtype=torch.float32)
         steps = [torch.arange(n) - (n - 1) / 2 for n in self.patch_size]
         x, y, z = torch.meshgrid(*steps, indexing="ij")
         zoom = matrix.det().abs().sqrt()
         points = torch.stack([matrix[0, 0] * x + matrix[0, 1] * y, matrix[1, 0] * x + matrix[1, 1] * y, z * zoom], -1)
         grid = (((points + centre) * 2 / (shape - 1).clamp(min=1)) - 1).flip(-1)[None]
-        patch = grid_sample(image[None, None].float(), grid, padding_mode="zeros", align_corners=True)[0]
+        patch = grid_sample(image[None].float(), grid, padding_mode="zeros", align_corners=True)[0]
         target = grid_sample(label[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=True)
         return patch, target[0]
 

@@ -32,9 +32,9 @@ class CoarseSegmenter(nn.Module):
         tile: largest window in coarse voxels that is predicted at once; larger volumes are tiled and averaged. None:
             always the whole volume.
         overlap: of neighbouring tiles, as a fraction.
-        multiple: the network's total stride; volumes are padded to a multiple of it.
+        multiple: the network's total stride, of all axes or of each; volumes are padded to a multiple of it.
 
-    forward: [x, y, z] in [0, 1] on the working grid -> [organ, x', y', z'] probabilities.
+    forward: [x, y, z] or [channel, x, y, z] in [0, 1] on the working grid -> [organ, x', y', z'] probabilities.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CoarseSegmenter(nn.Module):
         coarse_spacing: Sequence[float],
         tile: Sequence[int] | None = None,
         overlap: float = 0.25,
-        multiple: int = 8,
+        multiple: int | Sequence[int] = 8,
     ) -> None:
         super().__init__()
         fine, coarse = check_spacing(spacing), check_spacing(coarse_spacing)
@@ -52,38 +52,38 @@ class CoarseSegmenter(nn.Module):
         self.ratio = [f / c for f, c in zip(fine, coarse, strict=True)]
         whole = 2**30
         self.tile = [whole] * 3 if tile is None else [int(n) for n in tile]
-        self.overlap, self.multiple = float(overlap), int(multiple)
+        self.overlap = float(overlap)
+        self.multiple = [multiple] * 3 if isinstance(multiple, int) else [int(n) for n in multiple]
 
     def grid_size(self, shape: list[int]) -> list[int]:
         """Voxels of the coarse grid for a working-grid volume."""
         return [max(1, int(round(shape[n] * self.ratio[n]))) for n in range(3)]
 
     def to_coarse_grid(self, image: Tensor) -> Tensor:
-        """Average a working-grid volume [x, y, z] over coarse voxels."""
-        size = self.grid_size([image.shape[0], image.shape[1], image.shape[2]])
-        return interpolate(image[None, None], size=size, mode="area")[0, 0]
+        """Average a working-grid volume [channel, x, y, z] over coarse voxels."""
+        size = self.grid_size([image.shape[1], image.shape[2], image.shape[3]])
+        return interpolate(image[None], size=size, mode="area")[0]
 
     def forward(self, image: Tensor) -> Tensor:
         """Find the organs."""
-        volume = self.to_coarse_grid(image)
-        x, y, z = volume.shape[0], volume.shape[1], volume.shape[2]
+        volume = self.to_coarse_grid(image[None] if image.dim() == 3 else image)
+        x, y, z = volume.shape[1], volume.shape[2], volume.shape[3]
         total = torch.zeros(0, device=volume.device)
         count = torch.zeros([x, y, z], device=volume.device)
         for i in _tile_starts(x, self.tile[0], self.overlap):
             for j in _tile_starts(y, self.tile[1], self.overlap):
                 for k in _tile_starts(z, self.tile[2], self.overlap):
-                    part = volume[i : i + self.tile[0], j : j + self.tile[1], k : k + self.tile[2]]
+                    part = volume[:, i : i + self.tile[0], j : j + self.tile[1], k : k + self.tile[2]]
                     found = self._predict(part)
                     if total.numel() == 0:
                         total = torch.zeros([found.shape[0], x, y, z], device=volume.device)
-                    total[:, i : i + part.shape[0], j : j + part.shape[1], k : k + part.shape[2]] += found
-                    count[i : i + part.shape[0], j : j + part.shape[1], k : k + part.shape[2]] += 1.0
+                    total[:, i : i + part.shape[1], j : j + part.shape[2], k : k + part.shape[3]] += found
+                    count[i : i + part.shape[1], j : j + part.shape[2], k : k + part.shape[3]] += 1.0
         return total / count
 
     def _predict(self, part: Tensor) -> Tensor:
         """Organ probabilities [organ, x, y, z] of one tile."""
-        x, y, z = part.shape[0], part.shape[1], part.shape[2]
-        m = self.multiple
-        padded = pad(part[None, None], [0, -z % m, 0, -y % m, 0, -x % m])
+        x, y, z = part.shape[1], part.shape[2], part.shape[3]
+        padded = pad(part[None], [0, -z % self.multiple[2], 0, -y % self.multiple[1], 0, -x % self.multiple[0]])
         probabilities = torch.softmax(self.network(padded).float(), dim=1)
         return probabilities[0, 1:, :x, :y, :z]

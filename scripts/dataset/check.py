@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.dataset.case_check import CaseFindings, check_case
+from scripts.dataset.datalist_file import is_photograph
 from scripts.dataset.overlap import Findings, Splits, divided_patients, duplicates
+from scripts.dataset.photograph_check import check_photograph
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind
 from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp
 from scripts.training.processes import first_process_first
@@ -124,7 +126,7 @@ def _check_cases(
     findings = {split: [CaseFindings() for _ in cases] for split, cases in splits.items()}
     with ThreadPoolExecutor(workers) as pool:
         jobs = {
-            pool.submit(check_case, case, organs, phases): (split, index)
+            pool.submit(_check_of(case), case, organs, phases): (split, index)
             for split, cases in splits.items()
             for index, case in enumerate(cases)
         }
@@ -138,6 +140,10 @@ def _check_cases(
             pool.shutdown(cancel_futures=True)
             raise
     return findings
+
+
+def _check_of(case: Mapping[str, Any]) -> Callable[..., CaseFindings]:
+    return check_photograph if is_photograph(case["image"]) else check_case
 
 
 def _judge(

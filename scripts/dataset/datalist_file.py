@@ -7,13 +7,16 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scripts.dataset.voc_layout import is_voc_layout, voc_datalist
+
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # Volume formats other than NIfTI that MONAI reads through ITK.
 ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
+PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def read_datalist(path: str) -> dict[str, Any]:
-    """Read a datalist.
+    """Read a datalist, or the folder in VOC's layout that one is looked for in.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -21,10 +24,12 @@ def read_datalist(path: str) -> dict[str, Any]:
     """
     if not os.path.isfile(path):
         folder = os.path.dirname(path)
+        if is_voc_layout(folder):
+            return voc_datalist(folder)
         found = sorted(name for name in os.listdir(folder) if name.endswith(".json")) if os.path.isdir(folder) else []
         raise FileNotFoundError(
             f"datalist {path} does not exist; JSON files in that folder: {', '.join(found) or 'none'}. "
-            "Write one in the Decathlon layout, or set datalist to its name."
+            "Write one in the Decathlon layout, set datalist to its name, or give a folder in PASCAL VOC's layout."
         )
     try:
         with open(path, encoding="utf-8-sig") as stream:
@@ -67,10 +72,15 @@ def has_image(entry: Any) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("image"), str) and bool(entry["image"])
 
 
+def is_photograph(path: str) -> bool:
+    """Whether a file is a 2D image, by its name."""
+    return path.lower().endswith(PHOTOGRAPH_SUFFIXES)
+
+
 def case_name(path: str) -> str:
     """Name a case after its scan: ``/data/a.b.nii.gz`` -> ``a.b``, the DICOM folder ``/data/ct.1`` -> ``ct.1``."""
     name = os.path.basename(os.path.normpath(path))
-    for suffix in (*NIFTI_SUFFIXES, *ITK_SUFFIXES):
+    for suffix in (*NIFTI_SUFFIXES, *ITK_SUFFIXES, *PHOTOGRAPH_SUFFIXES):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name

@@ -68,7 +68,8 @@ def load_cases(
         One dictionary per case: ``case`` (the file name without its extension), ``image``, ``label`` (absolute paths;
         no ``label`` key if the scan is unlabelled), ``annotated`` (organs of the config that were contoured),
         ``phase``, ``patient`` (if the entry names one), ``label_values`` (organ of the config -> value in the label
-        file, or list of values) and ``known_values`` (all values that the dataset declares, 0 included).
+        file, or list of values), ``known_values`` (all values that the dataset declares, 0 included), and
+        ``ignored_value`` (of pixels whose truth is unknown) if the dataset has ``ignored``.
 
     Raises:
         FileNotFoundError: the folder or the datalist does not exist.
@@ -89,7 +90,7 @@ def load_cases(
     shared = read_label_values(content.get("labels"), f"datalist {path}")
     entries = entries_of_split(content, split, path)
     _refuse_broken_entries(entries, split, shared, path)
-    cases = [_case(entry, root, organs, _values_of_entry(entry, shared)) for entry in entries]
+    cases = [_case(entry, root, organs, _values_of_entry(entry, shared)) | _of_masks(content) for entry in entries]
     refuse_equal_names(cases, f"split '{split}' of {path}")
     untrained = tuple(sorted(set(known_organs) - set(organs)))
     if untrained:
@@ -186,6 +187,12 @@ def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: La
     case["label_values"] = {organ: values.organs[organ] for organ in organs if organ in values.organs}
     case["known_values"] = values.known
     return case
+
+
+def _of_masks(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a datalist of photographs says of all its masks: the value of unknown pixels, and whose palette it is."""
+    keys = {"ignored": "ignored_value", "voc_palette": "voc_palette"}
+    return {name: content[key] for key, name in keys.items() if key in content}
 
 
 @cache

@@ -11,10 +11,12 @@ from scripts.dataset.datalist_file import (
     case_name,
     entries_of_split,
     has_image,
+    is_photograph,
     read_datalist,
     refuse_equal_names,
     split_names,
 )
+from scripts.dataset.voc_layout import is_voc_layout
 from scripts.dicom.series_folder import series_folder
 
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
@@ -26,8 +28,9 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
 
     Args:
         path: a volume file; a folder of volume files (not searched below its first level); a datalist or a folder with
-            a ``dataset.json``, of which the ``test`` split is taken, or every entry if it has none; or a folder that
-            holds a DICOM series, also in subfolders.
+            a ``dataset.json``, of which the ``test`` split is taken, or every entry if it has none; a folder that
+            holds a DICOM series, also in subfolders; or a photograph, a folder of nothing else, or one in PASCAL VOC's
+            layout.
         series: which one of several DICOM series: its UID, or its number in the list that the refusal shows.
 
     Returns:
@@ -41,15 +44,15 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     """
     absolute = os.path.abspath(os.path.expanduser(path))
     datalist = os.path.join(absolute, "dataset.json")
-    if os.path.isfile(datalist):
+    if os.path.isfile(datalist) or is_voc_layout(absolute):
         cases = _cases_of_datalist(datalist)
     elif os.path.isdir(absolute):
-        cases = _named(_volumes_in(absolute) or _dicom_series_in(absolute, series))
+        cases = _named(_volumes_in(absolute) or _photographs_in(absolute) or _dicom_series_in(absolute, series))
     elif not os.path.isfile(absolute):
         raise FileNotFoundError(f"input '{path}' does not exist; expected {ACCEPTED}; mend the path.")
     elif absolute.lower().endswith(".json"):
         cases = _cases_of_datalist(absolute)
-    elif absolute.lower().endswith(VOLUME_SUFFIXES):
+    elif absolute.lower().endswith(VOLUME_SUFFIXES) or is_photograph(absolute):
         cases = _named([absolute])
     else:
         raise ValueError(
@@ -65,9 +68,19 @@ def _named(images: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _volumes_in(folder: str) -> list[str]:
+    names = [name for name in _files_in(folder) if name.lower().endswith(VOLUME_SUFFIXES)]
+    return [os.path.join(folder, name) for name in names]
+
+
+def _photographs_in(folder: str) -> list[str]:
+    """The photographs of a folder that holds nothing else: beside a DICOM series a picture is a preview."""
+    names = [name for name in _files_in(folder) if os.path.isfile(os.path.join(folder, name))]
+    return [os.path.join(folder, name) for name in names if all(map(is_photograph, names))]
+
+
+def _files_in(folder: str) -> list[str]:
     # A dot starts the resource files that macOS leaves beside each volume.
-    names = [name for name in os.listdir(folder) if name.lower().endswith(VOLUME_SUFFIXES) and name[0] != "."]
-    return [os.path.join(folder, name) for name in sorted(names)]
+    return [name for name in sorted(os.listdir(folder)) if name[0] != "."]
 
 
 def _dicom_series_in(folder: str, series: str | int | None) -> list[str]:

@@ -28,6 +28,9 @@ class Kind(Enum):
     PATIENT = "one patient in several splits", "keep all scans of a patient in one split, or its score says nothing"
     NO_CASES = "too few cases", "add labelled cases, mend the split's name, or lower the folds"
     NO_EXAMPLE = "organ without a training example", "add a case that shows it, mend 'annotated', or drop the organ"
+    NOT_RGB = "photograph that is not RGB", "save it as 8-bit RGB"
+    NOT_INDICES = "mask that does not hold class indices", "save it as a palette PNG of class indices, not of colours"
+    PALETTE = "mask with another palette than VOC's", "its indices may be renumbered: take the original file"
     # The following are logged, not refused: they can be right.
     NO_AIR = "no air in the image", "fine if cropped to the body; if HU + 1024 was stored, subtract 1024"
     NO_ORIENTATION = "header has neither qform nor sform", "make sure that left and right are not swapped"

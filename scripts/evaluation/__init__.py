@@ -8,5 +8,7 @@ In the order of the pipeline:
 3. `overlay` draws one case as a picture to look at: organs over the CT in three planes (`display` turns the volume
    the way a radiologist expects it and chooses the slices).
 
+Photographs are scored over the pixels of the whole set by `pixel_scores`.
+
 `atomic_write` keeps every file either whole or untouched.
 """

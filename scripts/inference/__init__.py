@@ -2,5 +2,5 @@
 
 predictor: the one network that ships, both stages in one; ensemble: the predictors of several folds as one; fusion:
 patches -> class scores; weights: loading them; scan_evaluator: many scans, one bad one does not stop the others;
-outputs: label maps, scores, pictures.
+outputs: label maps, scores, pictures; palette_labels: label maps of photographs.
 """

@@ -34,13 +34,18 @@ def decode_names(encoded: Tensor) -> list[str]:
     return bytes(encoded.tolist()).decode("utf-8").split("\n")
 
 
-def check_volume(volume: Tensor) -> None:
-    """Raise ValueError unless the volume is [batch, 1, x, y, z]."""
-    if volume.dim() != 5 or volume.shape[1] != 1:
+def check_volume(volume: Tensor, channels: int = 1) -> None:
+    """Raise ValueError unless the volume is [batch, channels, x, y, z]."""
+    if volume.dim() != 5 or volume.shape[1] != channels:
         raise ValueError(
-            f"the predictor got a tensor of shape {list(volume.shape)}; it expects [batch, 1, x, y, z] in Hounsfield "
-            "units on the working grid (the config's preprocessing makes it)."
+            f"the predictor got a tensor of shape {list(volume.shape)}; it expects [batch, {channels}, x, y, z] in "
+            "Hounsfield units (photographs: 0 to 255) on the working grid (the config's preprocessing makes it)."
         )
+
+
+def slices_of(volume: Tensor) -> Tensor:
+    """Slices [slice * channel, x, y] of a volume [channel, x, y, z]."""
+    return volume.permute(3, 0, 1, 2).flatten(0, 1).contiguous()
 
 
 class TwoStagePredictor(nn.Module):
@@ -56,8 +61,10 @@ class TwoStagePredictor(nn.Module):
         adjacent_slices: neighbours on either side as extra image channels (paper: 0).
         batch_size: queries in one pass.
         coarse_weight: share of the coarse probability in the result (our choice; the paper's form is 0).
+        image_channels: of a slice: 1 in CT; 3 in colour photographs, which are volumes of one slice.
 
-    forward: [batch, 1, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
+    forward: [batch, image_channels, x, y, z] in HU (photographs: 0 to 255) on the working grid ->
+    [batch, 1 + organs, x, y, z] in [0, 1].
     """
 
     def __init__(
@@ -71,40 +78,43 @@ class TwoStagePredictor(nn.Module):
         adjacent_slices: int = 0,
         batch_size: int = 32,
         coarse_weight: float = 0.0,
+        image_channels: int = 1,
     ) -> None:
         super().__init__()
-        channels = 2 * adjacent_slices + 2
+        channels = (2 * adjacent_slices + 1) * image_channels + 1
         if segmenter.encoder.in_channels != channels:
             raise ValueError(
                 f"the encoder takes {segmenter.encoder.in_channels} channels, but a query has {channels}: "
-                f"{2 * adjacent_slices + 1} slices and 1 attention. Set the encoder's in_channels to {channels}."
+                f"{channels - 1} of the image and 1 attention. Set the encoder's in_channels to {channels}."
             )
         self.coarse, self.attention, self.planner, self.segmenter = coarse, attention, planner, segmenter
         self.lower, self.upper = check_window(window)
         self.adjacent_slices, self.batch_size = int(adjacent_slices), int(batch_size)
         self.coarse_weight, self.slab_values = float(coarse_weight), SLAB_VALUES
+        self.image_channels = int(image_channels)
         self.register_buffer("organ_names", encode_names(organs))
         self.register_buffer("blend", blending_weights(planner.patch_size), persistent=False)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
-        check_volume(volume)
-        return torch.stack([self._scores(volume[n, 0]) for n in range(volume.shape[0])])
+        check_volume(volume, self.image_channels)
+        return torch.stack([self._scores(volume[n]) for n in range(volume.shape[0])])
 
     def coarse_maps(self, hu: Tensor) -> Tensor:
-        """Coarse organ maps of one volume [x, y, z] in HU: [organ, x', y', z'] on the coarse grid."""
+        """Coarse organ maps of one volume [channel, x, y, z] in HU: [organ, x', y', z'] on the coarse grid."""
         maps: Tensor = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper))
         return maps
 
     def _scores(self, hu: Tensor) -> Tensor:
-        """Class scores [1 + organ, x, y, z] of one volume [x, y, z]."""
+        """Class scores [1 + organ, x, y, z] of one volume [channel, x, y, z]."""
         image = soft_tissue_window(hu.float(), self.lower, self.upper)
-        maps = maps_on_slices(self.coarse(image), image.shape[2])
-        slices = image.permute(2, 0, 1).contiguous()
-        queries = self.planner(maps, image.shape[0], image.shape[1])
-        organs, depth = maps.shape[1], slices.shape[0]
-        scores = torch.zeros([1 + organs, image.shape[0], image.shape[1], depth], device=hu.device)
-        slab = max(1, self.slab_values // (organs * image.shape[0] * image.shape[1]))
+        shape_x, shape_y, depth = image.shape[1], image.shape[2], image.shape[3]
+        maps = maps_on_slices(self.coarse(image), depth)
+        slices = slices_of(image)
+        queries = self.planner(maps, shape_x, shape_y)
+        organs = maps.shape[1]
+        scores = torch.zeros([1 + organs, shape_x, shape_y, depth], device=hu.device)
+        slab = max(1, self.slab_values // (organs * shape_x * shape_y))
         for first in range(0, depth, slab):
             last = min(first + slab, depth)
             inside = (queries[:, 0] >= first) & (queries[:, 0] < last)
@@ -138,7 +148,7 @@ class TwoStagePredictor(nn.Module):
         for n, place in enumerate(places):
             z, organ, x, y = place[0], place[1], place[2], place[3]
             window = slices[:, x : x + size, y : y + size]
-            image = slices_with_neighbours(window, queries[n : n + 1, 0], self.adjacent_slices)[0]
+            image = slices_with_neighbours(window, queries[n : n + 1, 0], self.adjacent_slices, self.image_channels)[0]
             prior = attention[z - first, organ : organ + 1, x : x + size, y : y + size]
             patches.append(torch.cat([image, self.attention(prior.unsqueeze(0))[0]], dim=0))
         return torch.stack(patches)
@@ -150,7 +160,7 @@ class CoarseOnly(nn.Module):
     Args:
         predictor: whose coarse stage is asked.
 
-    forward: [batch, 1, x, y, z] in HU -> class scores [batch, 1 + organs, x, y, z].
+    forward: [batch, channel, x, y, z] in HU -> class scores [batch, 1 + organs, x, y, z].
     """
 
     def __init__(self, predictor: TwoStagePredictor) -> None:
@@ -159,10 +169,10 @@ class CoarseOnly(nn.Module):
 
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
-        check_volume(volume)
+        check_volume(volume, self.predictor.image_channels)
         scores = []
         for n in range(volume.shape[0]):
-            maps = self.predictor.coarse_maps(volume[n, 0])
+            maps = self.predictor.coarse_maps(volume[n])
             size = [volume.shape[2], volume.shape[3], volume.shape[4]]
             organs = interpolate(maps[None], size=size, mode="trilinear", align_corners=False)
             scores.append(torch.cat([1.0 - organs.amax(dim=1, keepdim=True), organs], dim=1)[0])

@@ -1,1 +1,4 @@
-"""Losses: contrast of views (supcon) and of pixels (class_memory); DiceCE for partial labels (partial_labels)."""
+"""Losses: contrast of views (supcon) and of pixels (class_memory); DiceCE for partial labels (partial_labels).
+
+ignored_pixels: pixels whose truth is unknown leave every loss.
+"""

@@ -14,7 +14,8 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-EXCLUDED_LOGIT = -1.0e4
+from scripts.losses.ignored_pixels import EXCLUDED_LOGIT, certain_background
+from scripts.preprocessing.organ_labels import IGNORED
 
 
 def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
 
 
 class PartialDiceCELoss(nn.Module):
-    """MONAI's DiceCE on logits whose uncontoured organs were merged into the background.
+    """MONAI's DiceCE on logits whose uncontoured organs were merged into the background; IGNORED pixels do not count.
 
     Args:
         organs: number of organs.
@@ -70,7 +71,9 @@ class PartialDiceCELoss(nn.Module):
         """Loss of logits [batch, class, ...] against targets["label"] [batch, 1, ...] and targets["annotated"]."""
         self.to(logits.device)  # the weights are buffers; a config makes the loss before it knows the device
         label, annotated = targets["label"], targets["annotated"]
+        ignored = label == IGNORED
+        label = label.masked_fill(ignored, 0)
         # Voxels of an organ that does not count as contoured have no truth: they belong to the merged background.
         known = annotated.to(label.device).gather(1, label.flatten(1).long()).reshape(label.shape)
-        loss: Tensor = self.loss(merge_unannotated(logits, annotated), label * known)
+        loss: Tensor = self.loss(certain_background(merge_unannotated(logits, annotated), ignored), label * known)
         return loss

@@ -11,6 +11,10 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform
 
 from scripts.dataset.label_values import values_of
+from scripts.preprocessing.photograph import as_volume
+
+IGNORED = 255
+"""Stored label of a pixel whose truth is unknown (PASCAL VOC: object borders); no loss and no score counts it."""
 
 
 def load_organ_labels(case: Mapping[Any, Any], organs: Sequence[str], key: Hashable = "label") -> MetaTensor:
@@ -18,11 +22,12 @@ def load_organ_labels(case: Mapping[Any, Any], organs: Sequence[str], key: Hasha
 
     Args:
         case: case dictionary; its label_values say which file value (or values) an organ has, by default its class
-            index. What they do not name becomes background.
+            index. What they do not name becomes background. Its ignored_value, if there is one, is the file value that
+            becomes IGNORED.
         organs: organ names in the order of their class indices.
         key: where the path of the label file is.
     """
-    loaded: MetaTensor = LoadImage(image_only=True, ensure_channel_first=True)(case[key])
+    loaded = as_volume(LoadImage(image_only=True, ensure_channel_first=True)(case[key]))
     values = case.get("label_values")
     if values is None:
         values = {organ: index for index, organ in enumerate(organs, start=1)}
@@ -31,6 +36,8 @@ def load_organ_labels(case: Mapping[Any, Any], organs: Sequence[str], key: Hasha
     for index, organ in enumerate(organs, start=1):
         for value in values_of(values[organ]) if organ in values else ():
             relabelled[file_values == value] = index
+    if case.get("ignored_value") is not None:
+        relabelled[file_values == case["ignored_value"]] = IGNORED
     return MetaTensor(relabelled, affine=loaded.affine)
 
 

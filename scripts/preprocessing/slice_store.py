@@ -36,13 +36,21 @@ STORE_VERSION = 1
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write an array, whole or not at all."""
     with replacing(path) as temporary:
-        np.save(temporary, array)
+        np.save(temporary, np.ascontiguousarray(array))
 
 
 def open_array(path: Path) -> Tensor:
     """Memory-map an array that :func:`save_array` wrote."""
-    # Copy-on-write: torch wants a writable buffer, and nothing may change the file.
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    # A private mapping is copy-on-write, so that nothing changes the file. numpy's own would hold a file descriptor for
+    # each array, and thousands of photographs are more than a process may have open.
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = reader(file)
+        start = file.tell()
+    count = start + int(np.prod(shape)) * dtype.itemsize
+    stored = torch.from_file(str(path), shared=False, size=count, dtype=torch.uint8)
+    return stored[start:].view(torch.from_numpy(np.empty(0, dtype)).dtype).reshape(shape)
 
 
 def case_name(case: Mapping[str, Any]) -> str:
@@ -56,10 +64,11 @@ class StoredCase:
 
     Attributes:
         name: identifier.
-        image: [slice, x, y] int16 HU.
+        image: [slice * channel, x, y] int16: HU (one channel), or the colours of a photograph, slice after slice.
         label: [slice, x, y] uint8 class indices, or None for an unlabelled scan.
         annotated: class indices that were contoured in this scan.
         phase: index of the contrast phase, 0 if unknown.
+        channels: of a slice.
     """
 
     name: str
@@ -67,6 +76,12 @@ class StoredCase:
     label: Tensor | None
     annotated: tuple[int, ...]
     phase: int
+    channels: int = 1
+
+    def volume(self) -> Tensor:
+        """The slices as a volume [channel, x, y, z], a view."""
+        channels_apart: Tensor = self.image.unflatten(0, (-1, self.channels))
+        return channels_apart.permute(1, 2, 3, 0)
 
 
 class SliceStore:
@@ -78,6 +93,7 @@ class SliceStore:
         cache_dir: where the arrays lie; reused by every run with the same files, organs and spacing.
         phases: names of the contrast phases; a case without one gets phase 0.
         workers: threads that read and resample.
+        channels: of a slice: 1 in CT, 3 in colour photographs.
     """
 
     def __init__(
@@ -87,11 +103,12 @@ class SliceStore:
         cache_dir: str,
         phases: Sequence[str] = (),
         workers: int = 2,
+        channels: int = 1,
     ) -> None:
         self.organs, self.phases = list(organs), list(phases)
         self.grid = ToWorkingGrid(spacing)
         self.cache_dir = Path(cache_dir)
-        self.workers = workers
+        self.workers, self.channels = workers, int(channels)
         self._opened: dict[Path, tuple[Tensor, Tensor | None]] = {}
 
     def prepare(self, cases: Sequence[Mapping[str, Any]]) -> None:
@@ -117,6 +134,8 @@ class SliceStore:
         files = [str(case[key]) for key in ("image", "label") if case.get(key)]
         stamp = [[file, os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files]
         values = sorted((case.get("label_values") or {}).items())
+        if case.get("ignored_value") is not None:
+            values.append(("", case["ignored_value"]))
         key = json.dumps([STORE_VERSION, stamp, self.grid.spacing, self.organs, values])
         return self.cache_dir / f"{case_name(case)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
@@ -124,12 +143,17 @@ class SliceStore:
         folder = self._folder(case)
         scan: MetaTensor = LoadImage(image_only=True, ensure_channel_first=True)(case["image"])
         on_grid = self.grid(scan)
-        hu = on_grid.as_tensor()[0].clamp(*HU_RANGE).round().to(torch.int16)
+        if on_grid.shape[0] != self.channels:
+            raise ValueError(
+                f"{case['image']} has {on_grid.shape[0]} channels, image_channels says {self.channels}: save it with "
+                "as many, or mend the setting."
+            )
+        hu = on_grid.as_tensor().clamp(*HU_RANGE).round().to(torch.int16)
         if case.get("label"):
             label = load_organ_labels(case, self.organs)
             resampled = resample_labels(label.as_tensor()[0], label.affine, on_grid.affine, on_grid.shape[1:])
             save_array(folder / "label.npy", resampled.permute(2, 0, 1).contiguous().numpy())
-        save_array(folder / "image.npy", hu.permute(2, 0, 1).contiguous().numpy())
+        save_array(folder / "image.npy", hu.permute(3, 0, 1, 2).flatten(0, 1).contiguous().numpy())
         (folder / "done").touch()
 
     def _describe(self, case: Mapping[str, Any], image: Tensor, label: Tensor | None) -> StoredCase:
@@ -142,4 +166,5 @@ class SliceStore:
             label=label,
             annotated=tuple(self.organs.index(organ) + 1 for organ in contoured),
             phase=self.phases.index(phase) if phase in self.phases else 0,
+            channels=self.channels,
         )

@@ -19,6 +19,8 @@ from monai.transforms import Compose, MapTransform, Orientation, Spacing, Transf
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from scripts.preprocessing.photograph import as_volume
+
 HOUNSFIELD_AIR = -1000.0
 SLICES_PER_SLAB = 32
 WORLD_AXES = (("L", "R"), ("P", "A"), ("I", "S"))
@@ -43,7 +45,8 @@ class ToWorkingGrid(Transform):
     Args:
         spacing: voxel size in mm along R-L, A-P, S-I.
 
-    Input: [channel, i, j, k] ``MetaTensor`` in HU, any orientation. Output: [channel, x, y, z] float32.
+    Input: [channel, i, j, k] ``MetaTensor`` in HU, any orientation, or a photograph [channel, i, j], whose spacing is
+    in pixels. Output: [channel, x, y, z] float32.
     """
 
     def __init__(self, spacing: Sequence[float]) -> None:
@@ -57,7 +60,7 @@ class ToWorkingGrid(Transform):
 
     def __call__(self, image: MetaTensor) -> MetaTensor:
         """Resample one scan."""
-        resampled: MetaTensor = self.resample(image)
+        resampled: MetaTensor = self.resample(as_volume(image))
         return resampled
 
 
@@ -146,13 +149,22 @@ class ScoresToScanLabelsd(MapTransform):
     Args:
         keys: the scores, [class, x, y, z], background first.
         reference: the image key; its meta data know the working affine and the scan's original affine and shape.
+        threshold: score that a class has to reach.
+        background: let the background's own score compete with the classes; then a threshold of 0 gives the argmax.
 
     The result is [1, i, j, k] uint8 with the scan's affine, ready for ``SaveImaged(resample=False)``.
     """
 
-    def __init__(self, keys: KeysCollection, reference: str = "image", allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        reference: str = "image",
+        allow_missing_keys: bool = False,
+        threshold: float = 0.5,
+        background: bool = False,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.reference = reference
+        self.reference, self.threshold, self.background = reference, threshold, background
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Restore the labels under the keys."""
@@ -162,8 +174,11 @@ class ScoresToScanLabelsd(MapTransform):
         scan_shape = [int(n) for n in np.asarray(meta["spatial_shape"]).ravel()[:3]]
         for key in self.key_iterator(restored):
             scores = torch.as_tensor(restored[key]).detach()
-            found = [index for index in range(1, scores.shape[0]) if bool((scores[index] > 0).any())]
-            labels = resample_classes(scores.__getitem__, found, data[self.reference].affine, scan_affine, scan_shape)
+            first = 0 if self.background else 1
+            found = [index for index in range(first, scores.shape[0]) if bool((scores[index] > 0).any())]
+            labels = resample_classes(
+                scores.__getitem__, found, data[self.reference].affine, scan_affine, scan_shape, self.threshold
+            )
             kept = {name: value for name, value in meta.items() if name != "affine"}
             restored[key] = MetaTensor(labels[None], affine=scan_affine, meta=kept)
         return restored

@@ -12,6 +12,7 @@ from torch import Tensor
 from scripts.coarse.maps import CoarseMaps
 from scripts.dataset.client_cases import complete_cases
 from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
+from scripts.preprocessing.organ_labels import IGNORED
 from scripts.preprocessing.slice_store import SliceStore, StoredCase
 from scripts.queries.attention import AttentionMap, AttentionPerturbation
 from scripts.queries.index import Query, QueryIndex
@@ -32,8 +33,8 @@ CACHED_PIXELS = 2**17
 POSITIONS = 10
 """Parts of a volume, of as many slices each, for contrast by slice position (our choice; PCL compares pairs)."""
 
-OUTSIDE = 255
-"""What stands in a label block beyond the slice; no class index."""
+OUTSIDE = 254
+"""What stands in a label block beyond the slice; no class index, and not IGNORED."""
 
 
 class QueryBatches(BatchStream):
@@ -57,9 +58,10 @@ class QueryBatches(BatchStream):
         device: where patches are sampled.
         seed: of the stream.
 
-    A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y], and per view: organ, phase,
-    query (the same number in all views of a query), position (part of the volume that the slice lies in), intensity
-    (mean of the window under the attention, in [0, 1]). Views of one query lie `batch_size` apart.
+    A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ, IGNORED
+    where the truth is unknown), and per view: organ, phase, query (the same number in all views of a query), position
+    (part of the volume that the slice lies in), intensity (mean of the window under the attention, in [0, 1]). Views of
+    one query lie `batch_size` apart.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class QueryBatches(BatchStream):
             attention = self.perturbation(attention, generator)
         if self.intensity is not None:
             image = self.intensity(image, generator)
-        centre = image[:, self.adjacent_slices : self.adjacent_slices + 1]
+        centre = image.unflatten(1, (-1, self.store.channels))[:, self.adjacent_slices].mean(dim=1, keepdim=True)
         area = attention.sum(dim=(1, 2, 3))
         mean = (centre * attention).sum(dim=(1, 2, 3)) / area.clamp(min=1e-6)
         return {
@@ -161,20 +163,25 @@ class QueryBatches(BatchStream):
         # Comparing in place keeps floats, which a CPU does several times as fast as converting from booleans.
         blocks[:, -2:-1].eq_(organ[:, None, None, None])
         blocks[:, -1:].ne_(OUTSIDE)
-        sampled = sample_patches(blocks, centres - origins, matrix, torch.ones(len(queries), 2), size)
-        return sampled[:, :-2], sampled[:, -2:-1].gt_(0.5), sampled[:, -1:]
+        within, unit = centres - origins, torch.ones(len(queries), 2)
+        sampled = sample_patches(blocks, within, matrix, unit, size)
+        label = sampled[:, -2:-1].gt_(0.5)
+        if bool((classes == IGNORED).any()):
+            unknown = (classes == IGNORED).to(self.device).float()
+            label.masked_fill_(sample_patches(unknown, within, matrix, unit, size) > 0.5, IGNORED)
+        return sampled[:, :-2], label, sampled[:, -1:]
 
     def _position(self, query: Query) -> int:
         """Part of the volume, 0 to POSITIONS - 1 from its first slice on."""
-        return query.slice * POSITIONS // len(self._stored[query.case].image)
+        return query.slice * POSITIONS // (len(self._stored[query.case].image) // self.store.channels)
 
     def _slices(self, query: Query) -> Tensor:
-        """The slice and its neighbours in HU: [slice, x, y] int16."""
-        image = self._stored[query.case].image
+        """The slice and its neighbours in HU: [slice * channel, x, y] int16."""
+        image, channels = self._stored[query.case].image, self.store.channels
         first, last = query.slice - self.adjacent_slices, query.slice + self.adjacent_slices
-        if 0 <= first and last < image.shape[0]:
-            return image[first : last + 1]  # a view: nothing outside of the block is read
-        return slices_with_neighbours(image, torch.tensor([query.slice]), self.adjacent_slices)[0]
+        if 0 <= first and (last + 1) * channels <= image.shape[0]:
+            return image[first * channels : (last + 1) * channels]  # a view: nothing outside of the block is read
+        return slices_with_neighbours(image, torch.tensor([query.slice]), self.adjacent_slices, channels)[0]
 
     def _label(self, query: Query) -> Tensor:
         """Label map of the slice, background in an unlabelled scan: [1, x, y] uint8."""

@@ -64,13 +64,19 @@ def farthest_pixel(matrix: Tensor, size: int) -> int:
     return math.ceil(float(matrix.abs().sum(dim=2).max()) * (size - 1) / 2) + 1
 
 
-def slices_with_neighbours(slices: Tensor, indices: Tensor, adjacent: int) -> Tensor:
-    """Slices [slice, x, y] at the indices with `adjacent` neighbours on either side: [index, 2 * adjacent + 1, x, y].
+def slices_with_neighbours(slices: Tensor, indices: Tensor, adjacent: int, channels: int = 1) -> Tensor:
+    """Slices [slice * channel, x, y] at the indices with `adjacent` neighbours on either side.
 
     Beyond the volume its first and last slice are repeated.
+
+    Returns:
+        [index, (2 * adjacent + 1) * channels, x, y].
     """
     offsets = torch.arange(-adjacent, adjacent + 1, device=indices.device)
-    wanted = (indices[:, None] + offsets[None, :]).clamp(0, slices.shape[0] - 1)
+    wanted = (indices[:, None] + offsets[None, :]).clamp(0, slices.shape[0] // channels - 1)
+    if channels > 1:
+        within = torch.arange(channels, device=indices.device)
+        wanted = (wanted[:, :, None] * channels + within).flatten(1)
     return slices[wanted]
 
 

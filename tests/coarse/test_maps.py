@@ -52,8 +52,8 @@ def test_the_coarse_stage_sees_the_windowed_volume_with_slices_last(tmp_path: Pa
     segmenter = known(0.5)
     maps, case = maps_of(tmp_path, segmenter)
     maps.of(case)
-    hu = maps.store.open(case).image.permute(1, 2, 0).float()
-    assert segmenter.seen.shape == (44, 28, 6)
+    hu = maps.store.open(case).volume().float()
+    assert segmenter.seen.shape == (1, 44, 28, 6)
     assert torch.allclose(segmenter.seen, ((hu + 175) / 450).clamp(0, 1))
 
 

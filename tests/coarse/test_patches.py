@@ -96,7 +96,7 @@ def test_an_organ_that_no_case_was_contoured_for_is_not_looked_for(tmp_path: Pat
 def test_a_patch_that_the_network_cannot_halve_often_enough_is_refused_with_one_that_fits(tmp_path: Path) -> None:
     case, store = stored(tmp_path, two_organs())
     segmenter = CoarseSegmenter(nn.Identity(), SPACING, SPACING, multiple=8)
-    with pytest.raises(ValueError, match=r"patch_size \[32, 32, 20\] .* stride of 8 .* for example \[32, 32, 24\]"):
+    with pytest.raises(ValueError, match=r"patch_size \[32, 32, 20\] .*example \[32, 32, 24\]"):
         CoarsePatches([case], store, segmenter, WINDOW, [32, 32, 20], 1, STILL)
 
 

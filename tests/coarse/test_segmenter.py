@@ -48,7 +48,7 @@ def test_the_coarse_grid_has_the_shape_of_the_spacings_ratio() -> None:
 
 def test_a_coarse_voxel_is_the_mean_of_its_voxels() -> None:
     segmenter = CoarseSegmenter(Threshold(), [2.0, 2.0, 3.0], [4.0, 4.0, 3.0])
-    image = torch.tensor([[0.0, 0.2], [0.4, 0.6]])[:, :, None]
+    image = torch.tensor([[0.0, 0.2], [0.4, 0.6]])[None, :, :, None]
     assert segmenter.to_coarse_grid(image).flatten().tolist() == pytest.approx([0.3])
 
 

@@ -76,9 +76,11 @@ def save_nifti(path: Path, voxels: NDArray[np.int16], affine: NDArray[np.float64
 
 
 def loaded(path: str) -> Any:
-    """A scan as the config's LoadImaged gives it, in an image of nibabel."""
+    """A scan as the config reads it, channel first, in an image of nibabel."""
     (case,) = scan_inputs(path)
-    reader = ConfigParser(load(TRUNK)["preprocessing"]["transforms"][0]).get_parsed_content()
+    reading = load(TRUNK)["preprocessing"]["transforms"][:2]
+    assert [transform["_target_"] for transform in reading] == ["LoadImaged", "EnsureChannelFirstd"]
+    reader = ConfigParser({"_target_": "Compose", "transforms": reading}).get_parsed_content()
     scan = reader(case)["image"]
     assert scan.shape[0] == 1
     assert scan.shape[1:] == tuple(scan.meta["spatial_shape"])

@@ -1,0 +1,169 @@
+"""Intersection over union over all pixels of a set, as PASCAL VOC scores it: one confusion matrix, background included.
+
+devkit, VOCevalseg.m: IoU of a class = true positives / (true positives + false positives + false negatives) over all
+images together, pixels of value 255 left out; the score is the mean over the classes. A class that neither occurs nor
+is predicted has no IoU (0 / 0 there) and is left out of the mean here.
+
+Print the table of runs, each an `iou.csv` that an evaluation left behind; runs of one name are averaged (seeds):
+
+    python -m scripts.evaluation.pixel_scores slice/iou.csv final/iou.csv --names slice final
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from ignite.metrics import ConfusionMatrix, MetricsLambda
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from scripts.atomic_write import replacing
+
+BACKGROUND = "background"
+COLUMNS = ("class", "class_index", "iou", "reference_pixels", "predicted_pixels", "common_pixels")
+MEAN, MEAN_OF_CLASSES = "mean", "mean without background"
+
+
+def class_ious(matrix: Tensor) -> Tensor:
+    """IoU of each class of a confusion matrix [reference, prediction]; NaN where a class is in neither.
+
+    Example: [[3, 1], [0, 4]] gives 3 / 4 and 4 / 5.
+    """
+    counts = matrix.double()
+    common = counts.diag()
+    return common / (counts.sum(dim=0) + counts.sum(dim=1) - common)
+
+
+def confusion_inputs(classes: int) -> Callable[[Any], tuple[list[Tensor], list[Tensor]]]:
+    """Output of an evaluator, label maps "pred" and "label" [1, ...] -> what ignite's ConfusionMatrix takes."""
+
+    def transform(output: Any) -> tuple[list[Tensor], list[Tensor]]:
+        predictions = [torch.as_tensor(item["pred"])[0].cpu().long() for item in output]
+        one_hots = [one_hot(labels, classes).movedim(-1, 0).to(torch.uint8) for labels in predictions]
+        return one_hots, [torch.as_tensor(item["label"])[0].cpu().long() for item in output]
+
+    return transform
+
+
+def mean_iou_metric(classes: int) -> MetricsLambda:
+    """The mean IoU of a validation as an ignite metric.
+
+    Args:
+        classes: their number, background included.
+    """
+    matrix = ConfusionMatrix(classes, output_transform=confusion_inputs(classes), skip_unrolling=False)
+    return MetricsLambda(lambda counts: float(class_ious(counts).nanmean()), matrix)
+
+
+class PixelScoreHandler:
+    """Handler of an evaluator whose output has "pred" and "label" on the photograph's grid.
+
+    Args:
+        organs: class names in the order of their indices, without background.
+        output_dir: folder of iou.csv.
+        title: name of the method.
+    """
+
+    def __init__(self, organs: Sequence[str], output_dir: str, title: str) -> None:
+        self.names, self.output_dir, self.title = [BACKGROUND, *organs], Path(output_dir), title
+        self.inputs = confusion_inputs(len(self.names))
+        self.matrix = ConfusionMatrix(len(self.names))
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, self.matrix.reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+        engine.add_event_handler(Events.COMPLETED, self._report)
+
+    def _count(self, engine: Engine) -> None:
+        # An image that failed has no output.
+        for prediction, label in zip(*self.inputs(cast(Any, engine.state.output) or []), strict=True):
+            self.matrix.update((prediction[None], label[None]))
+
+    def _report(self, engine: Engine) -> None:
+        frame = scores_frame(self.matrix.confusion_matrix, self.names)
+        with replacing(self.output_dir / "iou.csv") as temporary:
+            frame.to_csv(temporary, index=False)
+        print(format_table({self.title: [frame]}))
+
+
+def scores_frame(matrix: Tensor, names: Sequence[str]) -> pd.DataFrame:
+    """A row for each class with the COLUMNS."""
+    return pd.DataFrame(
+        {
+            "class": list(names),
+            "class_index": range(len(names)),
+            "iou": class_ious(matrix).tolist(),
+            "reference_pixels": matrix.sum(dim=1).long().tolist(),
+            "predicted_pixels": matrix.sum(dim=0).long().tolist(),
+            "common_pixels": matrix.diag().long().tolist(),
+        },
+        columns=list(COLUMNS),
+    )
+
+
+def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read an `iou.csv` back.
+
+    Raises:
+        ValueError: if the file lacks a column.
+    """
+    frame = pd.read_csv(path)
+    missing = [column for column in COLUMNS if column not in frame.columns]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {missing}; give an iou.csv written by an evaluation.")
+    return frame
+
+
+def with_means(frame: pd.DataFrame) -> pd.Series:
+    """IoU by class, then the mean over all classes (VOC's mIoU) and the mean without the background."""
+    ious = frame.set_index("class")["iou"]
+    means = pd.Series({MEAN: ious.mean(), MEAN_OF_CLASSES: ious.drop(BACKGROUND).mean()})
+    both: pd.Series[Any] = pd.concat([ious, means])
+    return both
+
+
+def format_table(runs: Mapping[str, Sequence[pd.DataFrame]]) -> str:
+    """Markdown: a row for each class, a column for each name; several runs of a name give their mean and range."""
+    columns = {name: pd.concat([with_means(frame) for frame in frames], axis=1) for name, frames in runs.items()}
+    rows = next(iter(columns.values())).index
+    lines = ["| class | " + " | ".join(columns) + " |", "|:--|" + "--:|" * len(columns)]
+    for row in rows:
+        lines.append(f"| {row} | " + " | ".join(_cell(of_name.loc[row]) for of_name in columns.values()) + " |")
+    return "\n".join(lines)
+
+
+def _cell(values: pd.Series) -> str:
+    known = values.dropna()
+    if known.empty:
+        return "-"
+    mean = f"{known.mean():.3f}"
+    return mean if len(known) == 1 else f"{mean} ({known.min():.3f}-{known.max():.3f})"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table of several runs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.evaluation.pixel_scores", description="Print the IoU of several runs side by side."
+    )
+    parser.add_argument("files", nargs="+", help="iou.csv of each run")
+    parser.add_argument("--names", nargs="+", required=True, help="a name for each file; one name for seeds of a run")
+    given = parser.parse_args(arguments)
+    if len(given.names) != len(given.files):
+        parser.error(f"{len(given.files)} files and {len(given.names)} names; give a name for each file.")
+    runs: dict[str, list[pd.DataFrame]] = {}
+    for name, file in zip(given.names, given.files, strict=True):
+        runs.setdefault(name, []).append(read_scores(file))
+    print(format_table(runs))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,43 @@
+"""What inference writes for a photograph: class indices as a PNG with VOC's palette, as its server takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import SaveImaged
+from monai.utils.module import optional_import
+
+from scripts.atomic_write import replacing
+from scripts.dataset.voc_layout import voc_colours
+from scripts.inference.outputs import scan_name
+
+pillow, _ = optional_import("PIL.Image")
+
+
+class SavePaletteLabelsd(SaveImaged):
+    """Write the fused labels as `<case>.png`, of the photograph's size, never half-written.
+
+    Args:
+        keys: label map [1, x, y, 1] of class indices.
+        output_dir: folder of the label maps.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str) -> None:
+        super().__init__(keys, output_dir=output_dir, print_log=False)
+        self.output_dir = Path(output_dir)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the label maps under the keys."""
+        for key in self.key_iterator(data):
+            # A picture has rows first: y, then x.
+            rows = np.asarray(data[key][0, :, :, 0].cpu()).astype(np.uint8).T
+            picture = pillow.fromarray(np.ascontiguousarray(rows), mode="L")
+            picture.putpalette([value for colour in voc_colours() for value in colour])
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            with replacing(self.output_dir / f"{scan_name(data)}.png") as temporary:
+                picture.save(temporary, optimize=True)
+        return dict(data)

@@ -1,0 +1,145 @@
+"""IoU over all pixels of a set, against a transcription of the devkit and by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from ignite.engine import Engine
+
+from scripts.evaluation.pixel_scores import (
+    COLUMNS,
+    PixelScoreHandler,
+    class_ious,
+    format_table,
+    main,
+    mean_iou_metric,
+    read_scores,
+    scores_frame,
+)
+
+NAMES = ["background", "disc", "square"]
+
+
+def image(*rows: str) -> torch.Tensor:
+    """A label map [1, x, y, 1] from digits; x is an unknown pixel."""
+    values = [[255 if value == "x" else int(value) for value in row] for row in rows]
+    return torch.tensor(values, dtype=torch.uint8).T[None, :, :, None]
+
+
+def voc_evalseg(pairs: list[tuple[torch.Tensor, torch.Tensor]], num: int) -> list[float]:
+    """VOCevalseg.m line by line; pairs of result and truth."""
+    confcounts = np.zeros((num, num))
+    for resim, gtim in pairs:
+        res, gt = resim.numpy().ravel().astype(int), gtim.numpy().ravel().astype(int)
+        locs = gt < 255
+        sumim = 1 + gt + res * num
+        hs = np.array([np.count_nonzero(sumim[locs] == n) for n in range(1, num * num + 1)])
+        # Counts run down the columns of confcounts, as MATLAB counts: a row is the truth, a column the result.
+        confcounts += hs.reshape(num, num).T
+    accuracies = []
+    for j in range(num):
+        gtj, resj, gtjresj = confcounts[j, :].sum(), confcounts[:, j].sum(), confcounts[j, j]
+        total = gtj + resj - gtjresj
+        accuracies.append(gtjresj / total if total else math.nan)
+    return accuracies
+
+
+def run_engine(pairs: list[tuple[torch.Tensor, torch.Tensor]], attach: Any) -> Engine:
+    """An evaluator that answers with one pair in each iteration; None for an image that failed."""
+    outputs: list[Any] = [[{"pred": pred, "label": label}] for pred, label in pairs]
+    engine = Engine(lambda _, item: outputs[item])
+    attach(engine)
+    engine.run(range(len(outputs)))
+    return engine
+
+
+def test_an_example_by_hand() -> None:
+    ious = class_ious(torch.tensor([[3, 1], [0, 4]]))
+    assert ious.tolist() == [0.75, 0.8]
+
+
+@given(st.integers(0, 10_000))
+def test_the_validation_metric_is_the_devkits(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    pairs = []
+    for width in (3, 5):  # photographs differ in size
+        pred = torch.randint(3, (1, width, 4, 1), generator=generator)
+        label = torch.randint(4, (1, width, 4, 1), generator=generator)
+        pairs.append((pred, torch.where(label == 3, 255, label)))
+    engine = run_engine(pairs, lambda engine: mean_iou_metric(3).attach(engine, "mean_iou"))
+    assert engine.state.metrics["mean_iou"] == pytest.approx(np.nanmean(voc_evalseg(pairs, 3)))
+
+
+def test_it_is_not_the_mean_over_images() -> None:
+    # One pixel of a disc found, three missed in another image: 1 / 4, and not (1 + 0) / 2.
+    pairs = [(image("10"), image("10")), (image("0000"), image("0111"))]
+    engine = run_engine(pairs, lambda engine: mean_iou_metric(2).attach(engine, "mean_iou"))
+    assert engine.state.metrics["mean_iou"] == pytest.approx((0.4 + 0.25) / 2)
+
+
+def test_unknown_pixels_count_for_nobody(tmp_path: Path) -> None:
+    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
+    run_engine([(image("1122", "1122"), image("11xx", "1122"))], handler.attach)
+    frame = read_scores(tmp_path / "iou.csv")
+    assert frame["reference_pixels"].tolist() == [0, 4, 2] and frame["predicted_pixels"].tolist() == [0, 4, 2]
+    assert frame["iou"].tolist()[1:] == [1.0, 1.0]
+
+
+def test_a_class_that_neither_occurs_nor_is_predicted_has_no_iou_and_one_that_is_predicted_has_zero(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
+    run_engine([(image("1111"), image("1100"))], handler.attach)
+    frame = read_scores(tmp_path / "iou.csv")
+    assert frame["iou"].tolist()[:2] == [0.0, 0.5] and math.isnan(frame["iou"][2])
+    table = capsys.readouterr().out
+    assert "| square | - |" in table and "| mean | 0.250 |" in table and "| mean without background | 0.500 |" in table
+
+
+def test_an_image_that_failed_is_left_out(tmp_path: Path) -> None:
+    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
+    outputs: list[Any] = [{}, [{"pred": image("12"), "label": image("12")}]]
+    engine = Engine(lambda _, item: outputs[item])
+    handler.attach(engine)
+    engine.run(range(2))
+    assert read_scores(tmp_path / "iou.csv")["common_pixels"].tolist() == [0, 1, 1]
+
+
+def test_a_second_run_begins_at_zero(tmp_path: Path) -> None:
+    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
+    for _ in range(2):
+        run_engine([(image("12"), image("12"))], handler.attach)
+    assert read_scores(tmp_path / "iou.csv")["reference_pixels"].tolist() == [0, 1, 1]
+
+
+def test_seeds_of_a_run_become_their_mean_and_range() -> None:
+    one, two = (scores_frame(torch.tensor([[5, 0], [n, 5 - n]]), NAMES[:2]) for n in (0, 1))
+    table = format_table({"slice": [one, two], "final": [one]})
+    assert table.splitlines()[0] == "| class | slice | final |"
+    assert "| disc | 0.900 (0.800-1.000) | 1.000 |" in table
+
+
+def test_the_table_of_several_files_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        scores_frame(torch.eye(3), NAMES).to_csv(tmp_path / f"{name}.csv", index=False)
+    files = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    assert main([*files, "--names", "slice", "final"]) == 0
+    assert "| mean | 1.000 | 1.000 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*files, "--names", "slice"])
+    assert "give a name for each file" in capsys.readouterr().err
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"class": ["disc"]}).to_csv(tmp_path / "other.csv", index=False)
+    with pytest.raises(ValueError, match="lacks the columns"):
+        read_scores(tmp_path / "other.csv")
+    assert COLUMNS[:3] == ("class", "class_index", "iou")
