@@ -3,6 +3,8 @@
 The pipeline, folder by folder::
 
     phantom/         a synthetic abdomen, the embedded example data
+    prepare/         data as they lie on a disk -> dataset.json
+    dataset_report/  a picture of a data set before training
     dataset/         which scans there are, and what is wrong with them, before any work
     dicom/           series in a folder, whether one is a volume, label maps as DICOM-SEG
     preprocessing/   scans -> arrays on one working grid, and labels back to the scan's own grid
