@@ -37,12 +37,25 @@ from scripts.training.streams import stream_loader
 logger = logging.getLogger(__name__)
 
 
-def split_folds(count: int, folds: int, seed: int) -> list[list[int]]:
-    """Deal case numbers into folds at random: every number in exactly one fold."""
-    if not 1 <= folds <= max(1, count):
-        raise ValueError(f"{folds} folds of {count} training cases are not possible: give 1 to {count} folds.")
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    return [sorted(order[fold::folds]) for fold in range(folds)]
+def split_folds(patients: Sequence[str], folds: int, seed: int) -> list[list[int]]:
+    """Deal patients into folds at random, each with all its scans.
+
+    Args:
+        patients: of each case; scans of one patient stay together, or a fold's network would have seen the patient.
+        folds: how many.
+        seed: of the order.
+
+    Returns:
+        The case numbers of each fold: every number in exactly one of them.
+    """
+    people = list(dict.fromkeys(patients))
+    if not 1 <= folds <= max(1, len(people)):
+        raise ValueError(
+            f"{folds} folds of {len(people)} training patients are not possible: give 1 to {len(people)} folds."
+        )
+    order = torch.randperm(len(people), generator=torch.Generator().manual_seed(seed)).tolist()
+    fold_of = {people[number]: place % folds for place, number in enumerate(order)}
+    return [[number for number, who in enumerate(patients) if fold_of[who] == fold] for fold in range(folds)]
 
 
 class CrossFittedCoarse:
@@ -91,7 +104,7 @@ class CrossFittedCoarse:
     ) -> None:
         self.data = [case for case in data if case.get("label")]
         self.maps, self.segmenter, self.output_dir = maps, segmenter, Path(output_dir)
-        self.folds = split_folds(len(self.data), folds, seed)
+        self.folds = split_folds([str(case.get("patient", case["case"])) for case in self.data], folds, seed)
         self.patch_size, self.batch_size = patch_size, batch_size
         self.epochs, self.epoch_length, self.fold_epochs = epochs, epoch_length, fold_epochs or epochs
         self.learning_rate, self.organ_weight, self.organ_share = learning_rate, organ_weight, organ_share

@@ -23,19 +23,32 @@ from scripts.queries.views import RandomGeometry
 Cases = list[dict[str, Any]]
 
 
+def people(count: int) -> list[str]:
+    return [f"person {number}" for number in range(count)]
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99))
 def test_every_case_is_in_exactly_one_fold_and_folds_are_of_one_size(count: int, folds: int, seed: int) -> None:
     folds = min(folds, count)
-    split = split_folds(count, folds, seed)
+    split = split_folds(people(count), folds, seed)
     assert sorted(number for fold in split for number in fold) == list(range(count))
     assert len(split) == folds and max(map(len, split)) - min(map(len, split)) <= 1
-    assert split == split_folds(count, folds, seed)
+    assert split == split_folds(people(count), folds, seed)
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=30), st.integers(1, 8), st.integers(0, 9))
+def test_scans_of_one_patient_are_in_one_fold(patients: list[str], folds: int, seed: int) -> None:
+    split = split_folds(patients, min(folds, len(set(patients))), seed)
+    assert sorted(number for fold in split for number in fold) == list(range(len(patients)))
+    for fold in split:
+        others = {patients[n] for other in split if other is not fold for n in other}
+        assert not {patients[n] for n in fold} & others
 
 
 @pytest.mark.parametrize(("count", "folds"), [(3, 4), (3, 0), (0, 2)])
-def test_more_folds_than_cases_are_refused(count: int, folds: int) -> None:
-    with pytest.raises(ValueError, match=f"{folds} folds of {count} training cases are not possible"):
-        split_folds(count, folds, 0)
+def test_more_folds_than_patients_are_refused(count: int, folds: int) -> None:
+    with pytest.raises(ValueError, match=f"{folds} folds of {count} training patients are not possible"):
+        split_folds(people(count), folds, 0)
 
 
 def stage_of(cases: Cases, store: SliceStore, folder: Path, **changes: Any) -> CrossFittedCoarse:
