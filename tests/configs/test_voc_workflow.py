@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_voc import CLASSES, HEIGHT, WIDTH, write_voc
-from tiny_workflows import EVALUATE, TINY_TRAINING, TRAIN, run, watch_iterations
+from tiny_voc import CLASSES, HEIGHT, TINY_VOC, WIDTH, write_voc
+from tiny_workflows import EVALUATE, TRAIN, run, watch_iterations
 
 from scripts.evaluation.pixel_scores import read_scores
 
 VOC = "configs/data/voc.yaml"
 SLICE = "configs/baselines/slice.yaml"
-SETTINGS: dict[str, Any] = {
-    **TINY_TRAINING,
-    "organs": CLASSES,
-    "spacing": [2.0, 2.0, 1.0],
-    "coarse_spacing": [4.0, 4.0, 1.0],
-    "coarse::stage::patch_size": [16, 16, 1],
-    "coarse::stage::batch_size": 4,
-}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +26,7 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training through all stages."""
     folder = tmp_path_factory.mktemp("finished")
-    run("training", TRAIN, VOC, dataset_dir=str(voc), output_dir=str(folder), **SETTINGS)
+    run("training", TRAIN, VOC, dataset_dir=str(voc), output_dir=str(folder), **TINY_VOC)
     return folder
 
 
@@ -46,7 +37,7 @@ def test_training_takes_a_devkit_folder_and_leaves_a_predictor(finished: Path) -
 
 
 def test_an_evaluation_scores_all_pixels_and_writes_palette_masks(voc: Path, finished: Path, tmp_path: Path) -> None:
-    given = {**SETTINGS, "dataset_dir": str(voc), "model_path": str(finished / "model.pt"), "output_dir": str(tmp_path)}
+    given = {**TINY_VOC, "dataset_dir": str(voc), "model_path": str(finished / "model.pt"), "output_dir": str(tmp_path)}
     run("evaluate", TRAIN, VOC, EVALUATE, **given)
     frame = read_scores(tmp_path / "iou.csv")
     assert frame["class"].tolist() == ["background", *CLASSES]
@@ -58,7 +49,7 @@ def test_an_evaluation_scores_all_pixels_and_writes_palette_masks(voc: Path, fin
 
 
 def test_inference_takes_the_test_images(voc: Path, finished: Path, tmp_path: Path) -> None:
-    given = {**SETTINGS, "dataset_dir": str(voc), "model_path": str(finished / "model.pt")}
+    given = {**TINY_VOC, "dataset_dir": str(voc), "model_path": str(finished / "model.pt")}
     run("inference", TRAIN, VOC, output_dir=str(tmp_path), **given)
     assert [path.name for path in tmp_path.iterdir()] == ["test_0.png"]
     written = Image.open(tmp_path / "test_0.png")
@@ -67,7 +58,7 @@ def test_inference_takes_the_test_images(voc: Path, finished: Path, tmp_path: Pa
 
 
 def test_the_slice_baseline_runs_on_the_same_images(voc: Path, tmp_path: Path) -> None:
-    given = {**SETTINGS, "dataset_dir": str(voc), "output_dir": str(tmp_path)}
+    given = {**TINY_VOC, "dataset_dir": str(voc), "output_dir": str(tmp_path)}
     run("training", TRAIN, VOC, SLICE, **given)
     given |= {"model_path": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "evaluation")}
     run("evaluate", TRAIN, VOC, SLICE, EVALUATE, **given)
@@ -88,7 +79,7 @@ def test_a_few_dozen_steps_find_the_shapes(voc: Path, tmp_path: Path) -> None:
         "train::learning_rate": 1.0e-3,
         "val_interval": 6,
     }
-    given = {**SETTINGS, **longer, "dataset_dir": str(voc), "output_dir": str(tmp_path)}
+    given = {**TINY_VOC, **longer, "dataset_dir": str(voc), "output_dir": str(tmp_path)}
     run("training", TRAIN, VOC, **given)
     given |= {"model_path": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "evaluation")}
     run("evaluate", TRAIN, VOC, EVALUATE, **given)
@@ -102,7 +93,7 @@ def test_a_mask_of_colours_stops_the_training_before_any_work(tmp_path: Path, mo
     Image.open(path).convert("RGB").save(path)
     seen = watch_iterations(monkeypatch)
     with pytest.raises(Exception) as caught:
-        run("training", TRAIN, VOC, dataset_dir=str(folder), output_dir=str(tmp_path / "run"), **SETTINGS)
+        run("training", TRAIN, VOC, dataset_dir=str(folder), output_dir=str(tmp_path / "run"), **TINY_VOC)
     message = str(caught.value.__cause__ or caught.value)
     assert "mask that does not hold class indices (1)" in message and "train_1.png" in message
     assert seen == [] and not (tmp_path / "run").exists()
