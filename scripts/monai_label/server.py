@@ -183,8 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         studies = given.studies if "://" in given.studies else str(Path(given.studies).resolve())
         with Server(given.workspace / "app", studies, given.port, given.host, given.environment) as server:
             print(f"MONAI Label is at {server.url}, model {NAME}. Ctrl-C stops it.", flush=True)
-            assert server.process is not None
-            return server.process.wait()
+            return server.process.wait() if server.process is not None else 1
     except (EnvironmentProblem, FileNotFoundError, RuntimeError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1

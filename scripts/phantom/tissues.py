@@ -7,26 +7,11 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.dataset.btcv_organs import ORGANS as ORGANS
+
 PORTAL_VENOUS = "portal_venous"
 NON_CONTRAST = "non_contrast"
 PHASES = (PORTAL_VENOUS, NON_CONTRAST)
-
-ORGANS = (
-    "spleen",
-    "right_kidney",
-    "left_kidney",
-    "gallbladder",
-    "esophagus",
-    "liver",
-    "stomach",
-    "aorta",
-    "inferior_vena_cava",
-    "portal_and_splenic_veins",
-    "pancreas",
-    "right_adrenal_gland",
-    "left_adrenal_gland",
-)
-"""The 13 organs of BTCV 2015 in its order; the class index of an organ is its position + 1."""
 
 CLASS_INDEX = {organ: index for index, organ in enumerate(ORGANS, start=1)}
 
