@@ -96,7 +96,7 @@ def succeeds(*command: str | Path) -> bool:
 def output_of(*command: str | Path) -> str:
     """Run a command quietly; return what it printed, or nothing when it failed."""
     try:
-        finished = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
+        finished = subprocess.run([str(part) for part in command], capture_output=True, encoding="utf-8", timeout=300)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return finished.stdout.strip() if finished.returncode == 0 else ""

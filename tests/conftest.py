@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,15 @@ from scripts.preprocessing.slice_store import SliceStore
 # A failure that comes and goes helps nobody: the examples are the same in every run. Time limits are the suite's.
 settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fixed")
+
+
+@pytest.fixture(autouse=True)
+def no_log_to_streams_of_other_tests() -> None:
+    """A workflow that a test ran in this process logs to the streams of that test, which are closed by now."""
+    for logger in (logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)):
+        for handler in logger.handlers[:]:
+            if getattr(getattr(handler, "stream", None), "closed", False):
+                logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

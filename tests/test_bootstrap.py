@@ -131,6 +131,6 @@ def test_the_script_starts_from_any_folder(tmp_path: Path) -> None:
     script = Path(bootstrap.__file__)
     # Only the standard library: -S leaves out every installed package, -I the project's folder.
     command = [sys.executable, "-I", "-S", str(script), "--help"]
-    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ})
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", env={**os.environ})
     assert finished.returncode == 0, finished.stderr
     assert "demo [ARGS]" in finished.stdout

@@ -133,7 +133,7 @@ class Check:
         command = [str(python_of(self.environment)), "-m", "monai.bundle", "run", "inference"]
         command += ["--config_file", str(self.bundle / "configs" / "inference.json"), "--bundle_root", str(self.bundle)]
         command += ["--dataset_dir", str(study), "--output_dir", str(output)]
-        finished = subprocess.run(command, cwd=self.bundle, capture_output=True, text=True)
+        finished = subprocess.run(command, cwd=self.bundle, capture_output=True, encoding="utf-8")
         if finished.returncode:
             raise RuntimeError(
                 f"`monai.bundle run inference` failed:\n{finished.stdout[-2000:]}{finished.stderr[-2000:]}"

@@ -95,7 +95,7 @@ def require(folder: Path = FOLDER) -> Path:
 
 def failure_of(python: Path, code: str) -> str:
     """What went wrong with a line of Python; empty if nothing."""
-    finished = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
+    finished = subprocess.run([str(python), "-c", code], capture_output=True, encoding="utf-8")
     return "" if finished.returncode == 0 else finished.stderr.strip() or f"exit status {finished.returncode}"
 
 
@@ -123,7 +123,7 @@ def make_venv(folder: Path) -> None:
 def install_torch(folder: Path) -> None:
     """Install torch and, from the same place, the torchvision that belongs to it."""
     pin = pinned_torch((ROOT / "requirements.txt").read_text(encoding="utf-8"))
-    gpu = subprocess.run("nvidia-smi -L", shell=True, capture_output=True, text=True)
+    gpu = subprocess.run("nvidia-smi -L", shell=True, capture_output=True, encoding="utf-8")
     attempts = torch_attempts(pin, platform.system(), "GPU" in gpu.stdout, os.environ.get("AGSCL_TORCH", ""))
     for attempt in attempts:
         print(f"installing {attempt.announcement}, and torchvision", flush=True)
@@ -138,7 +138,9 @@ def mend_torchvision(folder: Path) -> None:
     if MISSING_OPERATOR not in failure_of(python, "import torchvision"):
         return
     where = subprocess.run(
-        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True
+        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        encoding="utf-8",
     )
     site_packages = Path(where.stdout.strip())
     (site_packages / "agscl_torchvision_hook.py").write_text(HOOK, encoding="utf-8")

@@ -32,6 +32,7 @@ def showing_queries(predictor: nn.Module) -> Iterator[None]:
 
     def end() -> None:
         while bars:
+            bars[-1].refresh()  # a fast scan would end before its bar has moved
             bars.pop().close()
 
     handles = [planner.register_forward_hook(begin), segmenter.register_forward_hook(advance)]

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 def files_of_the_bundle() -> list[str]:
     """What git knows, as it lies in the folder now."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8")
     if listed.returncode:
         pytest.skip("this copy of the bundle is no git repository")
     return [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
@@ -59,7 +59,7 @@ def run(bundle_root: Path, cwd: Path, run_id: str, *overlays: str, **options: An
     command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
     command += ["--args_file", str(arguments)] + ([] if inside else ["--bundle_root", str(bundle_root)])
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -34,7 +34,7 @@ def torchrun(processes: int, run_id: str, folder: Path, settings: dict[str, Any]
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         timeout=PATIENCE_S,
     )
     assert finished.returncode == 0, finished.stdout[-4000:]

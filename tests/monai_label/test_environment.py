@@ -55,6 +55,6 @@ def test_the_hook_declares_the_operators_when_torchvision_asks_for_them_and_not_
     (tmp_path / "torchvision/__init__.py").write_text("import torch\nassert not torch.declared\n")
     (tmp_path / "torchvision/_meta_registrations.py").write_text("import torch\nprint(torch.declared)\n")
     code = "import hook, sys; assert 'torch' not in sys.modules; import torchvision._meta_registrations"
-    finished = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    finished = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert finished.returncode == 0, finished.stderr
     assert [schema.split("(")[0] for schema in eval(finished.stdout)] == ["nms", "qnms"]

@@ -32,7 +32,7 @@ def follow(commands: Iterator[str] | list[str], folder: Path, **variables: str) 
             cwd=folder,
             env={**known, "PATH": path, "OMP_NUM_THREADS": "1", **variables},
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
 

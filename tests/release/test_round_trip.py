@@ -39,7 +39,7 @@ def client(source: str, name: str, bundle_dir: Path, asked: list[str], output: P
         cwd=output.parent,
         env={**known, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return Path(done.stdout.splitlines()[-1]).resolve()
