@@ -16,7 +16,7 @@ from scripts.baselines.slice_batches import SliceBatches, SlicePlace
 from scripts.baselines.slice_predictor import SlicePredictor
 from scripts.preprocessing.intensity import soft_tissue_window
 from scripts.queries.attention import maps_on_slices
-from scripts.queries.views import farthest_pixel, gather_blocks, sample_patches
+from scripts.queries.views import sample_maps
 
 
 class CoarseChannelBatches(SliceBatches):
@@ -36,14 +36,9 @@ class CoarseChannelBatches(SliceBatches):
         """Maps [window, organ, x, y] under the geometry of the windows."""
         maps = [self.maps.of(self.data[place.case])[place.slice] for place in places]
         shapes = [self.store.open(self.data[place.case]).image.shape[1:] for place in places]
-        ratio = torch.tensor([[m.shape[n + 1] / s[n] for n in (0, 1)] for m, s in zip(maps, shapes, strict=True)])
         if self.perturbation is not None:
             centres = centres + self.perturbation.displacements(len(places), generator)
-        on_map = (centres + 0.5) * ratio - 0.5
-        reach = farthest_pixel(matrix * ratio[:, :, None], self.patch_size)
-        blocks, origins = gather_blocks(maps, on_map, reach, repeat_edge=True)
-        probability = blocks.to(self.device).float() / 255
-        sampled = sample_patches(probability, on_map - origins, matrix, ratio, self.patch_size) * inside
+        sampled = sample_maps(maps, shapes, centres, matrix, self.patch_size, self.device) * inside
         single = sampled.reshape(-1, 1, self.patch_size, self.patch_size)
         if self.perturbation is not None:
             single = self.perturbation(single, generator)

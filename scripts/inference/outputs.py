@@ -35,20 +35,29 @@ def scan_name(data: Mapping[Hashable, Any]) -> str:
     return str(data.get("case") or case_name(str(data["image"].meta["filename_or_obj"])))
 
 
-class SaveImageLabelsd(SaveImaged):
-    """Write the fused labels as `<case>.nii.gz` on the scan's own grid, never half-written.
+class ScanSaverd(SaveImaged):
+    """Base of what writes a file of its own for each scan.
 
-    Clients that take the labels themselves strip the savers: MONAI Label by class, MONAI Deploy by "SaveImage" in the
+    Clients that take the result themselves strip the savers: MONAI Label by class, MONAI Deploy by "SaveImage" in the
     name.
 
     Args:
-        keys: label map [1, i, j, k] uint8 with the scan's affine.
-        output_dir: folder of the label maps.
+        keys: what is written.
+        output_dir: folder of the files.
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str) -> None:
         super().__init__(keys, output_dir=output_dir, print_log=False)
         self.output_dir = Path(output_dir)
+
+
+class SaveImageLabelsd(ScanSaverd):
+    """Write the fused labels as `<case>.nii.gz` on the scan's own grid, never half-written.
+
+    Args:
+        keys: label map [1, i, j, k] uint8 with the scan's affine.
+        output_dir: folder of the label maps.
+    """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the label maps under the keys."""
@@ -59,17 +68,13 @@ class SaveImageLabelsd(SaveImaged):
         return dict(data)
 
 
-class SaveImageScoresd(SaveImaged):
+class SaveImageScoresd(ScanSaverd):
     """Write the class scores as `<case>_scores.nii.gz`, 4D float16-rounded float32, on the working grid.
 
     Args:
         keys: class scores [class, x, y, z].
         output_dir: folder of the score maps.
     """
-
-    def __init__(self, keys: KeysCollection, output_dir: str) -> None:
-        super().__init__(keys, output_dir=output_dir, print_log=False)
-        self.output_dir = Path(output_dir)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the class scores under the keys."""

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.config import KeysCollection
-from monai.transforms import SaveImaged
 from monai.utils.module import optional_import
 
 from scripts.atomic_write import replacing
 from scripts.dataset.voc_layout import voc_colours
-from scripts.inference.outputs import scan_name
+from scripts.inference.outputs import ScanSaverd, scan_name
 
 pillow, _ = optional_import("PIL.Image")
 
 
-class SavePaletteLabelsd(SaveImaged):
+class SavePaletteLabelsd(ScanSaverd):
     """Write the fused labels as `<case>.png`, of the photograph's size, never half-written.
 
     Args:
         keys: label map [1, x, y, 1] of class indices.
         output_dir: folder of the label maps.
     """
-
-    def __init__(self, keys: KeysCollection, output_dir: str) -> None:
-        super().__init__(keys, output_dir=output_dir, print_log=False)
-        self.output_dir = Path(output_dir)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the label maps under the keys."""

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
+from scripts.checksums import digest
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.volume_file import read_volume_file
 from scripts.evaluation.overlay import save_overlay
@@ -32,7 +33,7 @@ from scripts.monai_label.environment import FOLDER, ROOT, EnvironmentProblem, mo
 from scripts.monai_label.server import NAME, Server, prepare_app
 from scripts.phantom.dataset import write_phantom_dataset
 from scripts.preprocessing.organ_labels import load_organ_labels
-from scripts.training.fine_tuning import PREFIX, file_digest
+from scripts.training.fine_tuning import PREFIX
 from scripts.training.resume import load_checkpoint
 
 LABELLED = 2
@@ -153,7 +154,7 @@ class Check:
         client.save_label(case["case"], path)
 
     def _fine_tuning(self, client: Client, number: int) -> None:
-        before, old = load_checkpoint(self.weights), file_digest(self.weights)
+        before, old = load_checkpoint(self.weights), digest(self.weights)
         # All studies are for training; a share for validation is what `val_split` is for.
         task = client.train(NAME, max_epochs=self.epochs, val_split=0, multi_gpu=False)
         which = f"fine-tuning {number}"
@@ -170,7 +171,7 @@ class Check:
         self._note(f"{which} left all {len(coarse)} tensors of the coarse network as they were", bool(coarse) and same)
         finite = all(bool(torch.isfinite(after[key]).all()) for key in learned)
         self._note(f"{which} gave finite weights", finite)
-        kept = [path for path in self.weights.parent.glob("*.pt") if file_digest(path) == old]
+        kept = [path for path in self.weights.parent.glob("*.pt") if digest(path) == old]
         self._note(f"the weights before {which} are kept", len(kept) == 1 and kept[0] != self.weights)
         runs = sorted(path.name for path in self.bundle.rglob(f"{PREFIX}*") if path.is_dir())
         self._note(f"{which} has a folder of its own", len(runs) == number)

@@ -22,6 +22,7 @@ from scripts.queries.views import (
     farthest_pixel,
     gather_blocks,
     identity_geometry,
+    sample_maps,
     sample_patches,
     slices_with_neighbours,
 )
@@ -193,13 +194,8 @@ class QueryBatches(BatchStream):
     def _attention(self, queries: Sequence[Query], centres: Tensor, matrix: Tensor, inside: Tensor) -> Tensor:
         """Attention of each query, sampled with the image's geometry from the coarser grid: [view, 1, x, y]."""
         maps = [self.maps.of(self.data[query.case])[query.slice, query.organ - 1][None] for query in queries]
-        shapes = [self._stored[query.case].image.shape for query in queries]
-        ratio = torch.tensor([[m.shape[n] / shape[n] for n in (1, 2)] for m, shape in zip(maps, shapes, strict=True)])
-        on_map = (centres + 0.5) * ratio - 0.5
-        reach = farthest_pixel(matrix * ratio[:, :, None], self.planner.patch_size)
-        blocks, origins = gather_blocks(maps, on_map, reach, repeat_edge=True)
-        probability = blocks.to(self.device).float() / 255
-        sampled = sample_patches(probability, on_map - origins, matrix, ratio, self.planner.patch_size)
+        shapes = [self._stored[query.case].image.shape[1:] for query in queries]
+        sampled = sample_maps(maps, shapes, centres, matrix, self.planner.patch_size, self.device)
         attention: Tensor = self.attention(sampled * inside)
         return attention
 

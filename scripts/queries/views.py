@@ -139,3 +139,31 @@ def sample_patches(
     # Coordinates as planes, which are added and read faster than pairs.
     grid = (along_x[:, :, :, None] + along_y[:, :, None, :]).permute(0, 2, 3, 1)
     return grid_sample(blocks, grid, mode=mode, padding_mode="zeros", align_corners=True)
+
+
+def sample_maps(
+    maps: Sequence[Tensor],
+    shapes: Sequence[Sequence[int]],
+    centres: Tensor,
+    matrix: Tensor,
+    size: int,
+    device: torch.device,
+) -> Tensor:
+    """Sample coarse maps, which keep their own grid in plane, with the geometry of the patches.
+
+    Args:
+        maps: for each query [channel, x', y'] uint8, 255 for probability 1.
+        shapes: pixels (x, y) of the slice that each map covers.
+        centres: of the patches, in pixels of the slices, [query, 2].
+        matrix: patch offset -> slice offset, [query, 2, 2].
+        size: side of the patches.
+        device: where they are sampled.
+
+    Returns:
+        Probabilities [query, channel, size, size].
+    """
+    ratio = torch.tensor([[m.shape[n + 1] / shape[n] for n in (0, 1)] for m, shape in zip(maps, shapes, strict=True)])
+    on_map = (centres + 0.5) * ratio - 0.5
+    reach = farthest_pixel(matrix * ratio[:, :, None], size)
+    blocks, origins = gather_blocks(maps, on_map, reach, repeat_edge=True)
+    return sample_patches(blocks.to(device).float() / 255, on_map - origins, matrix, ratio, size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import stat
@@ -88,12 +87,3 @@ def archive_members(path: Path) -> list[str]:
     if len(tops) != 1 or any("/" not in name for name in names):
         raise ValueError(f"{path} should hold the one folder of a bundle, and holds {tops[:5]}.")
     return names
-
-
-def digest(path: Path, kind: str = "sha256") -> str:
-    """Checksum of a file, in hexadecimal digits."""
-    checksum = hashlib.new(kind, usedforsecurity=False)
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            checksum.update(block)
-    return checksum.hexdigest()

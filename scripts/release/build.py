@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.release.archive import digest, write_archive
+from scripts.checksums import digest
+from scripts.release.archive import write_archive
 from scripts.release.bundle_files import LARGE_FILES, MODEL_INFO, bundle_files, uncommitted_files
 from scripts.release.hub import write_hub_folder
 from scripts.release.large_files import LargeFile, asset_name, large_files_text, require_url, served_files

@@ -7,7 +7,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from scripts.release.archive import archive_members, digest
+from scripts.checksums import digest
+from scripts.release.archive import archive_members
 from scripts.release.metadata import METADATA, read_metadata
 from scripts.release.pickles import refuse_unexpected_pickles
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scripts.release.archive import digest
+from scripts.checksums import digest
 
 ModelInfo = dict[str, dict[str, str]]
 

@@ -7,7 +7,6 @@ asked for again with the same weights, cases and settings, goes on where it was.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import re
@@ -21,6 +20,7 @@ import torch
 from ignite.engine import Engine
 
 from scripts.atomic_write import replacing
+from scripts.checksums import digest
 from scripts.dataset.check import check_dataset
 from scripts.dataset.stamp import dataset_digest
 from scripts.inference.weights import load_weights
@@ -88,7 +88,7 @@ class FineTuning:
         """
         splits = self._checked_splits()
         load_weights(self.network, self.model_path)
-        begun = {"weights": file_digest(self.model_path), "cases": dataset_digest(splits, []), **self.settings}
+        begun = {"weights": digest(self.model_path), "cases": dataset_digest(splits, []), **self.settings}
         folder = self.place.folder = begin_run(self.parent, begun)
         logger.info("fine-tuning %s on %d cases, in %s", self.model_path, len(splits["labelled"]), folder)
         self.trainer.run()
@@ -119,7 +119,7 @@ class FineTuning:
             logger.info("%s has the new weights, the old ones are kept in %s", self.published, previous)
         report = {
             "began_with": {"path": str(self.model_path), "sha256": begun["weights"]},
-            "result": {"path": str(weights), "sha256": file_digest(weights)},
+            "result": {"path": str(weights), "sha256": digest(weights)},
             "previous_weights": None if previous is None else str(previous),
             "epochs": self.trainer.state.epoch,
             "cases": {split: [case["case"] for case in cases] for split, cases in splits.items()},
@@ -171,12 +171,3 @@ def replace_weights(new: Path, target: Path) -> Path:
 def same_file(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file that exists."""
     return one.exists() and other.exists() and one.samefile(other)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ignite.engine import Engine, Events
 
 from scripts.losses.partial_labels import PartialDiceCELoss
+from scripts.training.progress import total_iterations
 
 
 class OrganWeightDecay:
@@ -28,6 +29,5 @@ class OrganWeightDecay:
 
     def weigh(self, engine: Engine) -> None:
         """Set the weight of this iteration; it depends on its number only, so a resumed stage goes on with it."""
-        total = int(engine.state.max_epochs or 0) * int(engine.state.epoch_length or 0)
-        done = (engine.state.iteration - 1) / max(1, total)
+        done = (engine.state.iteration - 1) / max(1, total_iterations(engine))
         self.loss.weigh_organs(self.loss.organ_weight ** (1.0 - done))

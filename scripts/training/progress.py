@@ -68,7 +68,7 @@ class StageProgress:
         self.losses = []
         terminal = sys.stderr.isatty() and is_first_process()
         bar: tqdm[Any] = tqdm(
-            total=_total(engine), initial=self.first, desc=self.stage, unit="it", disable=not terminal
+            total=total_iterations(engine), initial=self.first, desc=self.stage, unit="it", disable=not terminal
         )
         self.bar = self.shown.enter_context(bar)
         if terminal:  # log lines go above the bar instead of through it
@@ -84,7 +84,7 @@ class StageProgress:
         self.bar.update()
         epoch_ends = engine.state.iteration % int(engine.state.epoch_length or 1) == 0
         if self.bar.disable and not epoch_ends and time.monotonic() - self.spoken > QUIET_SECONDS:
-            self._say(engine, f"iteration {engine.state.iteration} of {_total(engine)}")
+            self._say(engine, f"iteration {engine.state.iteration} of {total_iterations(engine)}")
 
     def _report(self, engine: Engine) -> None:
         if self.losses and (engine.state.epoch % self.log_every == 0 or engine.state.epoch == engine.state.max_epochs):
@@ -100,7 +100,7 @@ class StageProgress:
         if not is_first_process():
             return
         taken = self.spoken - self.started
-        left = taken / max(1, engine.state.iteration - self.first) * (_total(engine) - engine.state.iteration)
+        left = taken / max(1, engine.state.iteration - self.first) * (total_iterations(engine) - engine.state.iteration)
         logger.info("%s: %s, %s, %s left", self.stage, what, readable_duration(taken), readable_duration(left))
 
     def _close(self, engine: Engine) -> None:
@@ -112,6 +112,6 @@ class StageProgress:
         raise error
 
 
-def _total(engine: Engine) -> int:
+def total_iterations(engine: Engine) -> int:
     """Iterations of the whole stage."""
     return int(engine.state.epoch_length or 0) * int(engine.state.max_epochs or 0)

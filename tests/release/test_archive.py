@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.release.archive import archive_members, digest, write_archive
+from scripts.checksums import digest
+from scripts.release.archive import archive_members, write_archive
 
 
 @pytest.fixture

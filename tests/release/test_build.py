@@ -12,9 +12,10 @@ import yaml
 from published_release import Published
 from tiny_checkout import OTHER_WEIGHTS, git, read_json, write_json
 
+from scripts.checksums import digest
 from scripts.release import build
 from scripts.release.__main__ import main
-from scripts.release.archive import archive_members, digest
+from scripts.release.archive import archive_members
 from scripts.release.build import build_release
 from scripts.release.bundle_files import bundle_files
 from scripts.release.inspection import inspect_release

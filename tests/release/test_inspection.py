@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from scripts.checksums import digest
 from scripts.release.__main__ import main
-from scripts.release.archive import digest, write_archive
+from scripts.release.archive import write_archive
 from scripts.release.inspection import inspect_release
 
 METADATA = b'{"name": "agscl", "version": "0.1.0"}'

@@ -14,7 +14,7 @@ from monai.apps.utils import HashCheckError
 from monai.bundle import download_large_files
 from tiny_checkout import OTHER_WEIGHTS
 
-from scripts.release.archive import digest
+from scripts.checksums import digest
 from scripts.release.large_files import (
     LargeFile,
     asset_name,
