@@ -23,10 +23,10 @@ QUICK_SETTINGS: dict[str, Any] = {
 """Settings of the quick modes: everything runs, nothing takes long, the ratios mean little."""
 
 
-def bundle_config(*overlays: str, settings: Mapping[str, Any] | None = None) -> ConfigParser:
-    """configs/inference.yaml with overlays (file names in configs/) and settings, on the CPU."""
+def bundle_config(settings: Mapping[str, Any] | None = None) -> ConfigParser:
+    """The bundle's configs for abdominal CT with settings, on the CPU."""
     parser = ConfigParser()
-    parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", *overlays)])
+    parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", "train.yaml", "data/abdomen.yaml")])
     parser.update({"device": "$torch.device('cpu')", **(settings or {})})
     return parser
 
@@ -44,7 +44,7 @@ def training_config(folder: str, cases: int, quick: bool, settings: Mapping[str,
     data = write_phantom_dataset(f"{folder}/phantom", cases, 0, 0, 0, *spacing, partial_fraction=0.0)
     places = {"dataset_dir": str(Path(data).parent), "output_dir": f"{folder}/run"}
     quickly = QUICK_SETTINGS if quick else {}
-    parser = bundle_config("train.yaml", settings={**places, **quickly, **settings})
+    parser = bundle_config(settings={**places, **quickly, **settings})
     write_oracle_maps(parser)
     return parser
 

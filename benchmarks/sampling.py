@@ -72,7 +72,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.sampling",
         description="Compare patches per second of the query batches with a cached MONAI transform chain and with what "
-        "the encoder consumes, on synthetic scans with the settings of configs/train.yaml.",
+        "the encoder consumes, on synthetic scans with the settings of configs/data/abdomen.yaml.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--patch", type=int, nargs="+", default=[128, 64], help="patch sizes in pixels")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TRUNK = "configs/inference.yaml"
-TRAINING = [TRUNK, "configs/train.yaml", "configs/recipes/demo.yaml"]
+TRAINING = [TRUNK, "configs/train.yaml", "configs/data/abdomen.yaml", "configs/recipes/demo.yaml"]
 
 
 def bundle_command(run_id: str, configs: Sequence[str], **settings: str) -> list[str]:

@@ -82,7 +82,9 @@ def composed(files: tuple[str, ...]) -> ConfigParser:
 def compositions() -> list[tuple[str, ...]]:
     """Every list of files that some header names, and the data overlays below the evaluation."""
     named = {command.files for name in CONFIGS for command in commands(name)}
-    on_data = {(TRUNK, "configs/train.yaml", name, "configs/evaluate.yaml") for name in CONFIGS if "/data/" in name}
+    on_data = {
+        (*command.files, "configs/evaluate.yaml") for name in CONFIGS if "/data/" in name for command in commands(name)
+    }
     return sorted({(TRUNK,)} | named | on_data)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ class TinyBundle:
     model: Path
     config: Path
     predictor: TwoStagePredictor
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
         """What makes the trunk of the repository this bundle's."""
-        return {**TINY, "model_path": str(self.model)}
+        return {**TINY, **self.overrides, "model_path": str(self.model)}
 
 
 def write_config(path: Path, overrides: Mapping[str, Any]) -> None:
@@ -48,12 +49,13 @@ def decide(predictor: TwoStagePredictor) -> None:
         last *= 100
 
 
-def make_bundle(root: Path) -> TinyBundle:
+def make_bundle(root: Path, **overrides: Any) -> TinyBundle:
     """Write config and weights to a folder."""
-    write_config(root / "configs/inference.json", {**TINY, "bundle_root": str(root)})
+    settings = {**TINY, **overrides}
+    write_config(root / "configs/inference.json", {**settings, "bundle_root": str(root)})
     torch.manual_seed(0)
-    predictor = composed(str(ROOT / TRUNK), **TINY).get_parsed_content("network_def").eval()
+    predictor = composed(str(ROOT / TRUNK), **settings).get_parsed_content("network_def").eval()
     decide(predictor)
     (root / "models").mkdir()
     torch.save(predictor.state_dict(), root / "models/model.pt")
-    return TinyBundle(root, root / "models/model.pt", root / "configs/inference.json", predictor)
+    return TinyBundle(root, root / "models/model.pt", root / "configs/inference.json", predictor, overrides)

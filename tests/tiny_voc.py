@@ -19,6 +19,7 @@ WIDTH, HEIGHT = 60, 44
 TINY_VOC: dict[str, Any] = {
     **TINY_TRAINING,
     "organs": CLASSES,
+    "phases": [],
     "spacing": [2.0, 2.0, 1.0],
     "coarse_spacing": [4.0, 4.0, 1.0],
     "coarse::stage::patch_size": [16, 16, 1],

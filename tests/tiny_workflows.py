@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from config_compositions import ROOT, TRUNK
+from config_compositions import ROOT, TRUNK, load
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 
@@ -18,6 +18,8 @@ TRAIN, EVALUATE = "configs/train.yaml", "configs/evaluate.yaml"
 STAGES = ["coarse_fold0", "coarse_fold1", "coarse", "contrastive", "segmentation"]
 ITERATIONS = 4  # of each stage: 2 epochs of 2
 
+ABDOMEN = load("configs/data/abdomen.yaml")
+"""What the synthetic abdomen has: the trunk's organs are of head and neck."""
 TINY_PREDICTOR: dict[str, Any] = {
     "spacing": [12.0, 12.0, 24.0],
     "coarse_spacing": [12.0, 12.0, 24.0],
@@ -30,8 +32,11 @@ TINY_PREDICTOR: dict[str, Any] = {
 }
 TINY_TRAINING: dict[str, Any] = {
     **TINY_PREDICTOR,
+    "organs": ABDOMEN["organs"],
+    "phases": ABDOMEN["phases"],
     "coarse::stage::patch_size": [16, 16, 8],
     "coarse::stage::epochs": 2,
+    "coarse::stage::fold_epochs": 2,
     "coarse::stage::epoch_length": 2,
     "contrastive::epochs": 2,
     "contrastive::epoch_length": 2,

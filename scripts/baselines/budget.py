@@ -1,7 +1,7 @@
 """What each baseline costs: parameters, multiply-adds and images, read from its config.
 
     python -m scripts.baselines.budget                            # the default budget
-    python -m scripts.baselines.budget configs/data/openkbp.yaml  # with overlays below the baselines
+    python -m scripts.baselines.budget configs/data/abdomen.yaml  # with overlays below the baselines
 
 An image is one patch of a query stage; of a 3D network of someone else, one slice of its patches. Multiply-adds are
 those of convolutions, matrix products and attention, counted by PyTorch; of one image, forward; of the training,
@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m scripts.baselines.budget", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "overlays", nargs="*", help="configs below the baselines, for example configs/data/openkbp.yaml"
+        "overlays", nargs="*", help="configs below the baselines, for example configs/data/abdomen.yaml"
     )
     overlays = parser.parse_args(arguments).overlays
     missing = [name for name in overlays if not Path(name).is_file()]

@@ -1,7 +1,7 @@
 """The whole predictor as one TorchScript file, with the metadata and the composed config in it.
 
     python -m scripts.export.torchscript --model_path runs/mine/model.pt --filepath runs/mine/model.ts \
-      --config_file "['configs/inference.yaml','configs/recipes/demo.yaml']"
+      --config_file "['configs/inference.yaml','configs/train.yaml','configs/data/abdomen.yaml']"
 
 MONAI's ``ckpt_export`` does the same for one config file. It embeds overlays each by itself, and programs that read the
 file (MONAI Deploy) look for one complete config called "inference": here the overlays are merged first.

@@ -5,7 +5,8 @@
 
 What the server returns is compared with `python -m monai.bundle run inference` of the same environment, voxel by voxel;
 fine-tuning on two newly labelled studies has to change the segmentation network, leave the coarse one as it is and keep
-the old weights. Everything is done in a workspace; the bundle itself is not touched.
+the old weights. Where the data set has some of the bundle's organs only, as the synthetic abdomen has, the studies are
+contoured for these only. Everything is done in a workspace; the bundle itself is not touched.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ import torch
 from monai.bundle import ConfigParser
 
 from scripts.checksums import digest
+from scripts.dataset.datalist_file import read_datalist
 from scripts.dataset.datalists import load_cases
+from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.volume_file import read_volume_file
 from scripts.evaluation.overlay import save_overlay
 from scripts.inference.outputs import write_nifti
@@ -47,7 +50,8 @@ class Check:
 
     Args:
         bundle: folder of the bundle.
-        dataset_dir: folder with a `dataset.json`: a test scan, and two labelled training cases.
+        dataset_dir: folder with a `dataset.json`: a test scan, and two training cases contoured for an organ or more of
+            the bundle's.
         workspace: new or empty folder to work in.
         epochs: epochs of each fine-tuning.
         environment: folder of the MONAI Label environment.
@@ -70,12 +74,16 @@ class Check:
         parser = ConfigParser()
         parser.read_config(str(bundle / "configs" / "inference.json"))
         self.organs: list[str] = parser.get_parsed_content("organs")
-        cases = load_cases(str(dataset_dir), "training", self.organs)
-        self.labelled = sorted((case for case in cases if "label" in case), key=lambda case: -len(case["annotated"]))
-        self.labelled = self.labelled[:LABELLED]
+        datalist = str(Path(dataset_dir) / "dataset.json")
+        known = organs_of_datalist(read_datalist(datalist), datalist)
+        cases = [case for case in load_cases(str(dataset_dir), "training", known) if self._contoured(case)]
+        self.labelled = sorted(cases, key=lambda case: -len(self._contoured(case)))[:LABELLED]
         if len(self.labelled) < LABELLED:
-            raise ValueError(f"{dataset_dir} has {len(self.labelled)} labelled training cases, expected {LABELLED}.")
-        self.study = load_cases(str(dataset_dir), "test", self.organs)[0]
+            raise ValueError(
+                f"{dataset_dir} has {len(self.labelled)} training cases that are contoured for some of the bundle's "
+                f"organs ({', '.join(self.organs)}), expected {LABELLED}: name another data set."
+            )
+        self.study = load_cases(str(dataset_dir), "test", known)[0]
         self.studies = self.workspace / "studies"
         self.studies.mkdir(parents=True)
         for case in [self.study, *self.labelled]:
@@ -88,6 +96,10 @@ class Check:
         """The weights that the server uses."""
         return self.bundle / "models" / "model.pt"
 
+    def _contoured(self, case: Case) -> dict[str, int]:
+        """Class index of each of the bundle's organs that a case is contoured for."""
+        return {organ: index for index, organ in enumerate(self.organs, start=1) if organ in case["annotated"]}
+
     def run(self) -> bool:
         """Start the server, go through the claims, stop it; return whether all of them hold."""
         log = self.workspace / "server.log"
@@ -99,8 +111,8 @@ class Check:
             expected = {organ.lower(): index for index, organ in enumerate(self.organs, start=1)}
             self._note("the server names the organs with their class indices", model["labels"] == expected)
             self._inference(client, expected, "label")
-            for case, named in zip(self.labelled, (True, False), strict=True):
-                self._submit(client, case, named)
+            for case, as_it_is in zip(self.labelled, (True, False), strict=True):
+                self._submit(client, case, as_it_is)
             self._fine_tuning(client, 1)
             self._inference(client, expected, "label_after_fine_tuning")
             self._fine_tuning(client, 2)
@@ -141,9 +153,12 @@ class Check:
             )
         return output / f"{self.study['case']}.nii.gz"
 
-    def _submit(self, client: Client, case: Case, named: bool) -> None:
-        """Submit a label: with the data set's values and their names, as 3D Slicer does, or as class indices."""
-        if named:
+    def _submit(self, client: Client, case: Case, as_it_is: bool) -> None:
+        """Submit a label: the data set's values and all their names, as 3D Slicer does, or class indices.
+
+        These go without names, as a script would send them, where the case is contoured for all of the organs.
+        """
+        if as_it_is:
             client.save_label(
                 case["case"], Path(case["label"]), {o: case["label_values"][o] for o in case["annotated"]}
             )
@@ -151,7 +166,8 @@ class Check:
         label = load_organ_labels(case, self.organs)
         path = self.workspace / "submitted" / f"{case['case']}.nii.gz"
         write_nifti(path, label.as_tensor()[0].numpy(), label.affine.numpy())
-        client.save_label(case["case"], path)
+        contoured = self._contoured(case)
+        client.save_label(case["case"], path, None if len(contoured) == len(self.organs) else contoured)
 
     def _fine_tuning(self, client: Client, number: int) -> None:
         before, old = load_checkpoint(self.weights), digest(self.weights)

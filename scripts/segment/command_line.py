@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FILE",
         help="config that the weights were trained with on top of configs/train.yaml, such as "
-        "configs/recipes/demo.yaml; may be given several times, in the order of the training",
+        "configs/data/abdomen.yaml; given several times, in the order of the training",
     )
     parser.add_argument("--series", help="which of several DICOM series: its number in the list, or its UID")
     parser.add_argument("--list_series", action="store_true", help="list the DICOM series in SCAN and stop")

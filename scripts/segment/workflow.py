@@ -83,7 +83,7 @@ def _config_files(overlays: Sequence[str]) -> list[str]:
         if not found:
             raise FileNotFoundError(
                 f"config {overlay} does not exist; give the one that the weights were trained with, such as "
-                "configs/recipes/demo.yaml, or leave --config out for the bundle's own weights."
+                "configs/data/abdomen.yaml, or leave --config out for the bundle's own weights."
             )
         files.append(str(found[0]))
     return files

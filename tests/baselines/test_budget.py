@@ -21,7 +21,7 @@ def test_a_lone_stage_gets_the_epochs_of_the_images_of_both() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("below", [[], ["configs/data/openkbp.yaml"]], ids=["default", "openkbp"])
+@pytest.mark.parametrize("below", [[], ["configs/data/abdomen.yaml"]], ids=["default", "abdomen"])
 def test_all_arms_that_train_a_second_stage_see_as_many_images(below: list[str]) -> None:
     budgets = baseline_budgets([ROOT / name for name in below])
     assert len(budgets) == 1 + len([name for name in CONFIGS if "/baselines/" in name])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from config_compositions import CONFIGS, ROOT, TRUNK, commands, composed, header, leaves, load
-from tiny_workflows import EVALUATE, TRAIN, run, watch_iterations, weights
+from tiny_workflows import ABDOMEN, EVALUATE, TRAIN, run, watch_iterations, weights
 
 BASELINES = [name for name in CONFIGS if "/baselines/" in name]
 TRAINED = [name for name in BASELINES if commands(name)[0].run_id == "training"]
@@ -48,7 +48,7 @@ def test_a_baseline_differs_only_in_the_ids_that_its_header_names_and_in_each_of
 @every_baseline
 def test_a_baseline_changes_no_more_on_a_data_overlay(name: str) -> None:
     files = list(commands(name)[0].files)
-    files.insert(files.index(name), "configs/data/openkbp.yaml")
+    files.insert(files.index(name), "configs/data/abdomen.yaml")
     with_train = tuple(files) if TRAIN in files else (files[0], TRAIN, *files[1:])
     named = named_ids(header(name))
     assert [
@@ -113,4 +113,4 @@ def test_a_baseline_trains_its_stages_and_is_scored_like_the_others(
     paths = {"model_path": str(with_coarse_stage / "model.pt"), "output_dir": str(tmp_path / "scores")}
     run("evaluate", TRAIN, name, EVALUATE, **settings, **paths)
     with (tmp_path / "scores/scores.csv").open(encoding="utf-8") as stream:
-        assert {row["organ"] for row in csv.DictReader(stream)} <= set(load(TRUNK)["organs"])
+        assert {row["organ"] for row in csv.DictReader(stream)} <= set(ABDOMEN["organs"])

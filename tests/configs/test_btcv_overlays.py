@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from config_compositions import CONFIGS, TRUNK, commands, composed, leaves, references
 
-TRAIN, BTCV = "configs/train.yaml", "configs/data/btcv.yaml"
+TRAIN, ABDOMEN, BTCV = "configs/train.yaml", "configs/data/abdomen.yaml", "configs/data/btcv.yaml"
 # A baseline whose own command needs another data overlay is one of that data set.
 BASELINES = [
     name
@@ -16,7 +16,7 @@ BASELINES = [
 
 @pytest.mark.parametrize("name", [*BASELINES, "configs/recipes/btcv_12_organs.yaml", "configs/recipes/ensemble.yaml"])
 def test_it_lies_on_the_overlay_of_btcv(name: str) -> None:
-    parser = composed((TRUNK, TRAIN, BTCV, name))
+    parser = composed((TRUNK, TRAIN, ABDOMEN, BTCV, name))
     texts = [(place, value) for place, value in leaves(parser.config) if isinstance(value, str)]
     assert [(place, ref) for place, value in texts for ref in references(value) if ref not in parser] == []
     assert parser["spacing"] == [0.8, 0.8, 3.0]

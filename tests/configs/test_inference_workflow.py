@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from config_compositions import composed, load
 from monai.bundle import ConfigParser
-from tiny_workflows import EVALUATE, TINY_PREDICTOR, TRAIN, run
+from tiny_workflows import ABDOMEN, EVALUATE, TINY_PREDICTOR, TRAIN, run
 
-ORGANS = load("configs/inference.yaml")["organs"]
+ORGANS = ABDOMEN["organs"]
 
 
 @pytest.fixture
@@ -28,7 +28,8 @@ def scans(tiny_data: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(trained: Path, tmp_path: Path) -> dict[str, Any]:
-    return {**TINY_PREDICTOR, "model_path": str(trained / "model.pt"), "output_dir": str(tmp_path / "out")}
+    paths = {"model_path": str(trained / "model.pt"), "output_dir": str(tmp_path / "out")}
+    return {**TINY_PREDICTOR, "organs": ORGANS, **paths}
 
 
 def written(settings: dict[str, Any]) -> list[str]:

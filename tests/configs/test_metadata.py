@@ -76,7 +76,7 @@ def test_the_network_takes_and_gives_the_tensors_that_the_metadata_describes() -
 
 def test_a_wrong_number_of_channels_in_the_metadata_would_be_noticed() -> None:
     override = {"_meta_::network_data_format::outputs::pred::num_channels": 2, "encoder::name": "resnet18"}
-    with pytest.raises(ValueError, match="output channel number `14`"):
+    with pytest.raises(ValueError, match="output channel number `8`"):
         verify_net_in_out(
             net_id="network_def", meta_file=str(METADATA), config_file=str(ROOT / TRUNK), device="cpu", **override
         )

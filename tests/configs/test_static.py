@@ -134,7 +134,7 @@ def test_an_overlay_only_changes_what_exists_below_it(name: str) -> None:
 def test_a_misspelt_overlay_key_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {"orgams": [], "train::epoch": 1, "organs": [], "train::epochs": 1, "encoder::stem_strid": 2}
     monkeypatch.setitem(globals(), "load", lambda name: wrong)
-    assert misspelt_keys("configs/data/openkbp.yaml") == ["orgams", "train::epoch", "encoder::stem_strid"]
+    assert misspelt_keys("configs/data/abdomen.yaml") == ["orgams", "train::epoch", "encoder::stem_strid"]
 
 
 @every_config
@@ -186,10 +186,10 @@ def test_no_path_of_one_machine(name: str) -> None:
     assert not re.search(r"(?<![\w'.\]])/(?:home|work|tmp|mnt|root|data|Users)/", (ROOT / name).read_text("utf-8"))
 
 
-def test_a_data_overlay_is_at_most_forty_lines() -> None:
+def test_a_data_overlay_is_at_most_fifty_lines() -> None:
     for name in CONFIGS:
         if "/data/" in name:
-            assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 40
+            assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 50
 
 
 @every_overlay

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 from config_compositions import ROOT
-from tiny_bundle import TinyBundle
+from tiny_bundle import make_bundle
+from tiny_workflows import ABDOMEN
 
 from scripts.evaluation.case_scores import CaseScore, Status
 from scripts.evaluation.summary import read_scores, scores_frame
@@ -52,12 +53,13 @@ def test_scores_of_other_cases_are_refused() -> None:
 
 
 def test_both_weights_are_scored_on_the_same_cases_and_the_difference_is_printed(
-    tiny_bundle: TinyBundle, phantom_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    phantom_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {key: value for key, value in tiny_bundle.settings.items() if key != "model_path"}
+    bundle = make_bundle(tmp_path / "bundle", organs=ABDOMEN["organs"])
+    settings = {key: value for key, value in bundle.settings.items() if key != "model_path"}
     files = [str(ROOT / "configs" / name) for name in ("inference.yaml", "evaluate.yaml")]
     paths = {"dataset_dir": str(phantom_dir), "bundle_root": str(ROOT)}
-    measure(str(tiny_bundle.model), str(tmp_path), "bfloat16", files, split="training", **paths, **settings)
+    measure(str(bundle.model), str(tmp_path), "bfloat16", files, split="training", **paths, **settings)
     printed = capsys.readouterr().out
     assert "| original | bfloat16 |" in printed
     half = torch.load(tmp_path / "model_bfloat16.pt", weights_only=True)
