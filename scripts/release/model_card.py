@@ -107,7 +107,10 @@ def _packages(metadata: dict[str, Any]) -> dict[str, str]:
 
 def _scores(metrics: dict[str, Any], documentation: str) -> str:
     """The scores of the metadata and where the measurement is described."""
-    where = f"[How they were measured, on which data]({documentation}/results.md)."
+    where = (
+        f"[How they were measured, on which data]({documentation}/results.md); by organ and group, with failures and "
+        f"training data: [the weights]({documentation}/model_card.md)."
+    )
     return f"{_table('score', 'value', metrics)}\n\n{where}" if metrics else where
 
 

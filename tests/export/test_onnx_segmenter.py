@@ -46,8 +46,9 @@ def test_the_file_says_what_a_query_is(exported: Path) -> None:
     trunk = load(TRUNK)
     assert json.loads(said["organs"]) == trunk["organs"]
     assert json.loads(said["window_hu"]) == trunk["window"]
-    assert said["patch_size"] == "32" and said["channels"].startswith("1 slices")
-    assert session.get_inputs()[0].shape[1:] == [2, 32, 32]
+    slices = 2 * trunk["adjacent_slices"] + 1
+    assert said["patch_size"] == "32" and said["channels"].startswith(f"{slices} slices")
+    assert session.get_inputs()[0].shape[1:] == [slices + 1, 32, 32]
 
 
 def test_a_file_that_computes_something_else_is_not_written(

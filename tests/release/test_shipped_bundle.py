@@ -1,0 +1,133 @@
+"""The bundle as it is shipped: a plain clone without a network has weights that fit and segments a scan."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from config_compositions import ROOT, TRUNK, load
+from monai.bundle import ckpt_export
+from monai.bundle import load as load_bundle
+from monai.data import load_net_with_metadata
+
+from scripts.inference.predictor import decode_names
+from scripts.release.bundle_files import WEIGHTS, bundle_files, tracked_files
+from scripts.release.zoo_checks import CHECKS
+
+ORGANS = load(TRUNK)["organs"]
+LARGEST_MB = 95
+OFFLINE = """
+import socket
+
+def refuse(*arguments):
+    raise OSError("there is no network")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What git tracks, in a folder of its own."""
+    root = tmp_path_factory.mktemp("clone") / "agscl"
+    for name in bundle_files(ROOT):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, root / name)
+    return root
+
+
+def offline(root: Path, *arguments: str) -> str:
+    """Run Python in the clone without a network; return what was printed."""
+    blocked = root.parent / "offline"
+    blocked.mkdir(exist_ok=True)
+    (blocked / "sitecustomize.py").write_text(OFFLINE, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(blocked), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("title", CHECKS)
+def test_this_repository_passes_every_check_of_the_zoo(title: str) -> None:
+    assert CHECKS[title](ROOT)
+
+
+def test_the_weights_are_part_of_the_repository_and_of_half_size() -> None:
+    assert WEIGHTS in tracked_files(ROOT)
+    assert (ROOT / WEIGHTS).stat().st_size < LARGEST_MB * 1e6
+    state = torch.load(ROOT / WEIGHTS, weights_only=True)
+    assert decode_names(state["organ_names"]) == ORGANS
+    assert {value.dtype for value in state.values() if value.dim() > 1} == {torch.float16}
+
+
+@pytest.mark.slow
+def test_a_clone_without_a_network_segments_a_scan_by_one_command(
+    clone: Path, phantom_dir: Path, tmp_path: Path
+) -> None:
+    scan = sorted((phantom_dir / "images").iterdir())[0]
+    said = offline(clone, "-m", "scripts.segment", str(scan), "--output_dir", str(tmp_path / "out"), "--device", "cpu")
+    assert "1 scan segmented" in said
+    asked: Any = nib.load(scan)
+    found: Any = nib.load(tmp_path / "out" / scan.name)
+    assert found.shape == asked.shape
+    np.testing.assert_allclose(found.affine, asked.affine, atol=1e-4)
+    assert set(np.unique(found.dataobj).tolist()) <= set(range(len(ORGANS) + 1))
+    table = pd.read_csv(tmp_path / "out" / f"{scan.name.removesuffix('.nii.gz')}_organs.csv")
+    assert table["organ"].str.replace(" ", "_").tolist() == ORGANS
+
+
+def test_a_clone_without_a_network_is_loaded_by_monai_with_its_weights(clone: Path) -> None:
+    code = (
+        "import sys, torch; from monai.bundle import load; sys.path.insert(0, '.')\n"
+        "network = load('agscl', bundle_dir='..', workflow_type='inference', device='cpu')\n"
+        f"kept = torch.load('{WEIGHTS}', weights_only=True)\n"
+        "state = network.state_dict()\n"
+        "assert state.keys() == kept.keys(), set(state) ^ set(kept)\n"
+        "print(sum(torch.equal(state[key], kept[key].to(state[key].dtype)) for key in kept) == len(kept))"
+    )
+    assert offline(clone, "-c", code).splitlines()[-1] == "True"
+
+
+@pytest.mark.slow
+def test_the_torchscript_of_the_weights_holds_the_config_that_fits_them(clone: Path) -> None:
+    ckpt_export(config_file=str(clone / "configs/inference.json"), bundle_root=str(clone))
+    path = clone / "models/model.ts"
+    scripted, metadata, extra = load_net_with_metadata(str(path), more_extra_files=["inference.json"])
+    assert json.loads(extra["inference.json"])["organs"] == ORGANS
+    channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert list(channels.values()) == ["background", *ORGANS]
+    network: Any = load_bundle("agscl", bundle_dir=str(clone.parent), workflow_type="inference", device="cpu")
+    volume = torch.randn(1, 1, 32, 30, 12, generator=torch.Generator().manual_seed(0)) * 200
+    with torch.no_grad():
+        torch.testing.assert_close(scripted.cpu().eval()(volume), network.eval()(volume), atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("AGSCL_SHARED_DATA"), reason="AGSCL_SHARED_DATA names no folder with openkbp")
+def test_a_patient_of_openkbp_is_segmented(clone: Path, tmp_path: Path) -> None:
+    folder = Path(os.environ["AGSCL_SHARED_DATA"]) / "openkbp"
+    content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    patient = next(entry for entry in content["validation"] if "openkbp_208" in entry["image"])
+    patient |= {key: str(folder / patient[key]) for key in ("image", "label")}
+    (tmp_path / "dataset.json").write_text(json.dumps({**content, "validation": [patient]}), encoding="utf-8")
+    files = str(["configs/inference.yaml", "configs/evaluate.yaml"])
+    paths = ["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "scores")]
+    offline(clone, "-m", "monai.bundle", "run", "evaluate", "--config_file", files, *paths)
+    scores = pd.read_csv(tmp_path / "scores/scores.csv")
+    assert set(scores["organ"]) == set(patient["annotated"])
+    assert scores["dice"].mean() > 0.7
