@@ -7,6 +7,8 @@ from typing import Any
 
 from monai.utils.module import optional_import
 
+from scripts.dicom.compressions import UNCOMPRESSED
+
 pydicom, has_pydicom = optional_import("pydicom")
 
 CT_IMAGE, ENHANCED_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
@@ -77,7 +79,7 @@ def _missing_bytes(header: Header, left: int) -> int:
         left: bytes behind it: tag, kind and length of the pixels (8 or 12 bytes), and the pixels.
     """
     syntax = header.file_meta.get("TransferSyntaxUID")
-    if syntax is None or syntax.is_encapsulated or syntax.is_deflated or "Rows" not in header:
+    if syntax not in UNCOMPRESSED or "Rows" not in header:
         return 0
     values = int(header.Rows) * int(header.Columns) * int(header.get("SamplesPerPixel", 1))
     values *= int(header.get("NumberOfFrames", 1) or 1)

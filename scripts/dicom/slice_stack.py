@@ -8,14 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.dicom.compressions import obstacle
 from scripts.dicom.headers import Header, pydicom
 from scripts.dicom.series import Series
 
-# What ITK's GDCM decodes (RLE Lossless; JPEG Baseline, Extended, Lossless; JPEG-LS; JPEG 2000), and what is no pixel
-# compression at all.
-READABLE_COMPRESSIONS = frozenset(
-    f"1.2.840.10008.1.2.{ending}" for ending in ("5", *(f"4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91)))
-)
 PLACE_TOLERANCE = 0.1
 """How far a slice may lie from its place on the regular grid, in slice distances and in pixels; our choice."""
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -65,8 +61,8 @@ def _check_images(headers: Sequence[Header]) -> None:
     for header in headers:
         name = _name(header)
         syntax = header.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
-        if syntax.is_encapsulated and syntax not in READABLE_COMPRESSIONS:
-            raise Irregular(f"{name} is compressed as {syntax.name}, which is not decoded; {HOW_TO_CONVERT}")
+        if obstacle(syntax):
+            raise Irregular(f"{name} is {obstacle(syntax)}")
         if header.missing_bytes:
             raise Irregular(f"{name} is cut off, {header.missing_bytes} bytes are missing; export or copy it again")
         for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"):
