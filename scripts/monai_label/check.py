@@ -26,6 +26,7 @@ from monai.bundle import ConfigParser
 
 from scripts.checksums import digest
 from scripts.dataset.datalist_file import read_datalist
+from scripts.dataset.datalist_file import read_datalist, split_names
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.volume_file import read_volume_file
@@ -191,6 +192,12 @@ class Check:
         self._note(f"the weights before {which} are kept", len(kept) == 1 and kept[0] != self.weights)
         runs = sorted(path.name for path in self.bundle.rglob(f"{PREFIX}*") if path.is_dir())
         self._note(f"{which} has a folder of its own", len(runs) == number)
+
+
+def study_split(dataset_dir: Path) -> str:
+    """The split whose first scan is segmented: test, or validation where there is no test split."""
+    path = dataset_dir / "dataset.json"
+    return "test" if not path.is_file() or "test" in split_names(read_datalist(str(path))) else "validation"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

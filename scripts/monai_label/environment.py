@@ -160,7 +160,7 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
     (folder / STAMP).unlink(missing_ok=True)
     if failure_of(python_of(folder), "import torch"):
         install_torch(folder)
-    print(f"installing MONAI Label with monai {monai} (about 160 packages, 2 to 10 minutes)", flush=True)
+    print(f"installing MONAI Label with monai {monai} (about 160 packages, 2 to 20 minutes)", flush=True)
     if not pip_install(folder, "-r", str(REQUIREMENTS), f"monai=={monai}"):
         raise EnvironmentProblem("the packages could not be installed: see above. Run the same command to try again.")
     mend_torchvision(folder)
