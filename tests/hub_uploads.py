@@ -1,4 +1,4 @@
-"""The endpoints of a model hub that an upload needs, over a folder: who may write, what is stored how, what was sent."""
+"""The endpoints of a model hub that an upload needs, over a folder: who may write, and how each file is stored."""
 
 from __future__ import annotations
 

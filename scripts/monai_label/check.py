@@ -25,7 +25,6 @@ import torch
 from monai.bundle import ConfigParser
 
 from scripts.checksums import digest
-from scripts.dataset.datalist_file import read_datalist
 from scripts.dataset.datalist_file import read_datalist, split_names
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.label_values import organs_of_datalist
