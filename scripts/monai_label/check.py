@@ -50,7 +50,7 @@ class Check:
 
     Args:
         bundle: folder of the bundle.
-        dataset_dir: folder with a `dataset.json`: a test scan, and two training cases contoured for an organ or more of
+        dataset_dir: folder with a `dataset.json`: a test or validation scan, and two training cases contoured for an organ or more of
             the bundle's.
         workspace: new or empty folder to work in.
         epochs: epochs of each fine-tuning.
@@ -83,7 +83,7 @@ class Check:
                 f"{dataset_dir} has {len(self.labelled)} training cases that are contoured for some of the bundle's "
                 f"organs ({', '.join(self.organs)}), expected {LABELLED}: name another data set."
             )
-        self.study = load_cases(str(dataset_dir), "test", known)[0]
+        self.study = load_cases(str(dataset_dir), study_split(datalist), known)[0]
         self.studies = self.workspace / "studies"
         self.studies.mkdir(parents=True)
         for case in [self.study, *self.labelled]:
@@ -193,10 +193,9 @@ class Check:
         self._note(f"{which} has a folder of its own", len(runs) == number)
 
 
-def study_split(dataset_dir: Path) -> str:
+def study_split(datalist: str) -> str:
     """The split whose first scan is segmented: test, or validation where there is no test split."""
-    path = dataset_dir / "dataset.json"
-    return "test" if not path.is_file() or "test" in split_names(read_datalist(str(path))) else "validation"
+    return "test" if "test" in split_names(read_datalist(datalist)) else "validation"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
