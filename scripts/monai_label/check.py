@@ -50,8 +50,8 @@ class Check:
 
     Args:
         bundle: folder of the bundle.
-        dataset_dir: folder with a `dataset.json`: a test or validation scan, and two training cases contoured for an organ or more of
-            the bundle's.
+        dataset_dir: folder with a `dataset.json`: a test or validation scan, and two training cases contoured for
+            an organ or more of the bundle's.
         workspace: new or empty folder to work in.
         epochs: epochs of each fine-tuning.
         environment: folder of the MONAI Label environment.
