@@ -120,4 +120,5 @@ class UploadHubHandler(HubHandler):
                 self.stored(value["oid"]).read_bytes() if large else base64.b64decode(value["content"], validate=True)
             )
         self.note({"committed": {line["value"]["path"]: line["key"] for line in lines[1:]}})
-        self.say({"commitUrl": f"http://{self.headers['Host']}/commit/{COMMIT}", "commitOid": COMMIT})
+        page = self.path.removeprefix("/api/models").split("/commit/")[0]
+        self.say({"commitUrl": f"http://{self.headers['Host']}{page}/commit/{COMMIT}", "commitOid": COMMIT})
