@@ -21,8 +21,12 @@ def write_tiny_bundle(folder: Path, weights: Path, settings: Mapping[str, Any]) 
     shutil.copy2(ROOT / "LICENSE", folder)
     shutil.copytree(ROOT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "configs").mkdir()
-    for name in ("metadata.json", "logging.conf"):
-        shutil.copy2(ROOT / "configs" / name, folder / "configs")
+    shutil.copy2(ROOT / "configs/logging.conf", folder / "configs")
+    metadata = json.loads((ROOT / "configs/metadata.json").read_text(encoding="utf-8"))
+    if "organs" in settings:  # clients read the names from here
+        channels = dict(enumerate(["background", *settings["organs"]]))
+        metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = channels
+    (folder / "configs/metadata.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
     for twin, names in TWINS.items():
         parser = ConfigParser(json.loads(standalone_text(names)))
         parser.update({key: value for key, value in settings.items() if key.split("::")[0] in parser.get()})
