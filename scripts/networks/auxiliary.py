@@ -27,6 +27,8 @@ class ContrastedSegmenter(nn.Module):
         super().__init__()
         if contrastive.encoder is not segmenter.encoder:
             raise ValueError("segmenter and contrastive network have different encoders; give both the same one.")
+        if contrastive.decoder not in (None, segmenter.decoder):
+            raise ValueError("segmenter and contrastive network have different decoders; give both the same one.")
         if segmenter.frozen_encoder:
             raise ValueError("an auxiliary contrastive term cannot move a frozen encoder; set frozen_encoder to false.")
         self.segmenter, self.contrastive = segmenter, contrastive
@@ -34,7 +36,7 @@ class ContrastedSegmenter(nn.Module):
     def forward(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Segment and embed queries."""
         maps = self.segmenter.encoder(queries)
-        return self.segmenter.decode(maps, queries).float(), self.contrastive.embed(maps[-1], queries)
+        return self.segmenter.decode(maps, queries).float(), self.contrastive.embed(maps, queries)
 
     def trainable_parameters(self) -> Iterable[nn.Parameter]:
         """Encoder, decoder and projection head."""

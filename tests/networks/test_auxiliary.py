@@ -49,10 +49,15 @@ def test_encoder_decoder_and_head_are_trained_once_each() -> None:
     assert {id(p) for p in parameters} == {id(p) for p in network.parameters()}
 
 
-def test_a_frozen_encoder_another_encoder_and_a_negative_weight_are_refused() -> None:
+def test_a_frozen_encoder_other_networks_and_a_negative_weight_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot move a frozen encoder"):
         make(frozen=True)
     with pytest.raises(ValueError, match="different encoders"):
         ContrastedSegmenter(make().segmenter, make().contrastive)
+    segmenter = make().segmenter
+    other = DeepLabDecoder(segmenter.encoder.channels, width=16)
+    with pytest.raises(ValueError, match="different decoders"):
+        head = ProjectionHead(other.feature_channels, 16, 8)
+        ContrastedSegmenter(segmenter, ContrastiveNetwork(segmenter.encoder, head, "decoder", other))
     with pytest.raises(ValueError, match="is negative"):
         ContrastedLoss(DiceCELoss(sigmoid=True), ContrastiveCriterion(SupConLoss()), -1.0)

@@ -220,3 +220,12 @@ def test_the_position_is_the_tenth_of_the_volume_that_the_slice_lies_in(tmp_path
     batch, asked = first_batch(batches), batches.index.draw(16, batches.generator(0))
     # Six slices: tenths 0, 1, 3, 5, 6 and 8.
     assert batch["position"].tolist() == [[0, 1, 3, 5, 6, 8][query.slice] for query in asked]
+
+
+def test_batches_of_few_cases_are_drawn_as_the_index_draws_them(tmp_path: Path) -> None:
+    batches = batches_of(tmp_path, cases_per_batch=1)
+    batch, asked = first_batch(batches), batches.index.draw_from_few(16, 1, batches.generator(0))
+    assert batch["organ"].tolist() == [query.organ for query in asked]
+    assert len({query.slice for query in asked}) <= 3
+    with pytest.raises(ValueError, match="cases_per_batch 0 is no number of cases"):
+        batches_of(tmp_path / "b", cases_per_batch=0)

@@ -151,3 +151,47 @@ def test_a_confidence_that_is_no_probability_is_refused(tmp_path: Path, confiden
     cases, store, maps = known_case(tmp_path)
     with pytest.raises(ValueError, match="is no probability: give one such as 0.7"):
         QueryIndex(cases, store, maps, PLANNER, unlabelled_confidence=confidence)
+
+
+def of_three_cases(folder: Path) -> QueryIndex:
+    cases = [stored(folder, two_organs(), name=name) for name in "abc"]
+    maps = {name: coarse_maps_of(two_organs(), 2, (22, 14)) for name in "abc"}
+    store = cases[0][1]
+    return QueryIndex([case for case, _ in cases], store, known_maps(folder, store, maps), PLANNER, present_only=True)
+
+
+def test_a_batch_of_few_cases_shows_the_organs_of_neighbouring_slices_of_each(tmp_path: Path) -> None:
+    index, touching = of_three_cases(tmp_path), 0
+    for seed in range(8):
+        drawn = index.draw_from_few(13, 1, seeded(seed))
+        assert len(drawn) == 13 and [query.number for query in drawn] == list(range(13))
+        assert len({query.case for query in drawn}) == 1
+        slices = [query.slice for query in drawn]
+        assert max(slices) - min(slices) <= 2
+        counts = Counter(query.organ for query in drawn)
+        touching += len(counts) == 2
+        assert max(counts.values()) - min(counts.values()) <= 1 or len(counts) == 1
+    # Only a spleen in slice 0 has no neighbour with a liver, and only from slice 4 on no spleen is near.
+    assert touching >= 4
+
+
+def test_the_queries_of_few_cases_are_those_that_the_index_has_and_cases_take_turns(tmp_path: Path) -> None:
+    index = of_three_cases(tmp_path)
+    known = {
+        (case, organ, *row[[0, 2, 3]].tolist())
+        for organ, group in index.groups.items()
+        for case, plan in group
+        for row in plan
+    }
+    seen = set()
+    for seed in range(10):
+        drawn = index.draw_from_few(12, 3, seeded(seed))
+        assert {(query.case, query.organ, query.slice, query.x, query.y) for query in drawn} <= known
+        assert [query.case for query in drawn] == [query.case for query in drawn[:3]] * 4
+        seen |= {query.case for query in drawn}
+    assert seen == {0, 1, 2}
+    assert index.draw_from_few(12, 3, seeded(1)) == index.draw_from_few(12, 3, seeded(1))
+
+
+def test_more_cases_than_queries_are_as_many_as_there_are_queries(tmp_path: Path) -> None:
+    assert len(of_three_cases(tmp_path).draw_from_few(2, 5, seeded())) == 2
