@@ -8,10 +8,11 @@ From the plan to the page::
     single_run   coarse stage shared, training, evaluation, results stored
     record       what a run was and what it cost: run.json
     queue        one run after another, with an ETA; resumable
+    run_command  the options of all this
     results      stored results -> one table
     comparison   paired differences over patients, intervals, p values
     tables       Markdown and CSV
-    forest       figures
-    page         the report
+    figures      forest plots, Dice of every organ, costs
+    report_command  tables and figures as one page
     embedding    a map of held-out queries
 """

@@ -12,6 +12,9 @@ from scripts.evaluation.summary import read_scores
 from scripts.study.plan import NO_REGIME
 
 GROUP = ["regime", "labelled"]
+"""Runs that are compared with one another have these in common."""
+
+STAGES = ("coarse_core_seconds", "contrastive_core_seconds", "segmentation_core_seconds")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -45,9 +48,20 @@ def read_results(results_dir: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         record = read_record(folder)
         key = {name: record[name] for name in ("regime", "labelled", "arm", "seed")}
         scores.append(read_scores(folder / "scores.csv").assign(**key))
-        plain = {name: value for name, value in record.items() if isinstance(value, str | int | float)}
-        records.append(plain)
+        records.append({**_plain(record), **core_seconds_by_stage(record)})
     return _in_every_regime(pd.concat(scores, ignore_index=True)), _in_every_regime(pd.DataFrame(records))
+
+
+def core_seconds_by_stage(record: dict[str, Any]) -> dict[str, float]:
+    """Core-seconds of the coarse networks together, of the contrastive and of the segmentation stage."""
+    seconds = dict.fromkeys(STAGES, 0.0)
+    for name, stage in record["stages"].items():
+        seconds[f"{name.partition('_')[0]}_core_seconds"] += float(stage["core_seconds"])
+    return seconds
+
+
+def _plain(record: dict[str, Any]) -> dict[str, str | int | float]:
+    return {name: value for name, value in record.items() if isinstance(value, str | int | float)}
 
 
 def _in_every_regime(frame: pd.DataFrame) -> pd.DataFrame:
