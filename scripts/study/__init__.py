@@ -14,5 +14,6 @@ From the plan to the page::
     tables       Markdown and CSV
     figures      forest plots, Dice of every organ, costs
     report_command  tables and figures as one page
-    embedding    a map of held-out queries
+    embedding    held-out queries in the embedding of a contrastive stage
+    embed_command  their map
 """

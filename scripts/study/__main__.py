@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from scripts.console import start_command
-from scripts.study import report_command, run_command
+from scripts.study import embed_command, report_command, run_command
 
 USAGE = """python -m scripts.study COMMAND ...
 
@@ -16,7 +16,7 @@ USAGE = """python -m scripts.study COMMAND ...
 
 COMMAND --help lists the options."""
 
-COMMANDS = {"run": run_command.main, "report": report_command.main}
+COMMANDS = {"run": run_command.main, "report": report_command.main, "embed": embed_command.main}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
