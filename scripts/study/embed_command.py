@@ -1,6 +1,6 @@
-"""The command `python -m scripts.study embed`: a t-SNE map of held-out queries, one panel for each run.
+r"""The command `python -m scripts.study embed`: a t-SNE map of held-out queries, one panel for each run.
 
-    python -m scripts.study embed --dataset_dir OPENKBP --model_path runs/study/same/168/supcon/seed0 \\
+    python -m scripts.study embed --dataset_dir OPENKBP --model_path runs/study/same/168/supcon/seed0 \
       runs/study/same/168/contrast_without_attention/seed0
 
 Each point is a query of a validation patient, in the embedding that the contrastive stage was trained in.
@@ -89,7 +89,7 @@ def _draw(axes: Axes, run: Embedded) -> None:
             chosen = (run.organs == organ) & (run.phases == phase)
             colour, marker = colormaps["tab20"]((organ - 1) % 20), MARKERS[int(phase) % len(MARKERS)]
             label = name.replace("_", " ") if phase == run.phases.min() else None
-            axes.scatter(*places[chosen].T, s=10, color=[colour], marker=marker, label=label)
+            axes.scatter(places[chosen, 0], places[chosen, 1], s=10, color=[colour], marker=marker, label=label)
     axes.set_title(f"{run.title} (silhouette {silhouette(run):.2f})")
     axes.set_xticks([])
     axes.set_yticks([])
