@@ -22,6 +22,7 @@ from scripts.study.composition import (
 )
 from scripts.study.plan import COARSE_STAGE, Plan, Run
 from scripts.study.record import commands_of, environment, note_command, stage_costs, total, write_json
+from scripts.study.results import read_record
 from scripts.training.resume import load_checkpoint, save_atomically
 
 LOG = "log.txt"
@@ -91,18 +92,15 @@ def record_of(plan: Plan, run: Run, places: Places, settings: dict[str, Any]) ->
     `stages` are those that led to the scored weights, the shared coarse stage among them. `other_core_seconds` is what
     their commands cost besides: starting, checking the data, coarse maps of the training patients.
     """
-    arm = plan.arms[run.arm]
-    sources = [places.folder(member) for member in plan.needs(run)] if arm.members else [places.folder(run)]
-    stages: dict[str, dict[str, float]] = {}
-    for source in sources:
-        stages |= stage_costs(source)
-    trained = {source: commands_of(source) for source in sources}
-    if arm.coarse == "shared" and not arm.members:
-        shared = places.folder(plan.needs(run)[0])
-        trained[shared] = commands_of(shared)
-    everything = sum(total(commands, "training", "core_seconds") for commands in trained.values())
-    own = commands_of(places.folder(run))
+    arm, folder = plan.arms[run.arm], places.folder(run)
+    own = commands_of(folder)
+    # Those that this run needs are done, and their records outlast their checkpoints.
+    before = [read_record(places.results(needed)) for needed in plan.needs(run)]
+    stages = {name: costs for record in before for name, costs in record["stages"].items()} | stage_costs(folder)
     in_stages = sum(stage["core_seconds"] for stage in stages.values())
+    new_in_stages = in_stages - sum(float(record["training_core_seconds"]) for record in before)
+    besides = total(own, "training", "core_seconds") - new_in_stages
+    other = max(0.0, besides) + sum(float(record["other_core_seconds"]) for record in before)
     return {
         "arm": run.arm,
         "title": arm.title,
@@ -113,7 +111,7 @@ def record_of(plan: Plan, run: Run, places: Places, settings: dict[str, Any]) ->
         "settings": settings,
         "stages": stages,
         "training_core_seconds": round(in_stages, 1),
-        "other_core_seconds": round(max(0.0, everything - in_stages), 1),
+        "other_core_seconds": round(other, 1),
         "evaluation_core_seconds": total(own, "evaluation", "core_seconds"),
         "wall_seconds": round(sum(float(one["wall_seconds"]) for one in own), 1),
         "peak_memory_mib": max((stage["peak_memory_mib"] for stage in stages.values()), default=0.0),
