@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     options, rest = parser.parse_known_args(arguments)
     plan = read_plan(ROOT / options.plan)
     extra = extra_settings(rest)
+    check_settings(plan, extra)
     everybody = labelled_patients(plan, options.dataset_dir, extra)
     runs = chosen_runs(plan, options, everybody)
     output = Path(options.output_dir).resolve()
@@ -74,16 +75,24 @@ def extra_settings(words: Sequence[str]) -> dict[str, Any]:
 
 
 def labelled_patients(plan: Plan, dataset_dir: str, extra: Mapping[str, Any]) -> int:
-    """How many training cases have a label. Raises what `load_cases` does, and ValueError for a misspelt setting."""
+    """How many training cases have a label; raises what `load_cases` does."""
     parser = ConfigParser()
     parser.read_config([str(ROOT / name) for name in plan.configs])
-    layers = [plan.settings, *plan.regimes.values(), *(arm.settings for arm in plan.arms.values()), extra]
-    unknown = sorted({key for layer in layers for key in layer if not _exists(parser, key)})
-    if unknown:
-        raise ValueError(f"the settings {unknown} of the study do not exist in {', '.join(plan.configs)}.")
     parser.update(pairs={key: value for key, value in {**plan.settings, **extra}.items() if key == "organs"})
     cases = load_cases(dataset_dir, "training", list(parser.get_parsed_content("organs")))
     return sum("label" in case for case in cases)
+
+
+def check_settings(plan: Plan, extra: Mapping[str, Any]) -> None:
+    """Raise ValueError if a setting of the study, an arm or the command line does not exist; MONAI would add it."""
+    for arm in plan.arms.values():
+        parser = ConfigParser()
+        below = plan.arms[arm.members[-1]].overlays if arm.members else ()
+        parser.read_config([str(ROOT / name) for name in (*plan.configs, *below, *arm.overlays)])
+        layers = [plan.settings, *plan.regimes.values(), arm.settings, *arm.regime_settings.values(), extra]
+        unknown = sorted({key for layer in layers for key in layer if not _exists(parser, key)})
+        if unknown:
+            raise ValueError(f"the settings {unknown} do not exist in the configs of the arm {arm.name}.")
 
 
 def chosen_runs(plan: Plan, options: argparse.Namespace, everybody: int) -> list[Run]:
@@ -147,9 +156,12 @@ def commands_in_words(plan: Plan, runs: Sequence[Run], places: Places, everybody
 
 
 def _exists(parser: ConfigParser, key: str) -> bool:
-    """Whether a setting is there, or is a new argument of something that is there."""
-    name = key.removeprefix("+")
-    return name in parser or ("::" in name and name.rpartition("::")[0] in parser)
+    """Whether a setting is there, or may be a new argument of a component that is there."""
+    name, parent = key.removeprefix("+"), key.removeprefix("+").rpartition("::")[0]
+    if name in parser or parent not in parser:
+        return name in parser
+    component = parser[parent]
+    return isinstance(component, dict) and "_target_" in component
 
 
 def _parser() -> argparse.ArgumentParser:

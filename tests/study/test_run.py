@@ -53,7 +53,7 @@ def test_a_dry_run_prints_plan_and_commands_and_writes_nothing(
     [
         (["--arms", "slices"], "--arms slices: the study has coarse_stage, slice"),
         (["--labelled", "5"], "4 training cases have a label; give 1 to 4"),
-        (["--train::epoch", "5"], "the settings"),
+        (["--train::epoch", "5"], r"the settings ['train::epoch'] do not exist"),
         (["--seeds", "0", "lonely"], "invalid int value"),
     ],
 )
@@ -106,7 +106,9 @@ def test_a_study_from_its_plan_to_its_report(options: list[str], capsys: pytest.
     before = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
     assert run_command.main(options) == 0
     assert before == {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
-    with pytest.raises(ValueError, match="holds results of other settings:\n  contrastive::epochs: was 1, now 2"):
+    with pytest.raises(
+        ValueError, match=r"coarse_stage.seed0 holds results of other settings:\n  contrastive::epochs: was None, now 2"
+    ):
         run_command.main([*options, "--contrastive::epochs", "2"])
 
     capsys.readouterr()
@@ -117,6 +119,6 @@ def test_a_study_from_its_plan_to_its_report(options: list[str], capsys: pytest.
     assert "Against **slice baseline**" in (page / "report.md").read_text(encoding="utf-8")
     data = ["--dataset_dir", options[1], "--cache_dir", str(runs / "cache"), "--queries", "24"]
     picture = page / "map.png"
-    model = ["--model_path", str(runs / "same/4/supcon/seed0")] * 1
+    model = ["--model_path", str(runs / "same/4/supcon/seed0")]
     assert embed_command.main([*model, *data, *plan, "--output", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG") and "silhouette" in capsys.readouterr().out
