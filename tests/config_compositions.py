@@ -16,7 +16,8 @@ from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).resolve().parents[1]
 TRUNK = "configs/inference.yaml"
-CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
+EVERY_YAML = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
+CONFIGS = [name for name in EVERY_YAML if "/study/" not in name]  # a plan of runs is no config of the bundle
 OVERLAYS = [name for name in CONFIGS if name != TRUNK]
 WORKFLOWS = ["configs/train.yaml", "configs/evaluate.yaml"]
 

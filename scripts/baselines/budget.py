@@ -24,6 +24,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+NO_ROW = {"coarse_alone", "coarse_and_slice"}
+"""Baselines that cost what others cost: the coarse stage, and that and the slice baseline."""
+
 COARSE_SETTINGS = ("folds", "epochs", "fold_epochs", "epoch_length", "batch_size", "patch_size")
 
 
@@ -119,9 +122,9 @@ def _image_macs(parser: ConfigParser, size: int, channels: int) -> float:
 
 
 def baseline_budgets(below: Sequence[str | Path] = ()) -> list[Budget]:
-    """The main recipe, then every config of configs/baselines, on the given overlays."""
+    """The main recipe, then every config of configs/baselines that has costs of its own, on the given overlays."""
     rows = [budget_of(below)]
-    for path in sorted((CONFIGS / "baselines").glob("*.yaml")):
+    for path in sorted(file for file in (CONFIGS / "baselines").glob("*.yaml") if file.stem not in NO_ROW):
         content = ConfigParser.load_config_file(str(path))
         rows.append(budget_of([*below, path], trained_alone="evaluator::network" not in content))
     return rows

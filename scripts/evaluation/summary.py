@@ -153,7 +153,7 @@ def format_table(summary_by_name: Mapping[str, pd.DataFrame]) -> str:
         intervals = [_interval(summary, organ) for summary in summaries]
         patients = counts[0] if len(set(counts)) == 1 else " / ".join(counts)
         body.append([organ.replace("_", " "), patients, *means, *intervals])
-    return _markdown(header, body)
+    return markdown_table(header, body)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -218,7 +218,8 @@ def _interval(summary: pd.DataFrame, organ: str) -> str:
     return "-" if math.isnan(low) else f"{_short(low)}-{_short(high)}"
 
 
-def _markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table whose columns line up; all but the first are right-aligned."""
     widths = [max(3, *(len(row[column]) for row in [header, *body])) for column in range(len(header))]
     lines = [
         "| "

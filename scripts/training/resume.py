@@ -98,6 +98,7 @@ class Resume:
         self.file, self.place = path, place
         self.objects, self.batches, self.interval = dict(objects), batches, max(1, interval)
         self.began, self.seconds_before = time.monotonic(), 0.0
+        self.core_began, self.core_seconds_before = time.process_time(), 0.0
 
     @property
     def path(self) -> Path:
@@ -111,10 +112,11 @@ class Resume:
 
     def restore(self, engine: Engine) -> None:
         """Load the checkpoint if there is one."""
-        self.began = time.monotonic()
+        self.began, self.core_began = time.monotonic(), time.process_time()
         if self.path.exists():
             content = load_checkpoint(self.path)
             self.seconds_before = float(content.get("seconds", 0.0))
+            self.core_seconds_before = float(content.get("core_seconds", 0.0))
             for name, item in self.objects.items():
                 bare(item).load_state_dict(content[name])
             engine.state.epoch = int(content["epoch"])
@@ -132,8 +134,12 @@ class Resume:
             same_buffers(item)
         if is_first_process() and (epoch % self.interval == 0 or epoch >= last):
             content = {name: bare(item).state_dict() for name, item in self.objects.items()}
-            seconds = self.seconds_before + time.monotonic() - self.began
-            save_atomically({"epoch": epoch, "seconds": seconds, "peak_mib": peak_memory_mib(), **content}, self.path)
+            costs = {
+                "seconds": self.seconds_before + time.monotonic() - self.began,
+                "core_seconds": self.core_seconds_before + time.process_time() - self.core_began,
+                "peak_mib": peak_memory_mib(),
+            }
+            save_atomically({"epoch": epoch, **costs, **content}, self.path)
 
 
 class BestModel:

@@ -1,0 +1,162 @@
+"""What a study consists of: arms, regimes, numbers of labelled patients, seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+COARSE_STAGE = "coarse_stage"
+"""The arm whose training the arms with `coarse: shared` begin with."""
+
+NO_REGIME = "any"
+"""Regime of an arm that has no coarse stage: it is run once for all regimes."""
+
+PLAN_KEYS = {"configs", "evaluation", "settings", "regimes", "labelled", "seeds", "arms"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method of the study.
+
+    Attributes:
+        name: of its folders.
+        title: in tables and figures.
+        overlays: config files that are laid on the study's.
+        settings: of the arm, by config id; laid on those of study and regime.
+        regime_settings: further settings in a regime.
+        coarse: "shared" (begins with the coarse stage of its group), "own" (trains one) or "none".
+        members: arms whose probabilities are averaged; such an arm is only evaluated.
+        few_labels_only: left out where all patients are labelled.
+    """
+
+    name: str
+    title: str
+    overlays: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    regime_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    coarse: str = "shared"
+    members: tuple[str, ...] = ()
+    few_labels_only: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation."""
+
+    arm: str
+    regime: str
+    labelled: int
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie, relative to the folder of the runs or of the results."""
+        return Path(self.regime) / str(self.labelled) / self.arm / f"seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as its YAML states it."""
+
+    configs: tuple[str, ...]
+    evaluation: str
+    settings: Mapping[str, Any]
+    regimes: Mapping[str, Mapping[str, Any]]
+    labelled: tuple[int | str, ...]
+    seeds: tuple[int, ...]
+    arms: Mapping[str, Arm]
+
+    def needs(self, run: Run) -> list[Run]:
+        """Runs that have to be done before this one."""
+        arm = self.arms[run.arm]
+        names = list(arm.members) + ([COARSE_STAGE] if arm.coarse == "shared" and not arm.members else [])
+        return [self.run_of(name, run.regime, run.labelled, run.seed) for name in names]
+
+    def run_of(self, arm: str, regime: str, labelled: int, seed: int) -> Run:
+        """The run of an arm in a group; one without a coarse stage is the same in every regime."""
+        return Run(arm, NO_REGIME if self.arms[arm].coarse == "none" else regime, labelled, seed)
+
+    def runs(
+        self, arms: Sequence[str], regimes: Sequence[str], labelled: Sequence[int], seeds: Sequence[int], everybody: int
+    ) -> list[Run]:
+        """All runs, each behind those that it needs: by number of labelled patients, regime, seed, and arm.
+
+        Args:
+            arms: names, in the order in which they are run.
+            regimes: names.
+            labelled: numbers of labelled patients.
+            seeds: of the runs.
+            everybody: number of patients that have labels at all.
+        """
+        found: dict[Run, None] = {}
+        groups = [(count, regime, seed) for count in labelled for regime in regimes for seed in seeds]
+        for count, regime, seed in groups:
+            for name in arms:
+                if not (self.arms[name].few_labels_only and count >= everybody):
+                    for run in self._with_needs(self.run_of(name, regime, count, seed)):
+                        found.setdefault(run)
+        return list(found)
+
+    def _with_needs(self, run: Run) -> Iterator[Run]:
+        for needed in self.needs(run):
+            yield from self._with_needs(needed)
+        yield run
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a study's YAML.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a key is missing, unknown, or an arm names something that is not there.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"no study at {path}: give --plan a YAML file such as configs/study/plan.yaml.")
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or set(content) != PLAN_KEYS:
+        given = sorted(content) if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path} has the keys {given}, a study has {sorted(PLAN_KEYS)}.")
+    arms = {name: _arm(str(name), entry, str(path)) for name, entry in content["arms"].items()}
+    plan = Plan(
+        configs=tuple(content["configs"]),
+        evaluation=str(content["evaluation"]),
+        settings=content["settings"] or {},
+        regimes={str(name): settings or {} for name, settings in content["regimes"].items()},
+        labelled=tuple(content["labelled"]),
+        seeds=tuple(content["seeds"]),
+        arms=arms,
+    )
+    _check(plan, str(path))
+    return plan
+
+
+def _arm(name: str, entry: Mapping[str, Any] | None, path: str) -> Arm:
+    given = dict(entry or {})
+    unknown = sorted(set(given) - set(Arm.__dataclass_fields__) | ({"name"} & set(given)))
+    if unknown:
+        known = sorted(set(Arm.__dataclass_fields__) - {"name"})
+        raise ValueError(f"{path}: the arm {name} has the keys {unknown}, which do not exist; known are {known}.")
+    lists = {key: tuple(given.pop(key, None) or ()) for key in ("overlays", "members")}
+    mappings = {key: given.pop(key, None) or {} for key in ("settings", "regime_settings")}
+    return Arm(**{"name": name, "title": name.replace("_", " "), **given, **lists, **mappings})
+
+
+def _check(plan: Plan, path: str) -> None:
+    if COARSE_STAGE not in plan.arms and any(arm.coarse == "shared" for arm in plan.arms.values()):
+        raise ValueError(f"{path}: arms share a coarse stage, and there is no arm {COARSE_STAGE}, which trains it.")
+    if NO_REGIME in plan.regimes:
+        raise ValueError(f"{path}: no regime may be called '{NO_REGIME}', the folder of arms without a coarse stage.")
+    for arm in plan.arms.values():
+        if arm.coarse not in ("shared", "own", "none"):
+            raise ValueError(f"{path}: {arm.name} has coarse '{arm.coarse}', expected shared, own or none.")
+        for member in arm.members:
+            if member not in plan.arms:
+                raise ValueError(f"{path}: {arm.name} has the member '{member}', which is no arm of {list(plan.arms)}.")
+        for regime in arm.regime_settings:
+            if regime not in plan.regimes:
+                raise ValueError(f"{path}: {arm.name} has settings for the regime '{regime}', which is not there.")

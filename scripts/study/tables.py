@@ -1,0 +1,144 @@
+"""Tables of the report: data frames for CSV, and the same in Markdown for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from scripts.evaluation.summary import MACRO_ROW, METRICS, markdown_table
+from scripts.study.comparison import compare, organ_means, summary_of_arm
+from scripts.study.results import STAGES
+
+METRIC_TITLES = {"dice": "Dice", "hd95_mm": "HD95, mm", "surface_dice": "surface Dice"}
+
+
+def scores_table(scores: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """One row per arm and metric of one group: macro mean, interval, spreads, then the mean of every organ."""
+    rows: list[dict[str, object]] = []
+    for arm in arms:
+        of_arm = scores[scores["arm"] == arm]
+        for metric in METRICS:
+            summary = summary_of_arm(of_arm, metric)
+            organs = {str(organ): float(mean) for organ, mean in organ_means(of_arm, metric).items()}
+            rows.append({"arm": arm, "metric": metric, **summary, **organs})
+    return pd.DataFrame(rows)
+
+
+def differences_table(scores: pd.DataFrame, arms: Sequence[str], references: Sequence[str]) -> pd.DataFrame:
+    """Differences from every reference in one group: macro of every metric, and Dice of every organ.
+
+    P values are corrected within a reference and a metric, for the macro means and for the organs apart.
+    """
+    parts = [
+        compare(scores, arms, reference, metric, by_organ)
+        for reference in references
+        for metric, by_organ in [*((metric, False) for metric in METRICS), ("dice", True)]
+    ]
+    return pd.concat([part for part in parts if not part.empty] or parts[:1], ignore_index=True)
+
+
+def costs_table(records: pd.DataFrame, arms: Sequence[str], reference: str) -> pd.DataFrame:
+    """Mean costs over the seeds of one group, a row per arm; `ratio` is that of training to the reference's.
+
+    Training is the stages and what their commands cost besides.
+    """
+    seconds = [*STAGES, "training_core_seconds", "other_core_seconds", "evaluation_core_seconds"]
+    table = records.groupby("arm")[[*seconds, "peak_memory_mib"]].mean().reindex(list(arms))
+    table["all_core_seconds"] = table["training_core_seconds"] + table["other_core_seconds"]
+    for name, of in (("ratio", "training_core_seconds"), ("all_ratio", "all_core_seconds")):
+        table[name] = table[of] / float(table[of].get(reference, math.nan))
+    return table.reset_index()
+
+
+def scores_markdown(table: pd.DataFrame, titles: dict[str, str]) -> str:
+    """Macro means of the three metrics with the interval and both spreads of Dice."""
+    header = ["arm", "patients", "seeds", "Dice", "95 %", "SD of seeds", "SD of patients", "HD95, mm", "surface Dice"]
+    body = []
+    for arm, rows in table.groupby("arm", sort=False):
+        of = {str(row["metric"]): row for _, row in rows.iterrows()}
+        dice = of["dice"]
+        body.append(
+            [
+                titles[str(arm)],
+                f"{dice['patients']:.0f}",
+                f"{dice['seeds']:.0f}",
+                number(dice["mean"]),
+                f"{number(dice['low'])}-{number(dice['high'])}",
+                number(dice["seed_sd"], 4),
+                number(dice["patient_sd"]),
+                number(of["hd95_mm"]["mean"], 1),
+                number(of["surface_dice"]["mean"]),
+            ]
+        )
+    return markdown_table(header, body)
+
+
+def organs_markdown(table: pd.DataFrame, titles: dict[str, str], metric: str) -> str:
+    """Means of every organ in one metric."""
+    known = {"arm", "metric", "patients", "seeds", "mean", "low", "high", "seed_sd", "patient_sd"}
+    organs = [str(name) for name in table.columns if name not in known]
+    digits = 1 if metric == "hd95_mm" else 3
+    rows = table[table["metric"] == metric]
+    header = [f"arm ({METRIC_TITLES[metric]})", *(organ.replace("_", " ") for organ in organs), MACRO_ROW]
+    body = [
+        [titles[str(row["arm"])], *(number(row[organ], digits) for organ in organs), number(row["mean"], digits)]
+        for _, row in rows.iterrows()
+    ]
+    return markdown_table(header, body)
+
+
+def differences_markdown(table: pd.DataFrame, titles: dict[str, str], reference: str, metric: str) -> str:
+    """Macro differences of one metric from one reference; Dice in points."""
+    rows = table[(table["reference"] == reference) & (table["metric"] == metric) & (table["organ"] == MACRO_ROW)]
+    header = [f"arm ({METRIC_TITLES[metric]})", "seeds", "patients", "difference", "95 %", "p", "p, Holm"]
+    factor = 1.0 if metric == "hd95_mm" else 100.0
+    body = []
+    for _, row in rows.iterrows():
+        low, high = (f"{factor * row[end]:+.1f}" for end in ("low", "high"))
+        body.append(
+            [
+                titles[str(row["arm"])],
+                f"{row['seeds']:.0f}",
+                f"{row['patients']:.0f}",
+                f"{factor * row['difference']:+.1f}",
+                f"{low} to {high}",
+                p_value(row["p"]),
+                p_value(row["p_holm"]),
+            ]
+        )
+    return markdown_table(header, body)
+
+
+def costs_markdown(table: pd.DataFrame, titles: dict[str, str]) -> str:
+    """Core-seconds of every stage, and the ratio to the slice baseline."""
+    header = [
+        "arm",
+        "coarse",
+        "contrastive",
+        "segmentation",
+        "stages",
+        "ratio",
+        "besides",
+        "ratio with it",
+        "evaluation",
+    ]
+    columns = [*STAGES, "training_core_seconds", "ratio", "other_core_seconds", "all_ratio", "evaluation_core_seconds"]
+    body = []
+    for _, row in table.iterrows():
+        cells = [f"{row[name]:.2f}" if "ratio" in name else f"{row[name]:.0f}" for name in columns]
+        body.append([titles[str(row["arm"])], *cells])
+    return markdown_table(header, body)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number as the tables show it: no leading zero, a dash for none."""
+    return "-" if math.isnan(value) else f"{value:.{digits}f}".removeprefix("0")
+
+
+def p_value(value: float) -> str:
+    """A p value as the tables show it."""
+    if math.isnan(value):
+        return "-"
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")

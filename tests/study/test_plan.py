@@ -1,0 +1,94 @@
+"""What a plan says: runs in an order in which each finds what it needs, and one sentence for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from config_compositions import ROOT, composed
+
+from scripts.study.composition import settings_of
+from scripts.study.plan import NO_REGIME, Plan, Run, read_plan
+from scripts.study.run_command import extra_settings
+
+PLAN = ROOT / "configs/study/plan.yaml"
+
+
+@pytest.fixture
+def content() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(PLAN.read_text(encoding="utf-8"))
+    return loaded
+
+
+def written(content: dict[str, Any], folder: Path) -> Plan:
+    path = folder / "plan.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return read_plan(path)
+
+
+def test_every_run_stands_behind_those_that_it_needs_and_nothing_is_run_twice() -> None:
+    plan = read_plan(PLAN)
+    runs = plan.runs(list(plan.arms), list(plan.regimes), [168, 6], [0, 1], 168)
+    assert len(set(runs)) == len(runs)
+    for number, run in enumerate(runs):
+        assert set(plan.needs(run)) <= set(runs[:number])
+
+
+def test_an_arm_without_a_coarse_stage_is_run_once_for_all_regimes() -> None:
+    runs = read_plan(PLAN).runs(["slice"], ["same", "half"], [168], [0], 168)
+    assert runs == [Run("slice", NO_REGIME, 168, 0)]
+
+
+def test_self_training_is_left_out_where_everybody_is_labelled() -> None:
+    runs = read_plan(PLAN).runs(["self_training"], ["same"], [168, 6], [0], 168)
+    assert {run.labelled for run in runs} == {6}
+
+
+def test_arms_that_share_a_coarse_stage_have_its_settings_and_their_own() -> None:
+    plan = read_plan(PLAN)
+    stage = settings_of(plan, Run("coarse_stage", "half", 6, 1), 168, {})
+    for name, arm in plan.arms.items():
+        if arm.coarse == "shared" and not arm.members:
+            settings = settings_of(plan, Run(name, "half", 6, 1), 168, {})
+            assert {key: settings[key] for key in stage} == stage
+    assert round(stage["labelled_fraction"] * 168) == 6 and stage["seed"] == 1
+    assert settings_of(plan, Run("slice", NO_REGIME, 168, 0), 168, {})["labelled_fraction"] is None
+    assert settings_of(plan, Run("slice", NO_REGIME, 168, 0), 168, {"encoder::name": "resnet50"})["encoder::name"] == (
+        "resnet50"
+    )
+
+
+def test_every_arm_composes_with_the_trunk_and_its_settings_exist() -> None:
+    plan = read_plan(PLAN)
+    for name, arm in plan.arms.items():
+        overlays = plan.arms[arm.members[-1]].overlays if arm.members else ()
+        parser = composed((*plan.configs, *overlays, *arm.overlays))
+        keys = settings_of(plan, plan.run_of(name, "same", 6, 0), 168, {})
+        assert [key for key in keys if key not in parser] == [], name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, "a study has"),
+        ({"arms": {"slice": {"overlay": []}}}, r"the arm slice has the keys \['overlay'\]"),
+        ({"arms": {"slice": {"coarse": "some"}, "coarse_stage": {"coarse": "own"}}}, "expected shared, own or none"),
+        ({"arms": {"slice": {"coarse": "shared"}}}, "there is no arm coarse_stage"),
+        ({"arms": {"m": {"coarse": "own", "members": ["x", "m"]}}}, "has the member 'x', which is no arm"),
+        ({"arms": {"m": {"coarse": "own", "regime_settings": {"x": {}}}}}, "the regime 'x', which is not there"),
+        ({"regimes": {"any": {}}}, "no regime may be called 'any'"),
+    ],
+)
+def test_a_broken_plan_is_refused_with_one_sentence(
+    change: dict[str, Any], message: str, content: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        written({**content, **change}, tmp_path)
+
+
+def test_settings_of_the_command_line_are_read_as_yaml() -> None:
+    assert extra_settings(["--a::b", "[1, 2]", "--c", "null"]) == {"a::b": [1, 2], "c": None}
+    with pytest.raises(ValueError, match="are no settings"):
+        extra_settings(["--a::b"])

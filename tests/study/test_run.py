@@ -1,0 +1,124 @@
+"""The command `run` on a tiny data set: every kind of arm, what is stored, and that nothing is done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_study import write_plan
+
+from scripts.phantom.dataset import write_phantom_dataset
+from scripts.study import embed_command, report_command, run_command
+from scripts.study.single_run import share_coarse_stage
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the study needs POSIX file locks")
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options of a tiny study."""
+    folder = tmp_path_factory.mktemp("study")
+    write_phantom_dataset(str(folder / "data"), 4, 1, 0, in_plane_spacing=(9, 10), slice_spacing=(10, 12))
+    places = {"dataset_dir": "data", "output_dir": "runs", "results_dir": "results"}
+    words = [word for name, value in places.items() for word in (f"--{name}", str(folder / value))]
+    return [*words, "--plan", str(write_plan(folder))]
+
+
+def folder_of(options: list[str], name: str) -> Path:
+    return Path(options[options.index(f"--{name}") + 1])
+
+
+def record(options: list[str], run: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(
+        (folder_of(options, "results_dir") / run / "run.json").read_text(encoding="utf-8")
+    )
+    return found
+
+
+def test_a_dry_run_prints_plan_and_commands_and_writes_nothing(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command.main([*options, "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    assert "4 labelled training patients" in printed and "4 runs, 0 done" in printed
+    assert "monai.bundle run training" in printed and "baselines/coarse_and_slice.yaml" in printed
+    assert not folder_of(options, "output_dir").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--arms", "slices"], "--arms slices: the study has coarse_stage, slice"),
+        (["--labelled", "5"], "4 training cases have a label; give 1 to 4"),
+        (["--train::epoch", "5"], r"the settings ['train::epoch'] do not exist"),
+        (["--seeds", "0", "lonely"], "invalid int value"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_any_work(
+    more: list[str], message: str, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises((ValueError, SystemExit)) as caught:
+        run_command.main([*options, *more])
+    assert message in str(caught.value) + capsys.readouterr().err
+    assert not folder_of(options, "output_dir").exists()
+
+
+def test_a_coarse_stage_is_handed_on_without_the_rest(tmp_path: Path) -> None:
+    source = tmp_path / "coarse_stage"
+    (source / "coarse_maps").mkdir(parents=True)
+    for name in (
+        "coarse.pt",
+        "coarse_fold0.pt",
+        "coarse_recall.json",
+        "coarse_maps/a.npy",
+        "model.pt",
+        "settings.json",
+    ):
+        (source / name).write_text(name, encoding="utf-8")
+    for _ in range(2):
+        share_coarse_stage(source, tmp_path / "arm")
+    found = {str(path.relative_to(tmp_path / "arm")) for path in (tmp_path / "arm").rglob("*") if path.is_file()}
+    assert found == {"coarse.pt", "coarse_fold0.pt", "coarse_recall.json", "coarse_maps/a.npy"}
+
+
+@pytest.mark.slow
+def test_a_study_from_its_plan_to_its_report(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command.main(options) == 0
+    runs, results = folder_of(options, "output_dir"), folder_of(options, "results_dir")
+    supcon, shared = record(options, "same/4/supcon/seed0"), record(options, "same/4/coarse_stage/seed0")
+    stages = supcon["stages"]
+    assert isinstance(stages, dict)
+    assert set(stages) == {"coarse_fold0", "coarse_fold1", "coarse", "contrastive", "segmentation"}
+    assert isinstance(shared["stages"], dict) and shared["stages"].items() <= stages.items()
+    assert supcon["training_core_seconds"] == pytest.approx(
+        sum(one["core_seconds"] for one in stages.values()), abs=0.1
+    )
+    mean = record(options, "same/4/mean/seed0")["stages"]
+    assert isinstance(mean, dict) and set(mean) == {"coarse_fold0", "coarse_fold1", "coarse", "segmentation"}
+    for run in ("same/4/supcon", "same/4/coarse_stage", "same/4/mean", "any/4/slice"):
+        with (results / run / "seed0/scores.csv").open(encoding="utf-8") as stream:
+            assert {row["case"] for row in csv.DictReader(stream)}
+    assert not list(runs.rglob("segmentation.pt")), "a finished run keeps no optimizer"
+
+    before = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
+    assert run_command.main(options) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match=r"coarse_stage.seed0 holds results of other settings:\n  contrastive::epochs: was None, now 2"
+    ):
+        run_command.main([*options, "--contrastive::epochs", "2"])
+
+    capsys.readouterr()
+    assert run_command.main([*options, "--list"]) == 0
+    assert "4 of 4 done" in capsys.readouterr().out
+    plan, page = options[-2:], results.parent / "report"
+    assert report_command.main(["--results_dir", str(results), "--output_dir", str(page), *plan]) == 0
+    assert "Against **slice baseline**" in (page / "report.md").read_text(encoding="utf-8")
+    data = ["--dataset_dir", options[1], "--cache_dir", str(runs / "cache"), "--queries", "24"]
+    picture = page / "map.png"
+    model = ["--model_path", str(runs / "same/4/supcon/seed0")]
+    assert embed_command.main([*model, *data, *plan, "--output", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG") and "silhouette" in capsys.readouterr().out
