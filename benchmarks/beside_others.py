@@ -1,4 +1,4 @@
-"""One scan from its file to the label map on its grid: our predictor, SwinUNETR and SegResNet as the model zoo runs them.
+"""One scan from its file to the label map on its grid: our predictor beside two bundles of MONAI's model zoo.
 
 Every run is a process of its own, the candidates taking turns. Run from the bundle's folder::
 

@@ -3,6 +3,7 @@
 One pair of 8-bit PNG files for each patch, image and coarse mask, both tripled to RGB; two views of a pair with random
 transforms patch by patch; a ResNet-50 with six input channels whose 3 x 3 stem has stride 1 and no pool; a Python loop
 over all pairs of views for the weights of the loss, which computes the mean intensity of a view again for every pair.
+One thing differs: the priors are in [0, 1], because in 0 to 255, as there, they make the loss NaN.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def write_pairs(folder: Path, images: Tensor, attention: Tensor) -> None:
 
 
 class PairedViews(Dataset[tuple[list[Tensor], list[Tensor]]]):
-    """Two views of each pair of files: images [3, x, y] in [-1, 1] and priors [3, x, y] in 0 to 255.
+    """Two views of each pair of files: images [3, x, y] in [-1, 1] and priors [3, x, y] in [0, 1].
 
     Args:
         folder: made by :func:`write_pairs`.
@@ -57,7 +58,7 @@ class PairedViews(Dataset[tuple[list[Tensor], list[Tensor]]]):
         for _ in range(2):
             box, angle, flip = self._draw(*image.size)
             images.append((channels_first(augmented(image, box, angle, flip)).float() / 255 - 0.5) / 0.5)
-            priors.append(channels_first(augmented(prior, box, angle, flip)))
+            priors.append(channels_first(augmented(prior, box, angle, flip)).float() / 255)
         return images, priors
 
     def _draw(self, width: int, height: int) -> tuple[tuple[float, float, float, float], float, bool]:
