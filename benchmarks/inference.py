@@ -4,7 +4,6 @@ Every volume is segmented in a process of its own. The weights are random; the c
 made from the phantom's labels, so that as many queries are asked as in a real scan. Run from the bundle's folder::
 
     python -m benchmarks.inference --slices 32 64 128
-    python -m benchmarks.inference --full
 """
 
 from __future__ import annotations
@@ -18,20 +17,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.phantom_bundle import CONFIGS, QUICK_SETTINGS, bundle_config
-from benchmarks.phantom_volume import enlarge_to_scan, save_case
+from benchmarks.phantom_bundle import CONFIGS, QUICK_SETTINGS
+from benchmarks.phantom_volume import save_case
 from benchmarks.timing import verdict
 
 GOAL_GROWTH = 1.25
 """Largest ratio of the times per slice that still counts as linear growth on a busy machine."""
 
-GOAL_MEMORY = 8.0
-"""GiB, for a scan of 512 x 512 x 400 voxels."""
-
 WORKING_PIXELS = 200
 """Side of a slice on the working grid of 2 mm: a field of view of 400 mm."""
-
-FULL_SCAN = (512, 512, 400)
 
 
 def measure(folder: Path, threads: int) -> dict[str, float]:
@@ -62,20 +56,6 @@ def growing_volumes(options: argparse.Namespace, settings: Mapping[str, Any], fo
     print(f"time per slice, largest / smallest volume: {growth:.2f} ({verdict(growth, GOAL_GROWTH, smaller=True)})")
 
 
-def full_scan(options: argparse.Namespace, settings: Mapping[str, Any], folder: Path) -> None:
-    """Print time and memory of a whole scan, from the file to the label map."""
-    shape = [side // 16 for side in FULL_SCAN] if options.quick else list(FULL_SCAN)
-    spacing = bundle_config(settings=settings)["spacing"]
-    # Slices 1 mm apart, as in a thin-slice scan.
-    working = [options.side, options.side, max(8, round(shape[2] / spacing[2]))]
-    queries = save_case(folder / "full", working, settings)
-    enlarge_to_scan(folder / "full", shape, spacing)
-    found = measure(folder / "full", options.threads)
-    print(f"whole chain on a scan of {' x '.join(map(str, shape))} voxels ({' x '.join(map(str, working))} worked on)")
-    print(f"{queries} queries, {found['seconds']:.0f} CPU s, {1e3 * found['seconds'] / queries:.1f} ms / query")
-    print(f"peak memory {found['peak']:.2f} GiB ({verdict(found['peak'], GOAL_MEMORY, smaller=True)})")
-
-
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Command line of the benchmark."""
     parser = argparse.ArgumentParser(
@@ -85,7 +65,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--slices", type=int, nargs="+", default=[32, 64, 128], help="numbers of slices, growing")
     parser.add_argument("--side", type=int, default=WORKING_PIXELS, help="pixels of a slice on the working grid")
-    parser.add_argument("--full", action="store_true", help="instead: one 512 x 512 x 400 scan through the whole chain")
     parser.add_argument("--encoder", default="resnet50", help="resnet50, resnet34 or resnet18")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, not how fast")
@@ -96,12 +75,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table, or the figures of the whole scan."""
+    """Print the table."""
     options = parse_arguments(arguments)
     quickly: dict[str, Any] = {**QUICK_SETTINGS, "query_planner::patch_size": 32} if options.quick else {}
     settings = {**quickly, "encoder::name": options.encoder}
     with tempfile.TemporaryDirectory() as folder:
-        (full_scan if options.full else growing_volumes)(options, settings, Path(folder))
+        growing_volumes(options, settings, Path(folder))
 
 
 if __name__ == "__main__":

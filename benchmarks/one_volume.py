@@ -36,14 +36,6 @@ def segment_working_grid(folder: Path, parser: ConfigParser) -> None:
     infer(torch.from_numpy(np.load(folder / "volume.npy"))[None, None].float(), predictor)
 
 
-def segment_scan(folder: Path, parser: ConfigParser) -> None:
-    """The config's preprocessing, predictor and way back to the scan, on ``scan.nii``."""
-    predictor, infer = oracle_predictor(parser, folder / "maps.npy"), parser.get_parsed_content("inferer")
-    item = parser.get_parsed_content("preprocessing")({"image": str(folder / "scan.nii"), "case": "scan"})
-    item["pred"] = infer(item["image"][None], predictor)[0]
-    parser.get_parsed_content("postprocessing")(item)
-
-
 def main() -> None:
     """Measure one volume."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.one_volume", description=__doc__)
@@ -52,11 +44,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     settings: dict[str, Any] = json.loads((options.folder / "settings.json").read_text(encoding="utf-8"))
-    config = bundle_config(settings={**settings, "output_dir": str(options.folder / "labels")})
-    segment = segment_scan if (options.folder / "scan.nii").exists() else segment_working_grid
+    config = bundle_config(settings=settings)
     before, start = peak_memory(), time.process_time()
     with torch.no_grad():
-        segment(options.folder, config)
+        segment_working_grid(options.folder, config)
     print(json.dumps({"seconds": time.process_time() - start, "before": before, "peak": peak_memory()}))
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -61,13 +60,3 @@ def save_case(folder: Path, shape: Sequence[int], settings: Mapping[str, Any]) -
     (folder / "settings.json").write_text(json.dumps(dict(settings)), encoding="utf-8")
     planner = parser.get_parsed_content("query_planner")
     return len(planner(maps_on_slices(maps, shape[2]), shape[0], shape[1]))
-
-
-def enlarge_to_scan(folder: Path, shape: Sequence[int], spacing: Sequence[float]) -> None:
-    """Write scan.nii of this shape: volume.npy (of this spacing, mm) in finer voxels, axes L, P, S as scanners do."""
-    hu = np.load(folder / "volume.npy")
-    fine = [mm * old / new for mm, old, new in zip(spacing, hu.shape, shape, strict=True)]
-    for axis, (old, new) in enumerate(zip(hu.shape, shape, strict=True)):
-        hu = hu.take(np.arange(new) * old // new, axis=axis)
-    affine = np.diag([-fine[0], -fine[1], fine[2], 1.0])
-    nibabel.save(nibabel.Nifti1Image(hu[::-1, ::-1], affine), folder / "scan.nii")

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from benchmarks.timing import finish_device_work
 from scripts.losses.supcon import SupConLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -28,17 +29,11 @@ LOW_TEMPERATURES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.001)
 def forward_and_backward(loss: Loss, embeddings: Tensor, labels: Tensor) -> float:
     """Seconds of one forward and backward pass."""
     leaf = embeddings.clone().requires_grad_()
-    finish_device_work(embeddings)
+    finish_device_work(embeddings.device)
     start = time.perf_counter()
     loss(leaf, labels).backward()
-    finish_device_work(embeddings)
+    finish_device_work(embeddings.device)
     return time.perf_counter() - start
-
-
-def finish_device_work(tensor: Tensor) -> None:
-    """Wait for queued kernels, so that the clock counts them."""
-    if tensor.is_cuda:
-        torch.cuda.synchronize(tensor.device)
 
 
 def views_and_labels(views: int, dim: int, classes: int, device: str) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,40 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
+
+
+def finish_device_work(device: torch.device) -> None:
+    """Wait for the queue of a GPU, so that the clock counts it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Stopwatch:
+    """Seconds of the named parts of a task, in ``wall`` and in ``cpu`` (of this process); parts of one name add up.
+
+    Args:
+        device: whose queue is waited for at the ends of a part.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        finish_device_work(self.device)
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        finish_device_work(self.device)
+        self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - wall
+        self.cpu[name] = self.cpu.get(name, 0.0) + time.process_time() - cpu
 
 
 def interleaved_medians(tasks: Mapping[str, Callable[[], object]], repeats: int, warm_up: int = 1) -> dict[str, float]:

@@ -87,7 +87,9 @@ class TwoStagePredictor(nn.Module):
                 f"the encoder takes {segmenter.encoder.in_channels} channels, but a query has {channels}: "
                 f"{channels - 1} of the image and 1 attention. Set the encoder's in_channels to {channels}."
             )
-        self.coarse, self.attention, self.planner, self.segmenter = coarse, attention, planner, segmenter
+        self.coarse, self.attention, self.planner = coarse, attention, planner
+        # Queries are cut plane by plane; weights that lie channels-last make the convolutions take them so.
+        self.segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.lower, self.upper = check_window(window)
         self.adjacent_slices, self.batch_size = int(adjacent_slices), int(batch_size)
         self.coarse_weight, self.slab_values = float(coarse_weight), SLAB_VALUES
@@ -98,6 +100,8 @@ class TwoStagePredictor(nn.Module):
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
         check_volume(volume, self.image_channels)
+        if volume.shape[0] == 1:  # the usual case, without a second copy of the scores
+            return self._scores(volume[0]).unsqueeze(0)
         return torch.stack([self._scores(volume[n]) for n in range(volume.shape[0])])
 
     def coarse_maps(self, hu: Tensor) -> Tensor:

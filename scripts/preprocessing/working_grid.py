@@ -2,13 +2,14 @@
 
 Scans come in any orientation and spacing. Both stages work on a *working grid* (axes R, A, S; a fixed spacing in mm),
 and the fused labels return to the scan's own grid exactly: same shape, same affine. The way back interpolates the class
-*scores* linearly and takes the argmax afterwards, one class at a time and a slab of slices at a time, so that memory
-depends neither on the number of organs nor on a full-resolution copy of the scores.
+*scores* linearly and takes the argmax afterwards, one class at a time, only around it, and a slab of slices at a time,
+so that memory depends neither on the number of organs nor on a full-resolution copy of the scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -83,16 +84,41 @@ class ToWorkingGridd(MapTransform):
         return resampled
 
 
-def _sampling_points(to_source: Tensor, shape: Sequence[int], first: int, last: int, source: Sequence[int]) -> Tensor:
-    """Source positions of target voxels [:, :, first:last] as a normalised grid [1, i, j, k, 3] for grid_sample."""
-    axes = [torch.arange(shape[0]), torch.arange(shape[1]), torch.arange(first, last)]
+Box = list[tuple[int, int]]
+"""First voxel and the one after the last, along each of the three axes."""
+
+
+def _sampling_points(to_source: Tensor, box: Box, source: Sequence[int]) -> Tensor:
+    """Source positions of the target voxels in a box as a normalised grid [1, i, j, k, 3] for grid_sample."""
+    axes = [torch.arange(first, end) for first, end in box]
     i, j, k = (axis.to(to_source).reshape([-1 if d == n else 1 for d in range(3)]) for n, axis in enumerate(axes))
-    points = torch.empty((1, shape[0], shape[1], last - first, 3), dtype=torch.float32, device=to_source.device)
+    points = torch.empty((1, *(len(axis) for axis in axes), 3), dtype=torch.float32, device=to_source.device)
     for axis in range(3):
         row = to_source[axis]
         position = row[0] * i + row[1] * j + row[2] * k + row[3]
         points[0, ..., 2 - axis] = (position * (2.0 / max(source[axis] - 1, 1)) - 1.0).float()
     return points
+
+
+def _reach(scores: Tensor, threshold: float, to_source: Tensor, shape: Sequence[int]) -> Box:
+    """Target voxels where a class can reach a threshold above 0: those within a voxel of scores that do.
+
+    An interpolated score is a mean of its neighbours, so elsewhere it is lower. Beyond the score map its border is
+    repeated, so a class that touches the border reaches as far as there are target voxels.
+    """
+    hit, bounds = scores >= threshold - 1e-6, []  # rounding may lift a mean to the threshold
+    for axis, size in enumerate(scores.shape):
+        found = torch.nonzero(hit.amax(dim=[other for other in range(3) if other != axis]))[:, 0].tolist()
+        if not found:
+            return [(0, 0)] * 3
+        beyond = 1e3 * (size + sum(shape))
+        low = -beyond if found[0] == 0 else found[0] - 1.0
+        high = beyond if found[-1] == size - 1 else found[-1] + 1.0
+        bounds.append((low, high))
+    corners = torch.tensor([[*corner, 1.0] for corner in product(*bounds)], dtype=torch.float64)
+    inside = corners @ torch.linalg.inv(to_source.double().cpu()).T
+    first, last = inside.amin(dim=0).floor().tolist(), inside.amax(dim=0).ceil().tolist()
+    return [(int(max(first[n], 0)), int(min(max(last[n] + 1, 0), shape[n]))) for n in range(3)]
 
 
 def resample_classes(
@@ -114,23 +140,29 @@ def resample_classes(
         threshold: a class has to reach it to win over background (our choice: .5, the argmax of a binary map).
     """
     to_source = torch.linalg.inv(source_affine.double()) @ target_affine.double()
-    labels = torch.zeros(tuple(int(n) for n in target_shape), dtype=torch.uint8)
-    for first in range(0, labels.shape[2], SLICES_PER_SLAB):
-        last = min(first + SLICES_PER_SLAB, labels.shape[2])
-        points, best = None, None
+    shape = [int(n) for n in target_shape]
+    labels = torch.zeros(shape, dtype=torch.uint8)
+    whole: Box = [(0, n) for n in shape]
+    boxes = {n: _reach(class_scores(n), threshold, to_source, shape) if threshold > 0 else whole for n in classes}
+    for first in range(0, shape[2], SLICES_PER_SLAB):
+        last = min(first + SLICES_PER_SLAB, shape[2])
+        best = torch.full((shape[0], shape[1], last - first), threshold, dtype=torch.float32)
+        winner = torch.zeros(best.shape, dtype=torch.uint8)
         for index in classes:
+            x, y, (low, high) = boxes[index]
+            z = max(low, first), min(high, last)
+            if x[0] >= x[1] or y[0] >= y[1] or z[0] >= z[1]:
+                continue
             scores = class_scores(index)
-            if points is None or best is None:
-                points = _sampling_points(to_source.to(scores.device), labels.shape, first, last, scores.shape)
-                best = torch.full(points.shape[1:4], threshold, dtype=torch.float32, device=scores.device)
-                winner = torch.zeros(best.shape, dtype=torch.uint8, device=scores.device)
+            best, winner = best.to(scores.device), winner.to(scores.device)
+            points = _sampling_points(to_source.to(scores.device), [x, y, z], scores.shape)
             sampled = grid_sample(
                 scores[None, None].float(), points, mode="bilinear", padding_mode="border", align_corners=True
             )[0, 0]
-            winner[sampled >= best] = index
-            best = torch.maximum(best, sampled)
-        if best is not None:
-            labels[:, :, first:last] = winner.cpu()
+            part = slice(*x), slice(*y), slice(z[0] - first, z[1] - first)
+            winner[part] = torch.where(sampled >= best[part], index, winner[part])
+            best[part] = torch.maximum(best[part], sampled)
+        labels[:, :, first:last] = winner.cpu()
     return labels
 
 

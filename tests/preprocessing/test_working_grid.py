@@ -180,6 +180,47 @@ def test_absent_classes_cost_nothing_and_slabs_bound_the_memory(monkeypatch: pyt
     assert [size[3] for size in sampled] == [SLICES_PER_SLAB, SLICES_PER_SLAB, 1]
 
 
+@settings(max_examples=40)
+@given(st.integers(0, 2**20), st.floats(-60, 60), st.booleans())
+def test_looking_only_around_each_class_gives_the_same_labels_as_looking_everywhere(
+    seed: int, degrees: float, at_border: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    shape, wanted = (torch.randint(2, 14, (3,), generator=generator).tolist() for _ in range(2))
+    wanted[2] += SLICES_PER_SLAB
+    scores = torch.zeros(3, *shape)
+    for index in (1, 2):
+        first = [int(torch.randint(n, (1,), generator=generator)) for n in shape]
+        first = first if at_border else [max(1, n) for n in first]
+        last = [n if at_border else n - 1 for n in shape]
+        scores[index][tuple(slice(a, min(a + 4, b)) for a, b in zip(first, last, strict=True))] = 0.8
+    scores = (scores + 0.3 * torch.rand(scores.shape, generator=generator)).clamp(max=1.0)
+    source = affine_of("RAS", [2.0, 2.0, 3.0], shape)
+    target = affine_of("LPI", [1.1, 0.9, 0.7], wanted, degrees)
+    around = resample_classes(scores.__getitem__, [1, 2], source, target, wanted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(working_grid, "_reach", lambda *_: [(0, n) for n in wanted])
+        everywhere = resample_classes(scores.__getitem__, [1, 2], source, target, wanted)
+    assert torch.equal(around, everywhere)
+
+
+def test_a_small_organ_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampled: list[int] = []
+
+    def count(scores: Tensor, points: Tensor, **settings: Any) -> Tensor:
+        sampled.append(points[..., 0].numel())
+        return torch.nn.functional.grid_sample(scores, points, **settings)
+
+    monkeypatch.setattr(working_grid, "grid_sample", count)
+    scores = torch.zeros(40, 40, 40)
+    scores[20, 10, 30] = 0.9
+    finer = torch.diag(torch.tensor([0.5, 0.5, 0.5, 1.0], dtype=torch.float64))
+    labels = resample_classes(lambda _: scores, [3], EYE, finer, [80, 80, 80])
+    assert torch.nonzero(labels == 3).tolist() == [[40, 20, 60]]
+    # Voxels 19 to 21 along each axis are 38 to 42 of the finer grid.
+    assert sampled == [5**3]
+
+
 def test_a_scan_of_a_single_slice_is_a_scan() -> None:
     affine = affine_of("LPS", [2.0, 2.0, 5.0], [9, 7, 1])
     labels = torch.zeros(9, 7, 1, dtype=torch.uint8)
