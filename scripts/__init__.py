@@ -16,6 +16,7 @@ The pipeline, folder by folder::
     inference/       the two-stage predictor, fusion, many scans in a row
     evaluation/      Dice, HD95, surface Dice, intervals, tables, pictures
     report/          volume and mean HU of every organ of one scan, with pictures, in one HTML file
+    study/           the arms of a plan trained and scored alike, and what their scores say
     segment/         the command line for people who know no MONAI; it runs the inference workflow
     export/          TorchScript, ONNX, weights of half the size
     release/         checks of the model zoo, zip, hub folder, addresses with checksums
