@@ -86,5 +86,6 @@ def _shrink(path: Path) -> None:
     config["coarse_network"]["channels"] = [8, 8, 8, 8]
     config["query_planner"] |= {"patch_size": 32, "threshold": 0.05}  # untrained: every organ is likely everywhere
     config["encoder"]["name"], config["decoder"]["width"] = "resnet18", 16
-    config["segmenter"]["attention_residual"] = False  # untrained: with it, background wins everywhere
+    # Untrained coarse maps are the same everywhere: with them in the result, background wins.
+    config["segmenter"]["attention_residual"], config["network_def"]["coarse_weight"] = False, 0.0
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

@@ -27,6 +27,8 @@ HOW_TO = ROOT / "docs/how_to"
 FOLDS = ("0", "1")
 TINY = {**TINY_TRAINING, "contrastive::epochs": 1, "train::epochs": 1, "coarse::stage::epochs": 1, "val_interval": 1}
 TINY |= {"coarse::stage::folds": 1}
+for settled in ("organs", "phases"):  # by the configs that a page names
+    del TINY[settled]
 
 
 @pytest.fixture(autouse=True)
