@@ -16,15 +16,9 @@ import pandas as pd
 
 from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
-from scripts.dataset_report.outliers import robust_z
+from scripts.dataset_report.outliers import MAX_Z, MIN_CASES, robust_z
 from scripts.evaluation.intervals import macro_interval, macro_mean
 from scripts.evaluation.summary import read_scores
-
-MAX_Z = 3.5
-"""Robust z-score of the logarithm of a volume beyond which a contour counts as implausible (as in the data report)."""
-
-MIN_CASES = 6
-"""Volumes of an organ that are needed to say which is implausible."""
 
 
 def macro_dice(scores: pd.DataFrame) -> dict[str, float]:
@@ -43,7 +37,7 @@ def macro_dice(scores: pd.DataFrame) -> dict[str, float]:
 
 
 def implausible(scores: pd.DataFrame) -> pd.Series:
-    """Which references have a volume far from the others' of their organ, [score] bool.
+    """Which references have a volume far from the others' of their organ, by the data report's bounds: [score] bool.
 
     Of an organ with fewer than six volumes, nothing is said. Volumes of 10, 11, 12, 13, 14, 15 and 480 ml: the last.
     """
