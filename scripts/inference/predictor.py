@@ -60,8 +60,8 @@ class TwoStagePredictor(nn.Module):
         segmenter: query network with one output channel.
         adjacent_slices: neighbours on either side as extra image channels (paper: 0).
         batch_size: queries in one pass.
-        coarse_weight: share of the coarse probability in the result (our choice; the paper's form is 0, and the mean
-            of both stages was better on all data we have).
+        coarse_weight: share of the coarse probability in the result (our choice; the paper's form is 0; docs/results.md
+            compares them).
         image_channels: of a slice: 1 in CT; 3 in colour photographs, which are volumes of one slice.
 
     forward: [batch, image_channels, x, y, z] in HU (photographs: 0 to 255) on the working grid ->

@@ -12,6 +12,7 @@ from scripts.study.plan import Plan, Run
 from scripts.study.results import read_record
 from scripts.study.single_run import RunFailed, carry_out
 from scripts.training.progress import readable_duration
+from scripts.training.run_folder import changed_settings
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +58,10 @@ def refuse_other_settings(plan: Plan, runs: Sequence[Run], places: Places, every
         if not places.is_done(run):
             continue
         wanted, found = settings_of(plan, run, everybody, places.extra), read_record(places.results(run))["settings"]
-        changed = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]
+        changed = changed_settings(found, wanted)
         if changed:
-            lines = "\n".join(f"  {key}: was {found.get(key)}, now {wanted.get(key)}" for key in changed)
             raise ValueError(
-                f"{places.results(run)} holds results of other settings:\n{lines}\nGive another --results_dir and "
+                f"{places.results(run)} holds results of other settings:\n{changed}\nGive another --results_dir and "
                 "--output_dir, or delete that folder and the run's to do it again."
             )
 

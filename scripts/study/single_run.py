@@ -28,10 +28,12 @@ from scripts.training.resume import load_checkpoint, save_atomically
 LOG = "log.txt"
 TAIL = 15
 """Lines of a failed command's log that are shown."""
+RAISED_FROM_IT = "The above exception was the direct cause of the following exception:"
+"""What Python prints between an error and the one that was raised from it."""
 
 
 class RunFailed(RuntimeError):
-    """A command of the bundle ended with an error; the message has the end of its log."""
+    """A command of the bundle ended with an error; the message has the part of its log that says which."""
 
 
 def carry_out(plan: Plan, run: Run, places: Places, everybody: int, descriptor: int) -> None:
@@ -136,6 +138,7 @@ def _command(folder: Path, name: str, command: Sequence[str], threads: int, desc
     environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     environ.setdefault("OMP_WAIT_POLICY", "passive")
     with (folder / LOG).open("a", encoding="utf-8") as log:
+        start = log.tell()
         code = subprocess.run(
             command, cwd=ROOT, env=environ, stdout=log, stderr=log, check=False, pass_fds=[descriptor]
         ).returncode
@@ -143,6 +146,11 @@ def _command(folder: Path, name: str, command: Sequence[str], threads: int, desc
     core = after.children_user + after.children_system - before.children_user - before.children_system
     note_command(folder, name, core, time.monotonic() - began)
     if code:
-        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:]
-        end = "\n".join(f"    {line}" for line in lines)
-        raise RunFailed(f"{name} in {folder} failed with exit status {code}; the end of its log:\n{end}")
+        printed = (folder / LOG).read_bytes()[start:].decode(errors="replace")
+        raise RunFailed(f"{name} in {folder} failed with exit status {code}; from its log:\n{first_error(printed)}")
+
+
+def first_error(printed: str) -> str:
+    """The last lines of an output, or those up to its first error where MONAI raised others from that one."""
+    lines = printed.partition(RAISED_FROM_IT)[0].rstrip().splitlines()[-TAIL:]
+    return "\n".join(f"    {line}" for line in lines)

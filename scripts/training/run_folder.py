@@ -46,16 +46,25 @@ def claim_run_folder(output_dir: str, settings: Mapping[str, Any]) -> Path:
         return _claim(Path(output_dir), flat_settings(settings))
 
 
+def changed_settings(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Settings that differ, a line each, for an error message; empty if none does.
+
+    >>> changed_settings({"seed": 0, "folds": 2}, {"seed": 1, "folds": 2})
+    '  seed: was 0, now 1'
+    """
+    keys = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]
+    return "\n".join(f"  {key}: was {found.get(key)}, now {wanted.get(key)}" for key in keys)
+
+
 def _claim(folder: Path, wanted: dict[str, Any]) -> Path:
     path = folder / "settings.json"
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
-        changed = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]
+        changed = changed_settings(found, wanted)
         if changed:
-            lines = "\n".join(f"  {key}: was {found.get(key)}, now {wanted.get(key)}" for key in changed)
             raise ValueError(
-                f"{folder} holds a run with other settings:\n{lines}\nGive another --output_dir, or delete that folder "
-                "to start again."
+                f"{folder} holds a run with other settings:\n{changed}\nGive another --output_dir, or delete that "
+                "folder to start again."
             )
         return folder
     with replacing(path) as temporary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from config_compositions import ROOT, composed
 from scripts.study.composition import settings_of
 from scripts.study.plan import NO_REGIME, Plan, Run, read_plan
 from scripts.study.run_command import extra_settings
+from scripts.training.run_folder import changed_settings
 
 PLAN = ROOT / "configs/study/plan.yaml"
+STORED = sorted((ROOT / "docs/results/study").glob("**/run.json"))
 
 
 @pytest.fixture
@@ -92,3 +95,11 @@ def test_settings_of_the_command_line_are_read_as_yaml() -> None:
     assert extra_settings(["--a::b", "[1, 2]", "--c", "null"]) == {"a::b": [1, 2], "c": None}
     with pytest.raises(ValueError, match="are no settings"):
         extra_settings(["--a::b"])
+
+
+@pytest.mark.parametrize("record", STORED, ids=lambda path: str(path.parent.relative_to(ROOT / "docs/results/study")))
+def test_the_stored_results_are_those_of_the_plan_so_that_the_study_goes_on_from_them(record: Path) -> None:
+    stored = json.loads(record.read_text(encoding="utf-8"))
+    run = Run(stored["arm"], stored["regime"], stored["labelled"], stored["seed"])
+    assert run.folder == record.parent.relative_to(ROOT / "docs/results/study")
+    assert changed_settings(stored["settings"], settings_of(read_plan(PLAN), run, 168, {})) == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tiny_study import write_plan
 
 from scripts.phantom.dataset import write_phantom_dataset
 from scripts.study import embed_command, report_command, run_command
-from scripts.study.single_run import share_coarse_stage
+from scripts.study.single_run import first_error, share_coarse_stage
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the study needs POSIX file locks")
 
@@ -82,6 +83,18 @@ def test_a_coarse_stage_is_handed_on_without_the_rest(tmp_path: Path) -> None:
         share_coarse_stage(source, tmp_path / "arm")
     found = {str(path.relative_to(tmp_path / "arm")) for path in (tmp_path / "arm").rglob("*") if path.is_file()}
     assert found == {"coarse.pt", "coarse_fold0.pt", "coarse_recall.json", "coarse_maps/a.npy"}
+
+
+def test_of_a_failed_command_the_first_error_is_shown_and_not_those_that_were_raised_from_it() -> None:
+    try:
+        try:
+            raise ValueError("no query is left")
+        except ValueError as error:
+            raise RuntimeError("Failed to evaluate") from error
+    except RuntimeError:
+        printed = "epoch 1\n" + traceback.format_exc()
+    assert first_error(printed).splitlines()[-1].strip() == "ValueError: no query is left"
+    assert first_error("epoch 1\nerror: no scan in data\n") == "    epoch 1\n    error: no scan in data"
 
 
 @pytest.mark.slow
