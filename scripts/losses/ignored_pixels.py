@@ -7,9 +7,7 @@ without background, and no gradient. Our choice: MONAI's losses have no value to
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-
-from scripts.preprocessing.organ_labels import IGNORED
+from torch import Tensor
 
 EXCLUDED_LOGIT = -1.0e4
 
@@ -28,23 +26,3 @@ def certain_background(logits: Tensor, ignored: Tensor) -> Tensor:
     if logits.shape[1] == 1:
         return logits.masked_fill(ignored, EXCLUDED_LOGIT)
     return torch.cat([logits[:, :1].masked_fill(ignored, 0.0), logits[:, 1:].masked_fill(ignored, EXCLUDED_LOGIT)], 1)
-
-
-class IgnoringLoss(nn.Module):
-    """A loss of query logits that does not count IGNORED pixels.
-
-    The mean of a cross entropy still divides by all pixels, so that a border of ignored pixels scales it a little.
-
-    Args:
-        loss: of logits [query, 1, x, y] and label [query, 1, x, y] of 0 and 1.
-    """
-
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Loss of a batch."""
-        ignored = label == IGNORED
-        loss: Tensor = self.loss(certain_background(logits, ignored), label.masked_fill(ignored, 0))
-        return loss

@@ -47,7 +47,7 @@ class ContrastedLoss(nn.Module):
     """Segmentation loss + weight x contrastive loss (our choice; the paper contrasts before segmentation only).
 
     Args:
-        segmentation: loss of logits and label.
+        segmentation: loss of logits and targets.
         contrastive: criterion of embeddings (of queries or of pixels) and targets.
         weight: of the contrastive term.
     """
@@ -63,6 +63,6 @@ class ContrastedLoss(nn.Module):
     def forward(self, outputs: tuple[Tensor, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Loss of a batch; targets has the label [query, 1, x, y] beside what decides the positives."""
         logits, embeddings = outputs
-        loss: Tensor = self.segmentation(logits, targets["label"])
+        loss: Tensor = self.segmentation(logits, targets)
         contrast: Tensor = self.contrastive(embeddings, targets)
         return loss + self.weight * contrast

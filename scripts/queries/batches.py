@@ -242,6 +242,6 @@ class QueryBatches(BatchStream):
 
 
 def query_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
-    """MONAI's prepare_batch for contrast: views, and all that is known of them."""
+    """MONAI's prepare_batch for contrast and segmentation: views, and all that is known of them."""
     targets = {key: batch[key].to(device, non_blocking=non_blocking) for key in batch if key != "image"}
     return batch["image"].to(device, non_blocking=non_blocking), targets

@@ -4,47 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.losses import DiceCELoss, DiceLoss
-from torch.nn import BCEWithLogitsLoss
 
-from scripts.losses.ignored_pixels import IgnoringLoss, certain_background
+from scripts.losses.ignored_pixels import certain_background
 from scripts.losses.partial_labels import PartialDiceCELoss
 from scripts.preprocessing.organ_labels import IGNORED
-
-
-def queries(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits and labels [3, 1, 6, 8]; the right half is unknown."""
-    generator = torch.Generator().manual_seed(seed)
-    label = (torch.rand(3, 1, 6, 8, generator=generator) > 0.5).float()
-    label[..., 4:] = IGNORED
-    return torch.randn(3, 1, 6, 8, generator=generator), label
-
-
-def test_the_dice_is_that_of_the_known_half() -> None:
-    logits, label = queries()
-    loss = DiceLoss(sigmoid=True, batch=True)
-    assert torch.isclose(IgnoringLoss(loss)(logits, label), loss(logits[..., :4], label[..., :4]))
-
-
-def test_the_cross_entropy_sums_over_the_known_half() -> None:
-    logits, label = queries()
-    summed = BCEWithLogitsLoss(reduction="sum")
-    assert torch.isclose(IgnoringLoss(summed)(logits, label), summed(logits[..., :4], label[..., :4]))
-
-
-def test_unknown_pixels_get_no_gradient_and_the_others_do() -> None:
-    logits, label = queries()
-    logits.requires_grad_()
-    IgnoringLoss(DiceCELoss(sigmoid=True, batch=True))(logits, label).backward()
-    assert logits.grad is not None
-    assert not bool(logits.grad[..., 4:].any()) and bool((logits.grad[..., :4] != 0).all())
-
-
-def test_a_label_without_unknown_pixels_has_the_loss_as_it_is() -> None:
-    logits, label = queries()
-    loss = DiceCELoss(sigmoid=True, batch=True)
-    known = label[..., :4]
-    assert torch.equal(IgnoringLoss(loss)(logits[..., :4], known), loss(logits[..., :4], known))
 
 
 def test_the_example_of_the_docstring() -> None:

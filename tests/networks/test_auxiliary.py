@@ -6,6 +6,7 @@ import pytest
 import torch
 from monai.losses import DiceCELoss
 
+from scripts.losses.query_loss import QueryLoss
 from scripts.losses.supcon import ContrastiveCriterion, SupConLoss
 from scripts.networks.auxiliary import ContrastedLoss, ContrastedSegmenter
 from scripts.networks.contrastive import ContrastiveNetwork, ProjectionHead
@@ -35,9 +36,9 @@ def test_it_segments_and_embeds_like_the_two_networks_it_is_made_of() -> None:
 
 
 def test_the_loss_is_the_weighted_sum_and_at_weight_0_the_segmentation_loss() -> None:
-    segmentation, contrast = DiceCELoss(sigmoid=True, batch=True), ContrastiveCriterion(SupConLoss())
+    segmentation, contrast = QueryLoss(DiceCELoss(sigmoid=True, batch=True)), ContrastiveCriterion(SupConLoss())
     outputs = make().eval()(torch.rand(4, 2, 32, 32, generator=torch.Generator().manual_seed(2)))
-    parts = segmentation(outputs[0], targets()["label"]), contrast(outputs[1], targets())
+    parts = segmentation(outputs[0], targets()), contrast(outputs[1], targets())
     assert torch.equal(ContrastedLoss(segmentation, contrast, 0.0)(outputs, targets()), parts[0])
     assert torch.allclose(ContrastedLoss(segmentation, contrast, 0.5)(outputs, targets()), parts[0] + 0.5 * parts[1])
 
@@ -60,4 +61,4 @@ def test_a_frozen_encoder_other_networks_and_a_negative_weight_are_refused() -> 
         head = ProjectionHead(other.feature_channels, 16, 8)
         ContrastedSegmenter(segmenter, ContrastiveNetwork(segmenter.encoder, head, "decoder", other))
     with pytest.raises(ValueError, match="is negative"):
-        ContrastedLoss(DiceCELoss(sigmoid=True), ContrastiveCriterion(SupConLoss()), -1.0)
+        ContrastedLoss(QueryLoss(DiceCELoss(sigmoid=True)), ContrastiveCriterion(SupConLoss()), -1.0)
