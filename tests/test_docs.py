@@ -31,7 +31,7 @@ LAYERS = ["configs/inference.yaml", "configs/train.yaml", "configs/(data|recipes
 EXCLUDED = {
     # Which key of a case each transform reads: wiring, the same in every bundle.
     r"(validate::)?(pre|post)processing::.*",
-    r"scores_to_labels::keys",
+    r"scores_to_labels::(keys|organs|one_piece)",
     r"(contrastive::trainer::train_handlers|train::handlers)::.*",
     r"(contrastive|train)::trainer::decollate",
     # Given by the data (3D, one channel) and by the method (one organ per query).

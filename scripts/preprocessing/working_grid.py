@@ -20,6 +20,7 @@ from monai.transforms import Compose, MapTransform, Orientation, Spacing, Transf
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from scripts.preprocessing.largest_part import without_other_parts
 from scripts.preprocessing.photograph import as_volume
 
 HOUNSFIELD_AIR = -1000.0
@@ -183,6 +184,8 @@ class ScoresToScanLabelsd(MapTransform):
         reference: the image key; its meta data know the working affine and the scan's original affine and shape.
         threshold: score that a class has to reach.
         background: let the background's own score compete with the classes; then a threshold of 0 gives the argmax.
+        organs: names of the classes 1, 2, ...
+        one_piece: organs of which only the largest connected part is kept; names that are none of `organs` do nothing.
 
     The result is [1, i, j, k] uint8 with the scan's affine, ready for ``SaveImaged(resample=False)``.
     """
@@ -194,9 +197,12 @@ class ScoresToScanLabelsd(MapTransform):
         allow_missing_keys: bool = False,
         threshold: float = 0.5,
         background: bool = False,
+        organs: Sequence[str] = (),
+        one_piece: Sequence[str] = (),
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.reference, self.threshold, self.background = reference, threshold, background
+        self.one_piece = [index for index, organ in enumerate(organs, start=1) if organ in one_piece]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Restore the labels under the keys."""
@@ -206,6 +212,7 @@ class ScoresToScanLabelsd(MapTransform):
         scan_shape = [int(n) for n in np.asarray(meta["spatial_shape"]).ravel()[:3]]
         for key in self.key_iterator(restored):
             scores = torch.as_tensor(restored[key]).detach()
+            scores = without_other_parts(scores, self.one_piece, self.threshold, self.background)
             first = 0 if self.background else 1
             found = [index for index in range(first, scores.shape[0]) if bool((scores[index] > 0).any())]
             labels = resample_classes(
