@@ -124,7 +124,7 @@ def overlay_figure(
     for axes in figure.axes:
         axes.set_axis_off()
     figure.suptitle(title, color="white", fontsize=14)
-    handles = _legend_handles(label_maps, organs)
+    handles = legend_handles(label_maps, organs)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=7, labelcolor="white", frameon=False)
     return figure
@@ -193,7 +193,8 @@ def _contour_grid(organ: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any],
     return np.arange(-1, columns + 1), np.arange(-1, rows + 1), np.pad(organ, 1).astype(np.float32)
 
 
-def _legend_handles(label_maps: Sequence[NDArray[Any]], organs: Sequence[str]) -> list[Patch | Line2D]:
+def legend_handles(label_maps: Sequence[NDArray[Any]], organs: Sequence[str]) -> list[Patch | Line2D]:
+    """Entries of the legend for the organs in these label maps; with more than one map the dashed reference too."""
     present = sorted({index for label_map in label_maps for index in _classes_in(label_map)})
     handles: list[Patch | Line2D] = [
         Patch(color=organ_colour(index), label=organs[index - 1].replace("_", " ")) for index in present
