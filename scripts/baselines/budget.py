@@ -23,6 +23,8 @@ from monai.bundle import ConfigParser
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from scripts.baselines.volumes import patch_side
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NO_ROW = {"coarse_alone", "coarse_and_slice"}
 """Baselines that cost what others cost: the coarse stage, and that and the slice baseline."""
@@ -117,8 +119,11 @@ def _image_macs(parser: ConfigParser, size: int, channels: int) -> float:
     network = parser.get_parsed_content("train::network")
     if parser["train::network"] != "@coarse_network":
         return multiply_adds(network, [1, channels, size, size])
-    depth = 32  # a multiple of what every 3D network needs, and the depth of its training patches
-    return multiply_adds(network, [1, 1, size, size, depth]) / depth
+    side, depth = (
+        patch_side(size),
+        32,
+    )  # a multiple of what every 3D network needs, and the depth of its training patches
+    return multiply_adds(network, [1, 1, side, side, depth]) / depth
 
 
 def baseline_budgets(below: Sequence[str | Path] = ()) -> list[Budget]:

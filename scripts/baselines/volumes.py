@@ -1,6 +1,6 @@
 """Somebody else's 3D network on the working grid, as a bar outside of the method: batches and predictor.
 
-An image is a slice of a patch, of the same size as a query patch: so budgets in images compare.
+An image is a slice of a patch: so budgets in images compare. It is as large as a query patch, or larger.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry
 
+SMALLEST_SIDE = 64
+
 
 class VolumeBatches(CoarsePatches):
     """Random 3D patches on the grid of the network. Takes the arguments of the query batches.
@@ -28,7 +30,7 @@ class VolumeBatches(CoarsePatches):
         data: case dictionaries; those without a label are left out.
         store: slices of the cases.
         maps: only its segmenter is asked, for the grid of the network.
-        planner: only its patch size is asked, the in-plane side of a patch.
+        planner: only its patch size is asked, for the in-plane side of a patch (`patch_side`).
         attention: not used.
         window: soft-tissue window in HU.
         batch_size: images in a batch, a multiple of `depth`.
@@ -65,12 +67,20 @@ class VolumeBatches(CoarsePatches):
             store,
             maps.segmenter,
             window,
-            patch_size=[planner.patch_size, planner.patch_size, depth],
+            patch_size=[patch_side(planner.patch_size)] * 2 + [depth],
             batch_size=batch_size // depth,
             geometry=geometry,
             intensity=intensity,
             seed=seed,
         )
+
+
+def patch_side(window: int) -> int:
+    """Pixels of a 3D patch along x and y: those of a query window, at least 64.
+
+    Windows are cut around an organ that is known already; a 3D network has to find it (our choice).
+    """
+    return max(SMALLEST_SIDE, window)
 
 
 class VolumePredictor(nn.Module):
