@@ -11,7 +11,7 @@ from tiny_scan import SPACING, WINDOW, known_maps, stored, two_organs
 from torch import Tensor, nn
 
 from scripts.baselines import swin_unetr as swin_module
-from scripts.baselines.volumes import VolumeBatches, VolumePredictor
+from scripts.baselines.volumes import VolumeBatches, VolumePredictor, patch_side
 from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import soft_tissue_window
 from scripts.queries.planner import QueryPlanner
@@ -40,8 +40,12 @@ def batches_of(folder: Path, batch_size: int) -> VolumeBatches:
 def test_a_batch_has_as_many_images_as_its_patches_have_slices(tmp_path: Path) -> None:
     batches = batches_of(tmp_path, batch_size=24)
     batch = batches.batch(0, batches.generator(0))
-    assert batch["image"].shape == batch["label"].shape == (3, 1, 32, 32, 8)
+    assert batch["image"].shape == batch["label"].shape == (3, 1, 64, 64, 8)
     assert set(batch["label"].unique().tolist()) == {0, 1, 2}
+
+
+def test_a_patch_is_as_large_as_a_query_window_and_at_least_64_pixels() -> None:
+    assert [patch_side(window) for window in (32, 64, 128)] == [64, 64, 128]
 
 
 @pytest.mark.parametrize("images", [4, 20])
