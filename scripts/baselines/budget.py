@@ -119,10 +119,8 @@ def _image_macs(parser: ConfigParser, size: int, channels: int) -> float:
     network = parser.get_parsed_content("train::network")
     if parser["train::network"] != "@coarse_network":
         return multiply_adds(network, [1, channels, size, size])
-    side, depth = (
-        patch_side(size),
-        32,
-    )  # a multiple of what every 3D network needs, and the depth of its training patches
+    depth = 32  # a multiple of what every 3D network needs, and the depth of its training patches
+    side = patch_side(size)
     return multiply_adds(network, [1, 1, side, side, depth]) / depth
 
 

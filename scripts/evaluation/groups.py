@@ -18,7 +18,7 @@ from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.outliers import MAX_Z, MIN_CASES, robust_z
 from scripts.evaluation.intervals import macro_interval, macro_mean
-from scripts.evaluation.summary import read_scores
+from scripts.evaluation.summary import organs_of, read_scores
 
 
 def macro_dice(scores: pd.DataFrame) -> dict[str, float]:
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--split", default="validation", help="split that was scored (default: %(default)s)")
     options = parser.parse_args(arguments)
     scores = read_scores(options.scores)
-    organs = list(scores.sort_values("class_index")["organ"].unique())
+    organs = organs_of(scores)
     cases = load_cases(options.dataset_dir, options.split, organs)
     print(format_groups(groups_of(scores, measure_cases({options.split: cases}, organs))))
     odd = scores[implausible(scores)]

@@ -31,7 +31,7 @@ from scripts.evaluation.display import (
     to_display_order,
 )
 from scripts.evaluation.overlay import MARGIN_MM, draw_panel, legend_handles
-from scripts.evaluation.summary import patients_to_look_at, read_scores
+from scripts.evaluation.summary import organs_of, patients_to_look_at, read_scores
 from scripts.preprocessing.organ_labels import IGNORED, LoadOrganLabelsd
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
@@ -135,8 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--title", default="", help="heading of the picture")
     parser.add_argument("--output", type=Path, help="PNG to write (default: patients.png in the folder)")
     options = parser.parse_args(arguments)
-    scores = read_scores(options.folder / "scores.csv")
-    organs = list(scores.sort_values("class_index")["organ"].unique())
+    organs = organs_of(read_scores(options.folder / "scores.csv"))
     cases = load_cases(options.dataset_dir, options.split, organs)
     patients = load_patients(options.folder, cases, organs)
     output = options.output or options.folder / "patients.png"

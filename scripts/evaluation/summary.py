@@ -87,6 +87,11 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(("patients", "missed", "spurious", "absent"), "int64"))
 
 
+def organs_of(scores: pd.DataFrame) -> list[str]:
+    """Names of the scored organs in the order of their class indices."""
+    return list(scores.sort_values("class_index")["organ"].unique())
+
+
 def patients_to_look_at(scores: pd.DataFrame) -> dict[str, tuple[str, float]]:
     """The patients of best, median and worst mean Dice over their contoured organs: "best" -> (case, mean Dice).
 
