@@ -38,7 +38,7 @@ class VolumeBatches(CoarsePatches):
         adjacent_slices: not used, a patch has its slices.
         intensity: random intensities; None for none.
         perturbation: not used.
-        device: not used, patches are cut on the CPU.
+        device: where patches are cut.
         seed: of the stream.
         depth: slices of a patch.
     """
@@ -72,6 +72,7 @@ class VolumeBatches(CoarsePatches):
             geometry=geometry,
             intensity=intensity,
             seed=seed,
+            device=device,
         )
 
 

@@ -150,6 +150,7 @@ class CrossFittedCoarse:
             self.intensity,
             self.organ_share,
             self.seed,
+            self.maps.device,
         )
         loss = PartialDiceCELoss(len(self.maps.store.organs), self.organ_weight).to(self.maps.device)
         optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=1.0e-4)

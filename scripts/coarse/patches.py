@@ -36,6 +36,7 @@ class CoarsePatches(BatchStream):
         intensity: random intensities; None for none.
         organ_share: share of the patches that lie around an organ, in [0, 1].
         seed: of the stream.
+        device: where patches are cut, and where the scans are kept for it.
 
     A batch has image [patch, channel, x, y, z] in [0, 1], label [patch, 1, x, y, z] and annotated [patch, 1 + organs]
     bool.
@@ -53,8 +54,10 @@ class CoarsePatches(BatchStream):
         intensity: RandomIntensity | None = None,
         organ_share: float = 0.8,
         seed: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(seed)
+        self.device = torch.device(device)
         if not 0 <= organ_share <= 1:
             raise ValueError(f"organ_share {organ_share} is no share of the patches: give a number in [0, 1].")
         self.organ_share = float(organ_share)
@@ -104,7 +107,7 @@ class CoarsePatches(BatchStream):
         voxels = torch.nonzero(label == organ) if near else label.new_zeros((0, 3))
         if len(voxels) == 0:  # also an organ that the scan does not reach
             return number, first + place * room
-        voxel = voxels[int(torch.randint(len(voxels), (1,), generator=generator))]
+        voxel = voxels[int(torch.randint(len(voxels), (1,), generator=generator))].cpu()
         centre = voxel + (place - 0.5) * NEAR * wanted
         return number, torch.minimum(torch.maximum(centre, first), first + room)
 
@@ -114,26 +117,26 @@ class CoarsePatches(BatchStream):
         return contoured
 
     def _volume(self, number: int) -> tuple[Tensor, Tensor]:
-        """Image [channel, x, y, z] and label [x, y, z] on the coarse grid, kept in memory as float16 and uint8."""
+        """Image [channel, x, y, z] and label [x, y, z] on the coarse grid, kept on the device as float16 and uint8."""
         if number not in self._volumes:
             stored = self.store.open(self.data[number])
             if stored.label is None:
                 raise ValueError(f"case {stored.name} has no label, the coarse stage cannot train on it.")
-            window = soft_tissue_window(stored.volume().float(), self.lower, self.upper)
-            image = self.segmenter.to_coarse_grid(window)
-            label = stored.label.permute(1, 2, 0)[None, None].float()
+            hu, classes = stored.volume().to(self.device), stored.label.permute(1, 2, 0).to(self.device)
+            image = self.segmenter.to_coarse_grid(soft_tissue_window(hu.float(), self.lower, self.upper))
+            label = classes[None, None].float()
             coarse = interpolate(label, size=list(image.shape[1:]), mode="nearest-exact")[0, 0]
             self._volumes[number] = image.half(), coarse.to(torch.uint8)
         return self._volumes[number]
 
     def _cut(self, image: Tensor, label: Tensor, matrix: Tensor, centre: Tensor) -> tuple[Tensor, Tensor]:
         """The patch around a centre, with air beyond the volume."""
-        shape = torch.tensor(label.shape, dtype=torch.float32)
-        steps = [torch.arange(n) - (n - 1) / 2 for n in self.patch_size]
+        extent = torch.tensor([max(n - 1, 1) for n in label.shape], dtype=torch.float32)
+        steps = [torch.arange(n, device=image.device) - (n - 1) / 2 for n in self.patch_size]
         x, y, z = torch.meshgrid(*steps, indexing="ij")
-        zoom = matrix.det().abs().sqrt()
-        points = torch.stack([matrix[0, 0] * x + matrix[0, 1] * y, matrix[1, 0] * x + matrix[1, 1] * y, z * zoom], -1)
-        grid = (((points + centre) * 2 / (shape - 1).clamp(min=1)) - 1).flip(-1)[None]
+        zoom, ((xx, xy), (yx, yy)) = float(matrix.det().abs().sqrt()), matrix.tolist()
+        points = torch.stack([xx * x + xy * y, yx * x + yy * y, z * zoom], -1) + centre.to(image.device)
+        grid = (points * (2 / extent).to(image.device) - 1).flip(-1)[None]
         patch = grid_sample(image[None].float(), grid, padding_mode="zeros", align_corners=True)[0]
         target = grid_sample(label[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=True)
         return patch, target[0]
