@@ -3,6 +3,9 @@
 A coarse network is better on its own training cases than on new ones, so a query network trained on in-sample maps
 trusts them too much. With k folds every training case gets its maps from a network that has not seen it; the network
 that goes into the predictor is then trained on all cases. folds=1 is the public code's in-sample form.
+
+With few patients a fold's network misses whole organs, which would then never be asked for in training. An organ that
+it hardly finds gets the map of the final network instead.
 """
 
 from __future__ import annotations
@@ -22,14 +25,14 @@ from monai.optimizers import WarmupCosineSchedule
 from scripts.atomic_write import replacing
 from scripts.coarse.maps import CoarseMaps
 from scripts.coarse.patches import CoarsePatches, coarse_targets
-from scripts.coarse.recall import coarse_recall, recall_table
+from scripts.coarse.recall import coarse_recall, reached_slices, recall_table
 from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.losses.partial_labels import PartialDiceCELoss
 from scripts.preprocessing.intensity import RandomIntensity
 from scripts.queries.views import RandomGeometry
 from scripts.training.organ_weight import OrganWeightDecay
 from scripts.training.precision import PrecisionInferer
-from scripts.training.processes import is_first_process, on_device
+from scripts.training.processes import is_first_process, on_device, own_share, wait_for_all
 from scripts.training.progress import StageProgress
 from scripts.training.resume import Resume
 from scripts.training.streams import stream_loader
@@ -77,6 +80,8 @@ class CrossFittedCoarse:
             :class:`~scripts.training.organ_weight.OrganWeightDecay`.
         organ_share: of the training patches that lie around an organ.
         threshold: the planner's, for the report of organs that the coarse stage misses.
+        least_reached: share of its slices that an organ's cross-fitted map has to reach in a case; below it the final
+            network's map takes its place, in-sample. 0: never (our choice: .5; docs/explanation/what_we_tried.md).
         geometry: random geometry of patches.
         intensity: random intensities.
         seed: of folds, initial weights and batches.
@@ -98,6 +103,7 @@ class CrossFittedCoarse:
         organ_weight: float = 20.0,
         organ_share: float = 0.8,
         threshold: float = 0.3,
+        least_reached: float = 0.5,
         geometry: RandomGeometry | None = None,
         intensity: RandomIntensity | None = None,
         seed: int = 0,
@@ -108,7 +114,9 @@ class CrossFittedCoarse:
         self.patch_size, self.batch_size = patch_size, batch_size
         self.epochs, self.epoch_length, self.fold_epochs = epochs, epoch_length, fold_epochs or epochs
         self.learning_rate, self.organ_weight, self.organ_share = learning_rate, organ_weight, organ_share
-        self.threshold, self.seed = threshold, seed
+        if not 0 <= least_reached <= 1:
+            raise ValueError(f"least_reached {least_reached} is no share of the slices: give a number in [0, 1].")
+        self.threshold, self.least_reached, self.seed = threshold, float(least_reached), seed
         self.geometry, self.intensity = geometry or RandomGeometry(shift=0.0), intensity
 
     def run(self) -> None:
@@ -121,6 +129,8 @@ class CrossFittedCoarse:
         self._train("coarse", self.data, self.segmenter, self.epochs)
         self._write_maps(self.data, self.segmenter, "coarse maps")
         self._report()
+        if len(self.folds) > 1 and self.least_reached > 0:
+            self._show_missed_organs()
 
     def _cross_fit(self, number: int, held_out: Sequence[int], segmenter: CoarseSegmenter) -> None:
         """Train on the other folds, write the maps of this one."""
@@ -186,3 +196,24 @@ class CrossFittedCoarse:
         logger.info("coarse recall on the training cases:\n%s", recall_table(recall))
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(recall, indent=1), encoding="utf-8")
+
+    def _show_missed_organs(self) -> None:
+        """Where a fold's network hardly finds an organ, keep the final network's map of it if that finds it better."""
+        replaced = 0
+        for case in own_share(self.data):
+            stored, kept = self.maps.store.open(case), self.maps.of(case)
+            reached = reached_slices(stored, kept, self.threshold)
+            missed = [organ for organ, (hits, total) in reached.items() if hits < self.least_reached * total]
+            if not missed:
+                continue
+            final = self.maps.predict(case, self.segmenter)
+            better = reached_slices(stored, final, self.threshold)
+            improved = [organ - 1 for organ in missed if better[organ] > reached[organ]]
+            if improved:
+                maps = kept.clone()
+                maps[:, improved] = final[:, improved]
+                self.maps.keep(case, maps)
+                replaced += len(improved)
+        if replaced:
+            logger.info("%d maps that miss their organ are now the final network's.", replaced)
+        wait_for_all()

@@ -73,16 +73,24 @@ class CoarseMaps:
             self.write(case, segmenter or self.segmenter)
         wait_for_all()
 
-    @torch.no_grad()
     def write(self, case: Mapping[str, Any], segmenter: CoarseSegmenter) -> None:
         """Predict and keep the maps of one case."""
+        self.keep(case, self.predict(case, segmenter))
+
+    @torch.no_grad()
+    def predict(self, case: Mapping[str, Any], segmenter: CoarseSegmenter) -> Tensor:
+        """Maps of one case by a coarse stage, which need not be the one whose maps are kept."""
         segmenter.to(self.device).eval()
         volume = self.store.open(case).volume().to(self.device).float()
         with autocast(self.device, self.precision):
             coarse = segmenter(soft_tissue_window(volume, self.lower, self.upper))
         maps = maps_on_slices(coarse.float(), volume.shape[3])
+        return (maps * 255).round().to(torch.uint8).cpu()
+
+    def keep(self, case: Mapping[str, Any], maps: Tensor) -> None:
+        """Put the maps of a case on disk, in place of those that are there."""
         self._opened.pop(case_name(case), None)
-        save_array(self._file(case), (maps * 255).round().to(torch.uint8).cpu().numpy())
+        save_array(self._file(case), maps.numpy())
 
     def _file(self, case: Mapping[str, Any]) -> Path:
         return placed(self.folder, self.place) / f"{case_name(case)}.npy"

@@ -6,9 +6,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from scripts.coarse.maps import CoarseMaps
+from scripts.preprocessing.slice_store import StoredCase
+
+
+def reached_slices(stored: StoredCase, maps: Tensor, threshold: float) -> dict[int, tuple[int, int]]:
+    """For each contoured organ that a case shows, by class index: slices that its coarse map reaches, and all slices.
+
+    A slice is reached when a pixel of the organ has coarse probability >= threshold.
+
+    Args:
+        stored: the case.
+        maps: its coarse maps [slice, organ, x', y'] uint8, 255 for probability 1.
+        threshold: in [0, 1].
+    """
+    reached: dict[int, tuple[int, int]] = {}
+    if stored.label is None:
+        return reached
+    for organ in stored.annotated:
+        truth = stored.label == organ
+        slices = torch.nonzero(truth.flatten(1).any(1))[:, 0]
+        if len(slices):
+            chosen = maps[slices, organ - 1].float()[:, None] / 255
+            upsampled = interpolate(chosen, size=truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+            hits = int(((upsampled >= threshold) & truth[slices]).flatten(1).any(1).sum())
+            reached[organ] = hits, len(slices)
+    return reached
 
 
 def coarse_recall(
@@ -16,25 +42,15 @@ def coarse_recall(
 ) -> dict[str, dict[str, float | int | list[str]]]:
     """For each organ: contoured cases, cases that the coarse stage misses, and the share of slices it reaches.
 
-    A slice counts as reached when a pixel of the organ has coarse probability >= threshold; a case is missed when no
-    slice of the organ is reached.
+    A case is missed when no slice of the organ is reached, see `reached_slices`.
     """
     report: dict[str, dict[str, float | int | list[str]]] = {}
     reached: dict[int, list[tuple[str, int, int]]] = {}
     for case in cases:
         stored = maps.store.open(case)
-        if stored.label is None:
-            continue
-        probability = maps.of(case)
-        for organ in stored.annotated:
-            truth = stored.label == organ
-            slices = torch.nonzero(truth.flatten(1).any(1))[:, 0]
-            if len(slices) == 0:
-                continue
-            chosen = probability[slices, organ - 1].float()[:, None] / 255
-            upsampled = interpolate(chosen, size=truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
-            hits = int(((upsampled >= threshold) & truth[slices]).flatten(1).any(1).sum())
-            reached.setdefault(organ, []).append((stored.name, hits, len(slices)))
+        if stored.label is not None:  # of an unlabelled scan no maps are predicted for this
+            for organ, (hits, total) in reached_slices(stored, maps.of(case), threshold).items():
+                reached.setdefault(organ, []).append((stored.name, hits, total))
     for organ, name in enumerate(maps.store.organs, start=1):
         found = reached.get(organ, [])
         missed = [case for case, hits, _ in found if hits == 0]
