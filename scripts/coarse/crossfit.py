@@ -129,6 +129,7 @@ class CrossFittedCoarse:
         self._train("coarse", self.data, self.segmenter, self.epochs)
         self._write_maps(self.data, self.segmenter, "coarse maps")
         self._report()
+        wait_for_all()  # the report is of the cross-fitted maps
         if len(self.folds) > 1 and self.least_reached > 0:
             self._show_missed_organs()
 

@@ -136,7 +136,7 @@ class CoarsePatches(BatchStream):
         x, y, z = torch.meshgrid(*steps, indexing="ij")
         zoom, ((xx, xy), (yx, yy)) = float(matrix.det().abs().sqrt()), matrix.tolist()
         points = torch.stack([xx * x + xy * y, yx * x + yy * y, z * zoom], -1) + centre.to(image.device)
-        grid = (points * (2 / extent).to(image.device) - 1).flip(-1)[None]
+        grid = (points * 2 / extent.to(image.device) - 1).flip(-1)[None]
         patch = grid_sample(image[None].float(), grid, padding_mode="zeros", align_corners=True)[0]
         target = grid_sample(label[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=True)
         return patch, target[0]

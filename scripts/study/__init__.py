@@ -13,6 +13,7 @@ From the plan to the page::
     comparison   paired differences over patients, intervals, p values
     tables       Markdown and CSV
     figures      forest plots, Dice of every organ, costs
+    costs_command  what an epoch of every arm costs on one core
     report_command  tables and figures as one page
     embedding    held-out queries in the embedding of a contrastive stage
     embed_command  their map

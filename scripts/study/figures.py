@@ -93,7 +93,7 @@ def save_organs(scores: pd.DataFrame, arms: Sequence[str], titles: dict[str, str
 
 
 def save_costs(table: pd.DataFrame, titles: dict[str, str], path: Path, title: str) -> None:
-    """Core-seconds of training of every arm, stage by stage, and the rest of its commands.
+    """Core-seconds of training of every arm, stage by stage.
 
     Args:
         table: `costs_table` of one group.
@@ -104,13 +104,11 @@ def save_costs(table: pd.DataFrame, titles: dict[str, str], path: Path, title: s
     figure = _figure(8.0, 1.6 + 0.36 * len(table))
     axes = figure.add_subplot()
     places, left = np.arange(len(table)), np.zeros(len(table))
-    parts = [*zip(STAGES, STAGE_COLOURS, strict=True), ("other_core_seconds", "#bbbbbb")]
-    for name, colour in parts:
+    for name, colour in zip(STAGES, STAGE_COLOURS, strict=True):
         width = table[name].to_numpy(dtype=float)
-        label = name.removesuffix("_core_seconds").replace("other", "start, check, coarse maps")
-        axes.barh(places, width, left=left, color=colour, label=label)
+        axes.barh(places, width, left=left, color=colour, label=name.removesuffix("_core_seconds"))
         left += np.nan_to_num(width)
-    reference = table.loc[table["ratio"] == 1.0, "all_core_seconds"]
+    reference = table.loc[table["ratio"] == 1.0, "training_core_seconds"]
     if not reference.empty:
         axes.axvline(float(reference.iloc[0]), color=MACRO_COLOUR, linestyle="--", linewidth=1.2)
     axes.set_yticks(places, [titles[str(arm)] for arm in table["arm"]])

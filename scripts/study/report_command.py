@@ -18,7 +18,7 @@ from scripts.evaluation.summary import METRICS
 from scripts.study.composition import ROOT
 from scripts.study.figures import save_costs, save_forest, save_organs
 from scripts.study.plan import Plan, read_plan
-from scripts.study.results import GROUP, read_results
+from scripts.study.results import GROUP, read_costs, read_results
 from scripts.study.tables import (
     costs_markdown,
     costs_table,
@@ -40,9 +40,15 @@ How to read it. The unit is the patient: scores are averaged over the seeds firs
 percentile bootstrap interval over patients. **SD of seeds** is the standard deviation of the seeds' macro means, **SD
 of patients** that of the patients' means. Differences are paired: the same patients, the same seeds. **p** is
 Wilcoxon's signed-rank test over patients, **p, Holm** the same corrected for the arms of its table. Differences of Dice
-and surface Dice are in points. HD95 leaves out the organs that were missed. Core-seconds are those of the training
-processes; *besides* is what their commands cost outside of the stages: starting, checking the data, coarse maps.
+and surface Dice are in points. HD95 leaves out the organs that were missed. Core-seconds are
+{costs}.
 """
+
+MEASURED = (
+    "the epochs of each stage times what an epoch was measured to cost on one core of {device}\n"
+    "(`python -m scripts.study costs`), wherever the runs were made"
+)
+RECORDED = "those of the training processes"
 
 FOOT = "\nNext: [rerun the study](../how_to/study.md), or add an arm.\n"
 
@@ -75,7 +81,9 @@ def write_report(results_dir: Path, output_dir: Path, plan: Plan) -> Path:
     scores, records = read_results(results_dir)
     titles = dict(zip(records["arm"], records["title"], strict=True))
     titles = {name: titles[name] for name in [*plan.arms, *titles] if name in titles}
-    text = [HEAD.format(results=results_dir.as_posix())]
+    costs = read_costs(results_dir)
+    meaning = RECORDED if costs is None else MEASURED.format(device=costs["device"])
+    text = [HEAD.format(results=results_dir.as_posix(), costs=meaning)]
     tables: dict[str, list[pd.DataFrame]] = {"scores": [], "differences": [], "costs": []}
     for regime, labelled in groups(scores, plan):
         chosen = [_of_group(frame, regime, labelled) for frame in (scores, records)]

@@ -55,8 +55,8 @@ def carry_out(plan: Plan, run: Run, places: Places, everybody: int, descriptor: 
     if arm.coarse == "shared" and not arm.members:
         share_coarse_stage(places.folder(plan.run_of(COARSE_STAGE, run.regime, run.labelled, run.seed)), folder)
     if not arm.members:
-        _command(folder, "training", training_command(plan, run, places), places.threads, descriptor)
-    _command(folder, "evaluation", evaluation_command(plan, run, places), places.threads, descriptor)
+        run_command(folder, "training", training_command(plan, run, places), places.threads, descriptor)
+    run_command(folder, "evaluation", evaluation_command(plan, run, places), places.threads, descriptor)
     store(plan, run, places, settings)
     if not places.keep_checkpoints:
         drop_checkpoints(folder)
@@ -106,6 +106,7 @@ def record_of(plan: Plan, run: Run, places: Places, settings: dict[str, Any]) ->
     return {
         "arm": run.arm,
         "title": arm.title,
+        "members": list(arm.members),
         "regime": run.regime,
         "labelled": run.labelled,
         "seed": run.seed,
@@ -132,8 +133,12 @@ def drop_checkpoints(folder: Path) -> None:
         save_atomically(kept, contrastive)
 
 
-def _command(folder: Path, name: str, command: Sequence[str], threads: int, descriptor: int) -> None:
-    """Run a command of the bundle with its output in the run's log, and note what it cost."""
+def run_command(folder: Path, name: str, command: Sequence[str], threads: int, descriptor: int) -> None:
+    """Run a command of the bundle with its output in the run's log, and note what it cost.
+
+    Raises:
+        RunFailed: it ended with an error.
+    """
     before, began = os.times(), time.monotonic()
     environ = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -40,15 +40,10 @@ def differences_table(scores: pd.DataFrame, arms: Sequence[str], references: Seq
 
 
 def costs_table(records: pd.DataFrame, arms: Sequence[str], reference: str) -> pd.DataFrame:
-    """Mean costs over the seeds of one group, a row per arm; `ratio` is that of training to the reference's.
-
-    Training is the stages and what their commands cost besides.
-    """
-    seconds = [*STAGES, "training_core_seconds", "other_core_seconds", "evaluation_core_seconds"]
-    table = records.groupby("arm")[[*seconds, "peak_memory_mib"]].mean().reindex(list(arms))
-    table["all_core_seconds"] = table["training_core_seconds"] + table["other_core_seconds"]
-    for name, of in (("ratio", "training_core_seconds"), ("all_ratio", "all_core_seconds")):
-        table[name] = table[of] / float(table[of].get(reference, math.nan))
+    """Mean core-seconds over the seeds of one group, a row per arm; `ratio` is that of their sum to the reference's."""
+    table = records.groupby("arm")[[*STAGES, "training_core_seconds"]].mean().reindex(list(arms))
+    sums = table["training_core_seconds"]
+    table["ratio"] = sums / float(sums.get(reference, math.nan))
     return table.reset_index()
 
 
@@ -112,29 +107,19 @@ def differences_markdown(table: pd.DataFrame, titles: dict[str, str], reference:
 
 
 def costs_markdown(table: pd.DataFrame, titles: dict[str, str]) -> str:
-    """Core-seconds of every stage, and the ratio to the slice baseline."""
-    header = [
-        "arm",
-        "coarse",
-        "contrastive",
-        "segmentation",
-        "stages",
-        "ratio",
-        "besides",
-        "ratio with it",
-        "evaluation",
-    ]
-    columns = [*STAGES, "training_core_seconds", "ratio", "other_core_seconds", "all_ratio", "evaluation_core_seconds"]
+    """Core-seconds of every stage, and the ratio of their sum to the slice baseline's."""
+    header = ["arm", "coarse", "contrastive", "segmentation", "all stages", "ratio"]
     body = []
     for _, row in table.iterrows():
-        cells = [f"{row[name]:.2f}" if "ratio" in name else f"{row[name]:.0f}" for name in columns]
-        body.append([titles[str(row["arm"])], *cells])
+        seconds = [number(row[name], 0) for name in (*STAGES, "training_core_seconds")]
+        body.append([titles[str(row["arm"])], *seconds, number(row["ratio"], 2)])
     return markdown_table(header, body)
 
 
 def number(value: float, digits: int = 3) -> str:
     """A number as the tables show it: no leading zero, a dash for none."""
-    return "-" if math.isnan(value) else f"{value:.{digits}f}".removeprefix("0")
+    text = f"{value:.{digits}f}"
+    return "-" if math.isnan(value) else text.removeprefix("0") if digits else text
 
 
 def p_value(value: float) -> str:

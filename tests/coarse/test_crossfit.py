@@ -125,6 +125,42 @@ def test_a_run_leaves_checkpoints_maps_and_the_recall_and_a_second_run_does_noth
         assert torch.equal(first, second), "a finished stage is loaded"
 
 
+@pytest.mark.parametrize("least_reached", [0.5, 0.0])
+def test_an_organ_that_the_folds_network_misses_gets_the_final_networks_map(
+    phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path, least_reached: float
+) -> None:
+    stage = stage_of(phantom_cases, phantom_store, tmp_path, least_reached=least_reached)
+    stage.run()
+    liver, spleen = ORGANS.index("liver"), ORGANS.index("spleen")
+    found = torch.full_like(stage.maps.of(phantom_cases[0]), 200)
+    missed = found.clone()
+    missed[:, [liver, spleen]] = 0
+    stage.maps.keep(phantom_cases[0], missed)
+
+    # The final network finds the liver everywhere, the spleen nowhere, and is as sure of the others as it can be.
+    def final(case: Mapping[str, Any], segmenter: CoarseSegmenter) -> torch.Tensor:
+        maps = torch.full_like(stage.maps.of(case), 255)
+        maps[:, spleen] = 0
+        return maps
+
+    stage.maps.predict = final  # type: ignore[method-assign]
+    stage.run()
+
+    kept = stage.maps.of(phantom_cases[0])
+    replaced = 255 if least_reached else 0
+    assert (kept[:, liver] == replaced).all(), "the liver was missed, and the final network finds it"
+    assert (kept[:, spleen] == 0).all(), "nobody finds the spleen"
+    others = [n for n in range(len(ORGANS)) if n not in (liver, spleen)]
+    assert (kept[:, others] == 200).all(), "what the held-out network found stays out of sample"
+
+
+def test_a_share_of_slices_above_one_is_refused(
+    phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="least_reached 50.0 is no share of the slices"):
+        stage_of(phantom_cases, phantom_store, tmp_path, least_reached=50.0)
+
+
 def test_folds_have_networks_of_their_own(phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path) -> None:
     stage_of(phantom_cases, phantom_store, tmp_path, epoch_length=6).run()  # enough for draws to differ
     weights = [torch.load(path, weights_only=True)["network"] for path in sorted(tmp_path.glob("*.pt"))]

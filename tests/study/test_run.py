@@ -12,7 +12,7 @@ import pytest
 from tiny_study import write_plan
 
 from scripts.phantom.dataset import write_phantom_dataset
-from scripts.study import embed_command, report_command, run_command
+from scripts.study import costs_command, embed_command, report_command, run_command
 from scripts.study.single_run import first_error, share_coarse_stage
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the study needs POSIX file locks")
@@ -130,6 +130,14 @@ def test_a_study_from_its_plan_to_its_report(options: list[str], capsys: pytest.
     plan, page = options[-2:], results.parent / "report"
     assert report_command.main(["--results_dir", str(results), "--output_dir", str(page), *plan]) == 0
     assert "Against **slice baseline**" in (page / "report.md").read_text(encoding="utf-8")
+    assert "Core-seconds are\nthose of the training processes" in (page / "report.md").read_text(encoding="utf-8")
+    measured = ["--dataset_dir", options[1], "--output_dir", str(runs / "costs"), "--results_dir", str(results), *plan]
+    assert costs_command.main([*measured, "--epochs", "1"]) == 0
+    costs = json.loads((results / "costs.json").read_text(encoding="utf-8"))["core_seconds_per_epoch"]
+    assert set(costs["same"]["coarse_stage"]) == {"coarse"} and set(costs["any"]["slice"]) == {"segmentation"}
+    assert set(costs["same"]["supcon"]) == {"contrastive", "segmentation"}, "the coarse stage is not measured again"
+    assert report_command.main(["--results_dir", str(results), "--output_dir", str(page), *plan]) == 0
+    assert "measured to cost on one core" in (page / "report.md").read_text(encoding="utf-8")
     data = ["--dataset_dir", options[1], "--cache_dir", str(runs / "cache"), "--queries", "24"]
     picture = page / "map.png"
     model = ["--model_path", str(runs / "same/4/supcon/seed0")]

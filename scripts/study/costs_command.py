@@ -1,0 +1,100 @@
+"""The command `python -m scripts.study costs`: what an epoch of every arm costs on one core of this machine.
+
+    python -m scripts.study costs --dataset_dir OPENKBP --output_dir runs/costs
+
+Each arm trains a few epochs of its stages after the coarse stage of its regime, one arm after another;
+RESULTS_DIR/costs.json keeps core-seconds per epoch. From them the epochs of the plan are set, and the report says what
+each arm cost, so that arms compare although their runs were made on other machines. Run it on an idle core; what is
+measured already is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scripts.study.claim import claimed
+from scripts.study.composition import ROOT, Places, settings_of, training_command, write_settings
+from scripts.study.plan import COARSE_STAGE, Plan, Run, read_plan
+from scripts.study.record import environment, stage_costs, write_json
+from scripts.study.results import COSTS, read_costs, stage_kind
+from scripts.study.run_command import labelled_patients
+from scripts.study.single_run import run_command, share_coarse_stage
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.study costs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--dataset_dir", required=True, help="folder with a dataset.json")
+    parser.add_argument("--output_dir", default="runs/costs", help="folder of the trainings (default: %(default)s)")
+    parser.add_argument("--results_dir", default="docs/results/study", help="of costs.json (default: %(default)s)")
+    parser.add_argument("--plan", default="configs/study/plan.yaml", help="the study (default: %(default)s)")
+    parser.add_argument("--regimes", nargs="+", help="names of regimes (default: the study's first)")
+    parser.add_argument("--epochs", type=int, default=3, help="of each stage that is measured (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    plan = read_plan(ROOT / options.plan)
+    everybody = labelled_patients(plan, options.dataset_dir, {})
+    output, results = Path(options.output_dir).resolve(), Path(options.results_dir).resolve()
+    places = Places(Path(options.dataset_dir).resolve(), output, results, output / "cache")
+    for regime in options.regimes or list(plan.regimes)[:1]:
+        for run in runs_to_measure(plan, regime, everybody):
+            costs = read_costs(results) or {"core_seconds_per_epoch": {}}
+            measured = costs["core_seconds_per_epoch"].setdefault(run.regime, {})
+            if run.arm not in measured:
+                measured[run.arm] = measure(plan, run, places, everybody, options.epochs)
+                # A training on a GPU measures nothing here: commands see no GPU, and neither does the description.
+                write_json(results / COSTS, {**costs, **environment(torch.device("cpu"))})
+            print(f"{run.regime}/{run.arm}: {measured[run.arm]}", flush=True)
+    return 0
+
+
+def runs_to_measure(plan: Plan, regime: str, everybody: int) -> list[Run]:
+    """One run of every arm that trains something, the coarse stage first; few labels only where an arm asks for it."""
+    few = min((int(count) for count in plan.labelled if count != "all"), default=everybody)
+    names = sorted((name for name, arm in plan.arms.items() if not arm.members), key=lambda name: name != COARSE_STAGE)
+    counts = {name: few if plan.arms[name].few_labels_only else everybody for name in names}
+    return [plan.run_of(name, regime, counts[name], plan.seeds[0]) for name in names]
+
+
+def measure(plan: Plan, run: Run, places: Places, everybody: int, epochs: int) -> dict[str, float]:
+    """Core-seconds per epoch of each stage of an arm.
+
+    The coarse network is the same in every arm, so that only the arm coarse_stage measures it, over its whole training;
+    the others begin with the result.
+    """
+    stage = plan.run_of(
+        COARSE_STAGE, run.regime if run.regime in plan.regimes else next(iter(plan.regimes)), everybody, 0
+    )
+    extra: dict[str, Any] = {}
+    if run.arm != COARSE_STAGE:
+        coarse = plan.arms[COARSE_STAGE]
+        extra = {**coarse.settings, **coarse.regime_settings.get(run.regime, {})}
+        extra |= {"train::total_epochs": epochs, "contrastive::epochs": epochs}
+    folder = places.folder(run)
+    with claimed(folder) as descriptor:
+        if descriptor is None:
+            raise ValueError(f"{folder} belongs to another process: wait for it, or give another --output_dir.")
+        write_settings(folder, settings_of(plan, run, everybody, extra))
+        if run.arm != COARSE_STAGE and plan.arms[run.arm].coarse != "none":
+            share_coarse_stage(places.folder(stage), folder)
+        run_command(
+            folder, "training", ["env", "CUDA_VISIBLE_DEVICES=", *training_command(plan, run, places)], 1, descriptor
+        )
+    return per_epoch(stage_costs(folder), coarse=run.arm == COARSE_STAGE)
+
+
+def per_epoch(stages: dict[str, dict[str, float]], coarse: bool) -> dict[str, float]:
+    """Core-seconds per epoch of each kind of stage, the coarse networks together or left out."""
+    sums: dict[str, list[float]] = {}
+    for name, stage in stages.items():
+        kind = stage_kind(name)
+        if coarse or kind != "coarse":
+            seconds, epochs = sums.setdefault(kind, [0.0, 0.0])
+            sums[kind] = [seconds + stage["core_seconds"], epochs + stage["epochs"]]
+    return {kind: round(seconds / epochs, 2) for kind, (seconds, epochs) in sums.items()}
