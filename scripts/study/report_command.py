@@ -121,7 +121,8 @@ def _of_group(frame: pd.DataFrame, regime: str, labelled: int) -> pd.DataFrame:
 def _section(heading: str, name: str, made: dict[str, pd.DataFrame], titles: dict[str, str]) -> str:
     """The part of the page about one group."""
     lines = [f"\n## {heading}\n", scores_markdown(made["scores"], titles)]
-    lines += [f"\n![Forest plot of the paired differences in macro Dice](forest_{name}.png)\n"]
+    if not made["differences"].empty:  # an arm by itself differs from nothing
+        lines += [f"\n![Forest plot of the paired differences in macro Dice](forest_{name}.png)\n"]
     for reference in REFERENCES:
         if reference in set(made["differences"]["reference"]):
             lines += [f"\nAgainst **{titles[reference]}**:\n"]
@@ -141,6 +142,7 @@ def _save_figures(
     arms: Sequence[str],
     titles: dict[str, str],
 ) -> None:
-    save_forest(made["differences"], REFERENCES, titles, output_dir / f"forest_{name}.png", heading)
+    if not made["differences"].empty:
+        save_forest(made["differences"], REFERENCES, titles, output_dir / f"forest_{name}.png", heading)
     save_organs(scores, arms, titles, output_dir / f"organs_{name}.png", heading)
     save_costs(made["costs"], titles, output_dir / f"costs_{name}.png", heading)
