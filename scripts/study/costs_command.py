@@ -5,7 +5,7 @@
 Each arm trains a few epochs of its stages after the coarse stage of its regime, one arm after another;
 RESULTS_DIR/costs.json keeps core-seconds per epoch. From them the epochs of the plan are set, and the report says what
 each arm cost, so that arms compare although their runs were made on other machines. Run it on an idle core; what is
-measured already is skipped.
+measured already is skipped. A stage plans its queries once, which counts here as if it were done every few epochs.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def main(arguments: Sequence[str]) -> int:
     output, results = Path(options.output_dir).resolve(), Path(options.results_dir).resolve()
     places = Places(Path(options.dataset_dir).resolve(), output, results, output / "cache")
     for regime in options.regimes or list(plan.regimes)[:1]:
+        begin_with = plan.run_of(COARSE_STAGE, regime, everybody, plan.seeds[0])
         for run in runs_to_measure(plan, regime, everybody):
             costs = read_costs(results) or {"core_seconds_per_epoch": {}}
             measured = costs["core_seconds_per_epoch"].setdefault(run.regime, {})
             if run.arm not in measured:
-                measured[run.arm] = measure(plan, run, places, everybody, options.epochs)
-                # A training on a GPU measures nothing here: commands see no GPU, and neither does the description.
+                measured[run.arm] = measure(plan, run, begin_with, places, everybody, options.epochs)
                 write_json(results / COSTS, {**costs, **environment(torch.device("cpu"))})
             print(f"{run.regime}/{run.arm}: {measured[run.arm]}", flush=True)
     return 0
@@ -62,31 +62,27 @@ def runs_to_measure(plan: Plan, regime: str, everybody: int) -> list[Run]:
     return [plan.run_of(name, regime, counts[name], plan.seeds[0]) for name in names]
 
 
-def measure(plan: Plan, run: Run, places: Places, everybody: int, epochs: int) -> dict[str, float]:
-    """Core-seconds per epoch of each stage of an arm.
+def measure(plan: Plan, run: Run, begin_with: Run, places: Places, everybody: int, epochs: int) -> dict[str, float]:
+    """Core-seconds per epoch of each stage of an arm, on the CPU even where there is a GPU.
 
-    The coarse network is the same in every arm, so that only the arm coarse_stage measures it, over its whole training;
+    The coarse network is the same in every arm, so that only the run `begin_with` measures it, over its whole training;
     the others begin with the result.
     """
-    stage = plan.run_of(
-        COARSE_STAGE, run.regime if run.regime in plan.regimes else next(iter(plan.regimes)), everybody, 0
-    )
     extra: dict[str, Any] = {}
-    if run.arm != COARSE_STAGE:
+    if run != begin_with:
         coarse = plan.arms[COARSE_STAGE]
-        extra = {**coarse.settings, **coarse.regime_settings.get(run.regime, {})}
+        extra = {**coarse.settings, **coarse.regime_settings.get(begin_with.regime, {})}
         extra |= {"train::total_epochs": epochs, "contrastive::epochs": epochs}
     folder = places.folder(run)
     with claimed(folder) as descriptor:
         if descriptor is None:
             raise ValueError(f"{folder} belongs to another process: wait for it, or give another --output_dir.")
         write_settings(folder, settings_of(plan, run, everybody, extra))
-        if run.arm != COARSE_STAGE and plan.arms[run.arm].coarse != "none":
-            share_coarse_stage(places.folder(stage), folder)
-        run_command(
-            folder, "training", ["env", "CUDA_VISIBLE_DEVICES=", *training_command(plan, run, places)], 1, descriptor
-        )
-    return per_epoch(stage_costs(folder), coarse=run.arm == COARSE_STAGE)
+        if run != begin_with and plan.arms[run.arm].coarse != "none":
+            share_coarse_stage(places.folder(begin_with), folder)
+        command = ["env", "CUDA_VISIBLE_DEVICES=", *training_command(plan, run, places)]
+        run_command(folder, "training", command, 1, descriptor)
+    return per_epoch(stage_costs(folder), coarse=run == begin_with)
 
 
 def per_epoch(stages: dict[str, dict[str, float]], coarse: bool) -> dict[str, float]:
