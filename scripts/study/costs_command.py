@@ -23,7 +23,7 @@ from scripts.study.plan import COARSE_STAGE, Plan, Run, read_plan
 from scripts.study.record import environment, stage_costs, write_json
 from scripts.study.results import COSTS, read_costs, stage_kind
 from scripts.study.run_command import labelled_patients
-from scripts.study.single_run import run_command, share_coarse_stage
+from scripts.study.single_run import run_logged, share_coarse_stage
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -81,7 +81,7 @@ def measure(plan: Plan, run: Run, begin_with: Run, places: Places, everybody: in
         if run != begin_with and plan.arms[run.arm].coarse != "none":
             share_coarse_stage(places.folder(begin_with), folder)
         command = ["env", "CUDA_VISIBLE_DEVICES=", *training_command(plan, run, places)]
-        run_command(folder, "training", command, 1, descriptor)
+        run_logged(folder, "training", command, 1, descriptor)
     return per_epoch(stage_costs(folder), coarse=run == begin_with)
 
 

@@ -55,8 +55,8 @@ def carry_out(plan: Plan, run: Run, places: Places, everybody: int, descriptor: 
     if arm.coarse == "shared" and not arm.members:
         share_coarse_stage(places.folder(plan.run_of(COARSE_STAGE, run.regime, run.labelled, run.seed)), folder)
     if not arm.members:
-        run_command(folder, "training", training_command(plan, run, places), places.threads, descriptor)
-    run_command(folder, "evaluation", evaluation_command(plan, run, places), places.threads, descriptor)
+        run_logged(folder, "training", training_command(plan, run, places), places.threads, descriptor)
+    run_logged(folder, "evaluation", evaluation_command(plan, run, places), places.threads, descriptor)
     store(plan, run, places, settings)
     if not places.keep_checkpoints:
         drop_checkpoints(folder)
@@ -133,7 +133,7 @@ def drop_checkpoints(folder: Path) -> None:
         save_atomically(kept, contrastive)
 
 
-def run_command(folder: Path, name: str, command: Sequence[str], threads: int, descriptor: int) -> None:
+def run_logged(folder: Path, name: str, command: Sequence[str], threads: int, descriptor: int) -> None:
     """Run a command of the bundle with its output in the run's log, and note what it cost.
 
     Raises:
