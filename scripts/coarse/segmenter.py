@@ -79,7 +79,7 @@ class CoarseSegmenter(nn.Module):
                         total = torch.zeros([found.shape[0], x, y, z], device=volume.device)
                     total[:, i : i + part.shape[1], j : j + part.shape[2], k : k + part.shape[3]] += found
                     count[i : i + part.shape[1], j : j + part.shape[2], k : k + part.shape[3]] += 1.0
-        return total / count
+        return total.div_(count)
 
     def _predict(self, part: Tensor) -> Tensor:
         """Organ probabilities [organ, x, y, z] of one tile."""

@@ -41,7 +41,7 @@ class FoldEnsemble(nn.Module):
 
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
-        total: Tensor = self.members[0](volume)
+        total: Tensor = self.members[0](volume).float()  # a sum of halves would lose digits
         for member in list(self.members)[1:]:
             total = total + member(volume)
         return total / len(self.members)

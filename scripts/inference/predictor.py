@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from scripts.coarse.segmenter import CoarseSegmenter
-from scripts.inference.fusion import blending_weights, class_scores, paste
+from scripts.inference.fusion import background_score, blending_weights, paste
 from scripts.networks.segmenter import QuerySegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
 from scripts.queries.attention import AttentionMap, maps_on_slices
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import slices_with_neighbours
 
-SLAB_VALUES = 2**24
-"""Values (slice x organ x pixel) that are fused at once; bounds the memory of a slab to about 64 MiB per buffer."""
+SLAB_VALUES = 2**20
+"""Pixels of an organ's slices that are fused at once; bounds the memory of a slab to about 4 MiB per buffer."""
 
 
 def encode_names(names: Sequence[str]) -> Tensor:
@@ -65,7 +65,7 @@ class TwoStagePredictor(nn.Module):
         image_channels: of a slice: 1 in CT; 3 in colour photographs, which are volumes of one slice.
 
     forward: [batch, image_channels, x, y, z] in HU (photographs: 0 to 255) on the working grid ->
-    [batch, 1 + organs, x, y, z] in [0, 1].
+    [batch, 1 + organs, x, y, z] in [0, 1], float16.
     """
 
     def __init__(
@@ -111,26 +111,32 @@ class TwoStagePredictor(nn.Module):
         return maps
 
     def _scores(self, hu: Tensor) -> Tensor:
-        """Class scores [1 + organ, x, y, z] of one volume [channel, x, y, z]."""
+        """Class scores [1 + organ, x, y, z] of one volume [channel, x, y, z], one organ after another.
+
+        So the scores themselves and the coarse maps are all that grows with the number of organs, and half precision
+        keeps them small: to a label map, a score is worth what it says about .5.
+        """
         image = soft_tissue_window(hu.float(), self.lower, self.upper)
         shape_x, shape_y, depth = image.shape[1], image.shape[2], image.shape[3]
-        maps = maps_on_slices(self.coarse(image), depth)
+        coarse = self.coarse(image)
         slices = slices_of(image)
-        queries = self.planner(maps, shape_x, shape_y)
-        organs = maps.shape[1]
-        scores = torch.zeros([1 + organs, shape_x, shape_y, depth], device=hu.device)
-        slab = max(1, self.slab_values // (organs * shape_x * shape_y))
-        for first in range(0, depth, slab):
-            last = min(first + slab, depth)
-            inside = (queries[:, 0] >= first) & (queries[:, 0] < last)
-            fused = class_scores(self._fuse_slab(slices, maps, queries[inside], first, last))
-            scores[:, :, :, first:last] = fused.permute(1, 2, 3, 0)
+        slab = max(1, self.slab_values // (shape_x * shape_y))
+        scores = torch.zeros([1 + coarse.shape[0], shape_x, shape_y, depth], dtype=torch.half, device=hu.device)
+        for organ in range(coarse.shape[0]):
+            maps = maps_on_slices(coarse[organ : organ + 1], depth)
+            queries = self.planner(maps, shape_x, shape_y)
+            for first in range(0, depth, slab):
+                last = min(first + slab, depth)
+                asked = queries[(queries[:, 0] >= first) & (queries[:, 0] < last)]
+                fused = self._fuse_slab(slices, maps[first:last], asked, first)
+                scores[1 + organ, :, :, first:last] = fused.permute(1, 2, 0)
+        scores[0] = background_score(scores[1:])
         return scores
 
-    def _fuse_slab(self, slices: Tensor, maps: Tensor, queries: Tensor, first: int, last: int) -> Tensor:
-        """Organ probabilities [slice, organ, x, y] of the slices first to last."""
+    def _fuse_slab(self, slices: Tensor, maps: Tensor, queries: Tensor, first: int) -> Tensor:
+        """Probabilities [slice, x, y] of one organ, whose maps [slice, 1, x', y'] begin at the slice `first`."""
         shape_x, shape_y, patch = slices.shape[1], slices.shape[2], self.planner.patch_size
-        coarse = interpolate(maps[first:last], size=[shape_x, shape_y], mode="bilinear", align_corners=False)
+        coarse = interpolate(maps, size=[shape_x, shape_y], mode="bilinear", align_corners=False)[:, 0]
         # A slice smaller than the patch is padded with air.
         extra_x, extra_y = max(0, patch - shape_x), max(0, patch - shape_y)
         attention = pad(coarse, [0, extra_y, 0, extra_x])
@@ -139,10 +145,9 @@ class TwoStagePredictor(nn.Module):
         for start in range(0, queries.shape[0], self.batch_size):
             asked = queries[start : start + self.batch_size]
             probability = torch.sigmoid(self.segmenter(self._crop(around, attention, asked, first)).float())[:, 0]
-            local = asked.clone()
-            local[:, 0] = asked[:, 0] - first
-            paste(total, weight, probability, local, self.blend)  # type: ignore[arg-type]
-        fine = (total / weight.clamp(min=1e-6))[:, :, :shape_x, :shape_y]
+            windows = torch.stack([asked[:, 0] - first, asked[:, 2], asked[:, 3]], dim=1)
+            paste(total, weight, probability, windows, self.blend)  # type: ignore[arg-type]
+        fine = (total / weight.clamp(min=1e-6))[:, :shape_x, :shape_y]
         return (1.0 - self.coarse_weight) * fine + self.coarse_weight * coarse
 
     def _crop(self, slices: Tensor, attention: Tensor, queries: Tensor, first: int) -> Tensor:
@@ -151,11 +156,11 @@ class TwoStagePredictor(nn.Module):
         places: list[list[int]] = queries.tolist()
         patches: list[Tensor] = []
         for n, place in enumerate(places):
-            z, organ, x, y = place[0], place[1], place[2], place[3]
+            z, x, y = place[0], place[2], place[3]
             window = slices[:, x : x + size, y : y + size]
             image = slices_with_neighbours(window, queries[n : n + 1, 0], self.adjacent_slices, self.image_channels)[0]
-            prior = attention[z - first, organ : organ + 1, x : x + size, y : y + size]
-            patches.append(torch.cat([image, self.attention(prior.unsqueeze(0))[0]], dim=0))
+            prior = attention[z - first, x : x + size, y : y + size]
+            patches.append(torch.cat([image, self.attention(prior[None, None])[0]], dim=0))
         return torch.stack(patches)
 
 

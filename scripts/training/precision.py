@@ -41,7 +41,7 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
 
 
 class PrecisionInferer(Inferer):
-    """Run a network under autocast of the resolved precision, on plain tensors; the result is float32.
+    """Run a network under autocast of the resolved precision, on plain tensors; bfloat16 results become float32.
 
     MONAI's engines autocast on CUDA only; an inferer does it on every device, for training and inference alike.
 
@@ -62,4 +62,4 @@ class PrecisionInferer(Inferer):
             plain = plain.contiguous(memory_format=torch.channels_last)
         with autocast(plain.device, self.precision):
             outputs = network(plain, *args, **kwargs)
-        return outputs.float() if isinstance(outputs, Tensor) else outputs
+        return outputs.float() if isinstance(outputs, Tensor) and outputs.dtype is torch.bfloat16 else outputs

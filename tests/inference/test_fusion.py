@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scripts.inference.fusion import blending_weights, class_scores, paste
+from scripts.inference.fusion import background_score, blending_weights, paste
 
 
-def fused(probabilities: Tensor, queries: Tensor, shape: tuple[int, int, int, int]) -> tuple[Tensor, Tensor]:
-    """Blended probabilities [slice, organ, x, y] and their weights."""
+def fused(probabilities: Tensor, windows: Tensor, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Blended probabilities [slice, x, y] and their weights."""
     total, weight = torch.zeros(shape), torch.zeros(shape)
-    paste(total, weight, probabilities, queries, blending_weights(probabilities.shape[1]))
+    paste(total, weight, probabilities, windows, blending_weights(probabilities.shape[1]))
     return total / weight.clamp(min=1e-6), weight
 
 
@@ -24,21 +24,21 @@ def fused(probabilities: Tensor, queries: Tensor, shape: tuple[int, int, int, in
 )
 def test_fusing_windows_of_one_picture_gives_the_picture_back(seed: int, corners: list[tuple[int, int]]) -> None:
     picture = torch.rand(20, 16, generator=torch.Generator().manual_seed(seed))
-    windows = torch.stack([picture[x : x + 8, y : y + 8] for x, y in corners])
-    queries = torch.tensor([[1, 2, x, y] for x, y in corners])
-    result, weight = fused(windows, queries, (2, 3, 20, 16))
-    covered = weight[1, 2] > 0
-    torch.testing.assert_close(result[1, 2][covered], picture[covered], atol=1e-5, rtol=0)
-    # Nothing is written outside of the windows, nor to another slice or organ.
-    assert float(result[1, 2][~covered].sum()) == 0
-    assert float(weight.sum()) == pytest.approx(float(weight[1, 2].sum()))
+    patches = torch.stack([picture[x : x + 8, y : y + 8] for x, y in corners])
+    windows = torch.tensor([[1, x, y] for x, y in corners])
+    result, weight = fused(patches, windows, (2, 20, 16))
+    covered = weight[1] > 0
+    torch.testing.assert_close(result[1][covered], picture[covered], atol=1e-5, rtol=0)
+    # Nothing is written outside of the windows, nor to another slice.
+    assert float(result[1][~covered].sum()) == 0
+    assert float(weight.sum()) == pytest.approx(float(weight[1].sum()))
     assert int(covered.sum()) == len({(x + i, y + j) for x, y in corners for i in range(8) for j in range(8)})
 
 
 def test_where_two_windows_disagree_the_nearer_centre_has_more_to_say() -> None:
-    windows = torch.stack([torch.zeros(8, 8), torch.ones(8, 8)])
-    result, _ = fused(windows, torch.tensor([[0, 0, 0, 0], [0, 0, 4, 0]]), (1, 1, 12, 8))
-    column = result[0, 0, :, 4]
+    patches = torch.stack([torch.zeros(8, 8), torch.ones(8, 8)])
+    result, _ = fused(patches, torch.tensor([[0, 0, 0], [0, 4, 0]]), (1, 12, 8))
+    column = result[0, :, 4]
     assert column[:4].tolist() == [0] * 4 and column[8:].tolist() == [1] * 4
     overlap = column[4:8].tolist()
     assert overlap == sorted(overlap) and overlap[0] < 0.5 < overlap[-1]
@@ -56,17 +56,21 @@ def test_the_weight_falls_from_the_centre_to_the_border_alike_on_all_sides() -> 
     assert float(weights[3, 3]) == pytest.approx(torch.exp(torch.tensor(-0.0625)).item(), rel=1e-5)
 
 
+def class_scores(probabilities: Tensor) -> Tensor:
+    """Background score and organ probabilities: [1 + organ, ...]."""
+    return torch.cat([background_score(probabilities)[None], probabilities])
+
+
 @given(st.integers(0, 2**20), st.integers(1, 5))
 def test_background_wins_exactly_where_no_organ_has_half_of_the_probability(seed: int, organs: int) -> None:
-    probabilities = torch.rand(2, organs, 5, 4, generator=torch.Generator().manual_seed(seed))
-    labels = class_scores(probabilities).argmax(dim=1)
-    assert torch.equal(labels == 0, probabilities.amax(dim=1) < 0.5)
-    assert torch.equal((labels - 1)[labels > 0], probabilities.argmax(dim=1)[labels > 0])
+    probabilities = torch.rand(organs, 5, 4, 2, generator=torch.Generator().manual_seed(seed))
+    labels = class_scores(probabilities).argmax(dim=0)
+    assert torch.equal(labels == 0, probabilities.amax(dim=0) < 0.5)
+    assert torch.equal((labels - 1)[labels > 0], probabilities.argmax(dim=0)[labels > 0])
 
 
 def test_class_scores_by_hand() -> None:
-    probabilities = torch.tensor([[0.1, 0.8, 0.9], [0.2, 0.3, 0.95]])[None, :, None]
+    probabilities = torch.tensor([[0.1, 0.8, 0.9], [0.2, 0.3, 0.95]])
     scores = class_scores(probabilities)
-    expected = torch.tensor([[0.8, 0.2, 0.05], [0.1, 0.8, 0.9], [0.2, 0.3, 0.95]])
-    torch.testing.assert_close(scores[0, :, 0], expected)
-    assert scores.argmax(dim=1).tolist() == [[[0, 1, 2]]]
+    torch.testing.assert_close(scores, torch.tensor([[0.8, 0.2, 0.05], [0.1, 0.8, 0.9], [0.2, 0.3, 0.95]]))
+    assert scores.argmax(dim=0).tolist() == [0, 1, 2]

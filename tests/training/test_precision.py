@@ -53,11 +53,15 @@ def test_an_unknown_precision_is_refused_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(("name", "inside"), [("bfloat16", torch.bfloat16), ("float32", torch.float32)])
-def test_the_network_computes_in_the_precision_and_the_result_is_float32(name: str, inside: torch.dtype) -> None:
+def test_the_network_computes_in_the_precision_and_its_result_is_float32(name: str, inside: torch.dtype) -> None:
     network = Spy()
     result = PrecisionInferer(name)(torch.rand(1, 1, 4, 4), network)
     assert network.inside == inside
     assert result.dtype == torch.float32
+
+
+def test_a_network_that_answers_in_float16_by_itself_is_left_alone() -> None:
+    assert PrecisionInferer("bfloat16")(torch.rand(1, 1, 4, 4), torch.Tensor.half).dtype == torch.float16
 
 
 def test_autocast_of_float32_changes_nothing_inside_another_autocast() -> None:
