@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
@@ -28,7 +29,6 @@ from scripts.study.plan import read_plan
 
 SEED = 0
 PERPLEXITY = 30.0
-MARKERS = "o^sDv"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,17 +49,38 @@ def main(arguments: Sequence[str]) -> int:
         for folder in options.model_path
     ]
     for run in runs:
-        print(f"{run.title}: silhouette of the organs {silhouette(run):.3f} over {len(run.points)} queries")
+        print(f"{run.title}: {', '.join(summary(run))}, over {len(run.points)} queries")
     save_map(runs, Path(options.output))
     print(f"written: {options.output}")
     return 0
 
 
-def silhouette(run: Embedded) -> float:
-    """How far the organs lie apart in the embedding itself, -1 to 1; NaN for a single organ."""
-    if len(set(run.organs.tolist())) < 2:
+def summary(run: Embedded) -> list[str]:
+    """The silhouettes in words."""
+    found = [f"silhouette of the organs {silhouette(run.points, run.organs):.3f}"]
+    if has_phases(run):
+        found.append(f"of the phases within an organ {phase_silhouette(run):.3f}")
+    return found
+
+
+def has_phases(run: Embedded) -> bool:
+    """Whether the queries come from several contrast phases."""
+    return len(set(run.phases.tolist())) > 1
+
+
+def silhouette(points: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
+    """How far classes lie apart in the embedding itself, -1 to 1; NaN unless there are 2 to queries - 1 of them."""
+    if not 1 < len(set(classes.tolist())) < len(points):
         return float("nan")
-    return float(silhouette_score(run.points, run.organs))
+    return float(silhouette_score(points, classes))
+
+
+def phase_silhouette(run: Embedded) -> float:
+    """How far the contrast phases lie apart within an organ: mean over the organs that are there in several."""
+    of_organs = [
+        silhouette(run.points[run.organs == organ], run.phases[run.organs == organ]) for organ in set(run.organs)
+    ]
+    return float(np.nanmean(of_organs))
 
 
 def two_dimensional(points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -70,26 +91,35 @@ def two_dimensional(points: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def save_map(runs: Sequence[Embedded], path: Path) -> None:
-    """Draw the maps side by side: colours are organs, markers contrast phases."""
-    figure = Figure(figsize=(5.2 * len(runs) + 1.6, 5.2), dpi=110, layout="constrained")
+    """Draw the maps side by side, coloured by organ, and where there are several contrast phases also by those."""
+    rows = 1 + any(map(has_phases, runs))
+    figure = Figure(figsize=(5.2 * len(runs) + 1.6, 5.2 * rows), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    for number, run in enumerate(runs):
-        axes = figure.add_subplot(1, len(runs), number + 1)
-        _draw(axes, run)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    panels = figure.subplots(rows, len(runs), squeeze=False)
+    for column, run in enumerate(runs):
+        places = two_dimensional(run.points)
+        _draw(panels[0, column], places, run.organs, run.names, colormaps["tab20"], first=1)
+        panels[0, column].set_title("\n".join([run.title, *summary(run)]), fontsize=9)
+        if rows > 1:
+            _draw(panels[1, column], places, run.phases, run.phase_names, colormaps["Dark2"], first=0)
+    for row in panels:
+        row[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def _draw(axes: Axes, run: Embedded) -> None:
-    places = two_dimensional(run.points)
-    for organ, name in enumerate(run.names, start=1):
-        for phase in np.unique(run.phases):
-            chosen = (run.organs == organ) & (run.phases == phase)
-            colour, marker = colormaps["tab20"]((organ - 1) % 20), MARKERS[int(phase) % len(MARKERS)]
-            label = name.replace("_", " ") if phase == run.phases.min() else None
-            axes.scatter(places[chosen, 0], places[chosen, 1], s=10, color=[colour], marker=marker, label=label)
-    axes.set_title(f"{run.title} (silhouette {silhouette(run):.2f})")
+def _draw(
+    axes: Axes,
+    places: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    names: Sequence[str],
+    colours: Colormap,
+    first: int,
+) -> None:
+    """One map [query, 2] in the colours of classes, whose indices begin at `first`."""
+    for index, name in enumerate(names, start=first):
+        chosen = classes == index
+        colour = colours((index - first) % colours.N)
+        axes.scatter(places[chosen, 0], places[chosen, 1], s=9, color=[colour], label=name.replace("_", " "))
     axes.set_xticks([])
     axes.set_yticks([])

@@ -31,6 +31,7 @@ class Embedded:
         organs: class index of every query.
         phases: index of the contrast phase of every query.
         names: organ names in the order of their class indices.
+        phase_names: names of the contrast phases in the order of their indices; empty if the data has none.
     """
 
     title: str
@@ -38,6 +39,7 @@ class Embedded:
     organs: NDArray[np.int64]
     phases: NDArray[np.int64]
     names: list[str]
+    phase_names: list[str]
 
 
 def run_of_folder(folder: Path) -> Run:
@@ -82,7 +84,7 @@ def embed_run(plan: Plan, folder: Path, dataset_dir: str, cache_dir: str, querie
     views, targets = get("contrastive::trainer::prepare_batch")(batch, torch.device("cpu"), False)
     points = torch.cat([network.eval()(part) for part in views.split(64)]).float().numpy()
     organs, phases = (targets[key].numpy() for key in ("organ", "phase"))
-    return Embedded(plan.arms[run.arm].title, points, organs, phases, list(get("organs")))
+    return Embedded(plan.arms[run.arm].title, points, organs, phases, list(get("organs")), list(get("phases")))
 
 
 def _batches(get: Any, folder: Path, queries: int) -> QueryBatches:
