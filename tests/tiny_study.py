@@ -41,6 +41,9 @@ arms:
   supcon:
     overlays: [configs/baselines/fine_tuned.yaml]
     settings: {contrastive::epochs: 1, train::total_epochs: 1}
+  supcon_mean:
+    members: [supcon]
+    settings: {network_def::coarse_weight: 0.5}
   mean:
     overlays: [configs/baselines/coarse_and_slice.yaml]
     members: [coarse_stage, slice]

@@ -80,9 +80,11 @@ def settings_of(plan: Plan, run: Run, everybody: int, extra: Mapping[str, Any]) 
     return {**settings, "labelled_fraction": share, "seed": run.seed}
 
 
-def configs_of(plan: Plan, run: Run) -> list[str]:
-    """Config files of a run, in order, without its settings."""
-    return [*plan.configs, *plan.arms[run.arm].overlays]
+def configs_of(plan: Plan, name: str) -> list[str]:
+    """Config files of an arm, in order: those of the study, of the arm's last member, and its own."""
+    arm = plan.arms[name]
+    below = plan.arms[arm.members[-1]].overlays if arm.members else ()
+    return [*plan.configs, *below, *arm.overlays]
 
 
 def write_settings(folder: Path, settings: Mapping[str, Any]) -> Path:
@@ -96,7 +98,7 @@ def write_settings(folder: Path, settings: Mapping[str, Any]) -> Path:
 def training_command(plan: Plan, run: Run, places: Places) -> list[str]:
     """The command that trains all stages of a run which are not done."""
     folder = places.folder(run)
-    files = [*configs_of(plan, run), str(folder / OVERLAY)]
+    files = [*configs_of(plan, run.arm), str(folder / OVERLAY)]
     where = {"output_dir": folder, "cache_dir": places.cache_dir}
     return bundle_command("training", files, dataset_dir=places.dataset_dir, **where)
 
@@ -104,17 +106,15 @@ def training_command(plan: Plan, run: Run, places: Places) -> list[str]:
 def evaluation_command(plan: Plan, run: Run, places: Places) -> list[str]:
     """The command that scores a run on the validation patients.
 
-    The mean of a coarse stage and another arm is evaluated with the files of the latter.
+    The weights are its own, or of an arm with members those of the last one.
     """
-    arm, folder = plan.arms[run.arm], places.folder(run)
+    folder = places.folder(run)
+    files = [*configs_of(plan, run.arm), str(folder / OVERLAY), plan.evaluation]
     where: dict[str, Any] = {"dataset_dir": places.dataset_dir, "output_dir": folder / "evaluation"}
-    if not arm.members:
-        files = [*configs_of(plan, run), str(folder / OVERLAY), plan.evaluation]
-        return bundle_command("evaluate", files, model_path=folder / "model.pt", **where)
-    coarse, other = plan.needs(run)
-    files = [*configs_of(plan, other), *arm.overlays, str(folder / OVERLAY), plan.evaluation]
-    models = {"model_path": places.folder(other) / "model.pt", COARSE_PATH: places.folder(coarse) / "coarse.pt"}
-    return bundle_command("evaluate", files, **models, **where)
+    *coarse, trained = plan.needs(run) if plan.arms[run.arm].members else [run]
+    if coarse:
+        where[COARSE_PATH] = places.folder(coarse[0]) / "coarse.pt"
+    return bundle_command("evaluate", files, model_path=places.folder(trained) / "model.pt", **where)
 
 
 def bundle_command(run_id: str, configs: Sequence[str], **settings: Any) -> list[str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from scripts.coarse.maps import CoarseMaps
 from scripts.queries.batches import QueryBatches
-from scripts.study.composition import OVERLAY, ROOT
+from scripts.study.composition import OVERLAY, ROOT, configs_of
 from scripts.study.plan import Plan, Run
 from scripts.training.resume import load_checkpoint
 
@@ -106,7 +106,7 @@ def _batches(get: Any, folder: Path, queries: int) -> QueryBatches:
 def _parser(plan: Plan, run: Run, folder: Path, dataset_dir: str, cache_dir: str) -> ConfigParser:
     """The run's configs, with all validation patients, on the CPU."""
     parser = ConfigParser()
-    files = [ROOT / name for name in (*plan.configs, *plan.arms[run.arm].overlays)]
+    files = [ROOT / name for name in configs_of(plan, run.arm)]
     parser.read_config([*map(str, files), str(folder / OVERLAY)])
     here = {"bundle_root": str(ROOT), "dataset_dir": dataset_dir, "output_dir": str(folder), "cache_dir": cache_dir}
     parser.update(pairs={**here, "validation_limit": None, "device": torch.device("cpu")})

@@ -29,7 +29,8 @@ class Arm:
         settings: of the arm, by config id; laid on those of study and regime.
         regime_settings: further settings in a regime.
         coarse: "shared" (begins with the coarse stage of its group), "own" (trains one) or "none".
-        members: arms whose probabilities are averaged; such an arm is only evaluated.
+        members: arms of which this one is only an evaluation: one arm, whose weights get other settings, or a coarse
+            stage and another arm, whose probabilities are averaged.
         few_labels_only: left out where all patients are labelled.
     """
 
@@ -154,6 +155,8 @@ def _check(plan: Plan, path: str) -> None:
     for arm in plan.arms.values():
         if arm.coarse not in ("shared", "own", "none"):
             raise ValueError(f"{path}: {arm.name} has coarse '{arm.coarse}', expected shared, own or none.")
+        if len(arm.members) > 2:
+            raise ValueError(f"{path}: {arm.name} has the members {list(arm.members)}; an arm has one or two, or none.")
         for member in arm.members:
             if member not in plan.arms:
                 raise ValueError(f"{path}: {arm.name} has the member '{member}', which is no arm of {list(plan.arms)}.")

@@ -21,6 +21,7 @@ from scripts.dataset.datalists import load_cases
 from scripts.study.composition import (
     ROOT,
     Places,
+    configs_of,
     evaluation_command,
     settings_of,
     training_command,
@@ -87,8 +88,7 @@ def check_settings(plan: Plan, extra: Mapping[str, Any]) -> None:
     """Raise ValueError if a setting of the study, an arm or the command line does not exist; MONAI would add it."""
     for arm in plan.arms.values():
         parser = ConfigParser()
-        below = plan.arms[arm.members[-1]].overlays if arm.members else ()
-        parser.read_config([str(ROOT / name) for name in (*plan.configs, *below, *arm.overlays)])
+        parser.read_config([str(ROOT / name) for name in configs_of(plan, arm.name)])
         layers = [plan.settings, *plan.regimes.values(), arm.settings, *arm.regime_settings.values(), extra]
         unknown = sorted({key for layer in layers for key in layer if not _exists(parser, key)})
         if unknown:

@@ -110,7 +110,7 @@ def record_of(plan: Plan, run: Run, places: Places, settings: dict[str, Any]) ->
         "regime": run.regime,
         "labelled": run.labelled,
         "seed": run.seed,
-        "configs": configs_of(plan, run),
+        "configs": configs_of(plan, run.arm),
         "settings": settings,
         "stages": stages,
         "training_core_seconds": round(in_stages, 1),

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from config_compositions import ROOT, composed
 
-from scripts.study.composition import settings_of
+from scripts.study.composition import configs_of, settings_of
 from scripts.study.plan import NO_REGIME, Plan, Run, read_plan
 from scripts.study.run_command import extra_settings
 from scripts.training.run_folder import changed_settings
@@ -65,9 +65,8 @@ def test_arms_that_share_a_coarse_stage_have_its_settings_and_their_own() -> Non
 
 def test_every_arm_composes_with_the_trunk_and_its_settings_exist() -> None:
     plan = read_plan(PLAN)
-    for name, arm in plan.arms.items():
-        overlays = plan.arms[arm.members[-1]].overlays if arm.members else ()
-        parser = composed((*plan.configs, *overlays, *arm.overlays))
+    for name in plan.arms:
+        parser = composed(tuple(configs_of(plan, name)))
         keys = settings_of(plan, plan.run_of(name, "same", 6, 0), 168, {})
         assert [key for key in keys if key not in parser] == [], name
 
@@ -80,6 +79,7 @@ def test_every_arm_composes_with_the_trunk_and_its_settings_exist() -> None:
         ({"arms": {"slice": {"coarse": "some"}, "coarse_stage": {"coarse": "own"}}}, "expected shared, own or none"),
         ({"arms": {"slice": {"coarse": "shared"}}}, "there is no arm coarse_stage"),
         ({"arms": {"m": {"coarse": "own", "members": ["x", "m"]}}}, "has the member 'x', which is no arm"),
+        ({"arms": {"m": {"coarse": "own", "members": ["m", "m", "m"]}}}, "an arm has one or two, or none"),
         ({"arms": {"m": {"coarse": "own", "regime_settings": {"x": {}}}}}, "the regime 'x', which is not there"),
         ({"regimes": {"any": {}}}, "no regime may be called 'any'"),
     ],

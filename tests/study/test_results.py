@@ -54,6 +54,14 @@ def test_a_mean_costs_what_its_members_cost() -> None:
     assert core_seconds_by_stage(mean, {"core_seconds_per_epoch": costs})["training_core_seconds"] == 460.0 + 676.0
 
 
+def test_another_evaluation_of_an_arm_costs_what_the_arm_costs() -> None:
+    costs = {"same": {"coarse_stage": {"coarse": 10.0}, "supcon": {"contrastive": 9.0, "segmentation": 8.0}}}
+    again = {**RECORD, "arm": "supcon_mean", "members": ["supcon"]}
+    assert core_seconds_by_stage(again, {"core_seconds_per_epoch": costs}) == core_seconds_by_stage(
+        {**RECORD, "arm": "supcon"}, {"core_seconds_per_epoch": costs}
+    )
+
+
 def test_an_arm_without_a_regime_counts_in_every_regime_of_as_many_labelled_patients() -> None:
     rows = [("any", 168), ("any", 6), ("any", 15), ("same", 168), ("same", 6), ("half", 168)]
     frame = pd.DataFrame(rows, columns=["regime", "labelled"]).assign(

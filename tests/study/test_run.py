@@ -44,7 +44,7 @@ def test_a_dry_run_prints_plan_and_commands_and_writes_nothing(
 ) -> None:
     assert run_command.main([*options, "--dry_run"]) == 0
     printed = capsys.readouterr().out
-    assert "4 labelled training patients" in printed and "4 runs, 0 done" in printed
+    assert "4 labelled training patients" in printed and "5 runs, 0 done" in printed
     assert "monai.bundle run training" in printed and "baselines/coarse_and_slice.yaml" in printed
     assert not folder_of(options, "output_dir").exists()
 
@@ -111,7 +111,10 @@ def test_a_study_from_its_plan_to_its_report(options: list[str], capsys: pytest.
     )
     mean = record(options, "same/4/mean/seed0")["stages"]
     assert isinstance(mean, dict) and set(mean) == {"coarse_fold0", "coarse_fold1", "coarse", "segmentation"}
-    for run in ("same/4/supcon", "same/4/coarse_stage", "same/4/mean", "any/4/slice"):
+    again = record(options, "same/4/supcon_mean/seed0")
+    assert again["stages"] == stages and not (runs / "same/4/supcon_mean/seed0/model.pt").exists()
+    assert again["configs"] == supcon["configs"], "the weights of another arm are scored with that arm's files"
+    for run in ("same/4/supcon", "same/4/supcon_mean", "same/4/coarse_stage", "same/4/mean", "any/4/slice"):
         with (results / run / "seed0/scores.csv").open(encoding="utf-8") as stream:
             assert {row["case"] for row in csv.DictReader(stream)}
     assert not list(runs.rglob("segmentation.pt")), "a finished run keeps no optimizer"
@@ -126,7 +129,7 @@ def test_a_study_from_its_plan_to_its_report(options: list[str], capsys: pytest.
 
     capsys.readouterr()
     assert run_command.main([*options, "--list"]) == 0
-    assert "4 of 4 done" in capsys.readouterr().out
+    assert "5 of 5 done" in capsys.readouterr().out
     plan, page = options[-2:], results.parent / "report"
     assert report_command.main(["--results_dir", str(results), "--output_dir", str(page), *plan]) == 0
     assert "Against **slice baseline**" in (page / "report.md").read_text(encoding="utf-8")
