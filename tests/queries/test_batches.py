@@ -79,8 +79,9 @@ def test_a_training_patch_without_augmentation_is_the_predictors_patch(
         segmenter=listener,
     )
     image = soft_tissue_window(batches.store.open(batches.data[0]).image.float(), *predictor_window(predictor))
-    queries = torch.tensor([[query.slice, query.organ - 1, query.x, query.y] for query in asked])
-    predictor._fuse_slab(image, maps, queries, 0, len(image))
+    for query in asked:
+        row = torch.tensor([[query.slice, query.organ - 1, query.x, query.y]])
+        predictor._fuse_slab(image, maps[:, query.organ - 1 : query.organ], row, 0)
     torch.testing.assert_close(batch["image"], torch.cat(listener.heard), atol=2e-5, rtol=0)
 
 

@@ -86,8 +86,9 @@ def test_a_training_patch_without_augmentation_is_the_predictors_patch(
     predictor = make_predictor(
         organs=CLASSES, coarse=KnownCoarse(maps.permute(1, 2, 3, 0)), segmenter=listener, image_channels=3
     )
-    queries = torch.tensor([[query.slice, query.organ - 1, query.x, query.y] for query in asked])
-    predictor._fuse_slab(store.open(cases[0]).image / 255, maps, queries, 0, 1)
+    for query in asked:
+        row = torch.tensor([[query.slice, query.organ - 1, query.x, query.y]])
+        predictor._fuse_slab(store.open(cases[0]).image / 255, maps[:, query.organ - 1 : query.organ], row, 0)
     torch.testing.assert_close(batch["image"], torch.cat(listener.heard), atol=2e-5, rtol=0)
 
 
