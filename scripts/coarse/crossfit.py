@@ -25,7 +25,7 @@ from monai.optimizers import WarmupCosineSchedule
 from scripts.atomic_write import replacing
 from scripts.coarse.maps import CoarseMaps
 from scripts.coarse.patches import CoarsePatches, coarse_targets
-from scripts.coarse.recall import coarse_recall, reached_slices, recall_table
+from scripts.coarse.recall import coarse_recall, map_dice, recall_table
 from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.losses.partial_labels import PartialDiceCELoss
 from scripts.preprocessing.intensity import RandomIntensity
@@ -80,8 +80,8 @@ class CrossFittedCoarse:
             :class:`~scripts.training.organ_weight.OrganWeightDecay`.
         organ_share: of the training patches that lie around an organ.
         threshold: the planner's, for the report of organs that the coarse stage misses.
-        least_reached: share of its slices that an organ's cross-fitted map has to reach in a case; below it the final
-            network's map takes its place, in-sample. 0: never (our choice: .5; docs/explanation/what_we_tried.md).
+        least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes its
+            place, in-sample. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
         geometry: random geometry of patches.
         intensity: random intensities.
         seed: of folds, initial weights and batches.
@@ -103,7 +103,7 @@ class CrossFittedCoarse:
         organ_weight: float = 20.0,
         organ_share: float = 0.8,
         threshold: float = 0.3,
-        least_reached: float = 0.5,
+        least_dice: float = 0.3,
         geometry: RandomGeometry | None = None,
         intensity: RandomIntensity | None = None,
         seed: int = 0,
@@ -114,9 +114,9 @@ class CrossFittedCoarse:
         self.patch_size, self.batch_size = patch_size, batch_size
         self.epochs, self.epoch_length, self.fold_epochs = epochs, epoch_length, fold_epochs or epochs
         self.learning_rate, self.organ_weight, self.organ_share = learning_rate, organ_weight, organ_share
-        if not 0 <= least_reached <= 1:
-            raise ValueError(f"least_reached {least_reached} is no share of the slices: give a number in [0, 1].")
-        self.threshold, self.least_reached, self.seed = threshold, float(least_reached), seed
+        if not 0 <= least_dice <= 1:
+            raise ValueError(f"least_dice {least_dice} is no Dice: give a number in [0, 1].")
+        self.threshold, self.least_dice, self.seed = threshold, float(least_dice), seed
         self.geometry, self.intensity = geometry or RandomGeometry(shift=0.0), intensity
 
     def run(self) -> None:
@@ -130,7 +130,7 @@ class CrossFittedCoarse:
         self._write_maps(self.data, self.segmenter, "coarse maps")
         self._report()
         wait_for_all()  # the report is of the cross-fitted maps
-        if len(self.folds) > 1 and self.least_reached > 0:
+        if len(self.folds) > 1 and self.least_dice > 0:
             self._show_missed_organs()
 
     def _cross_fit(self, number: int, held_out: Sequence[int], segmenter: CoarseSegmenter) -> None:
@@ -199,17 +199,17 @@ class CrossFittedCoarse:
             temporary.write_text(json.dumps(recall, indent=1), encoding="utf-8")
 
     def _show_missed_organs(self) -> None:
-        """Where a fold's network hardly finds an organ, keep the final network's map of it if that finds it better."""
+        """Where a fold's network does not find an organ, or finds it everywhere, keep the final network's better map."""
         replaced = 0
         for case in own_share(self.data):
             stored, kept = self.maps.store.open(case), self.maps.of(case)
-            reached = reached_slices(stored, kept, self.threshold)
-            missed = [organ for organ, (hits, total) in reached.items() if hits < self.least_reached * total]
+            dice = map_dice(stored, kept)
+            missed = [organ for organ, value in dice.items() if value < self.least_dice]
             if not missed:
                 continue
             final = self.maps.predict(case, self.segmenter)
-            better = reached_slices(stored, final, self.threshold)
-            improved = [organ - 1 for organ in missed if better[organ] > reached[organ]]
+            better = map_dice(stored, final)
+            improved = [organ - 1 for organ in missed if better[organ] > dice[organ]]
             if improved:
                 maps = kept.clone()
                 maps[:, improved] = final[:, improved]

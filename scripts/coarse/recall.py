@@ -1,4 +1,8 @@
-"""Coarse recall: how many organs and slices the coarse stage hands on, because nothing after it can bring them back."""
+"""Coarse recall: how many organs and slices the coarse stage hands on, because nothing after it can bring them back.
+
+Recall alone would praise a map that says "here" everywhere, which is what a network makes of an organ that none of its
+training cases has contoured; so the maps' Dice stands beside it.
+"""
 
 from __future__ import annotations
 
@@ -37,32 +41,63 @@ def reached_slices(stored: StoredCase, maps: Tensor, threshold: float) -> dict[i
     return reached
 
 
+def map_dice(stored: StoredCase, maps: Tensor) -> dict[int, float]:
+    """Soft Dice of the coarse map of each contoured organ that a case shows, by class index.
+
+    Probabilities against the share of organ in every pixel of the maps' grid: 2 sum(p t) / (sum(p) + sum(t)). Near 0 for
+    a map that finds nothing, and for one that finds the organ everywhere.
+
+    Args:
+        stored: the case.
+        maps: its coarse maps [slice, organ, x', y'] uint8, 255 for probability 1.
+    """
+    dice: dict[int, float] = {}
+    if stored.label is None:
+        return dice
+    for organ in stored.annotated:
+        truth = (stored.label == organ).float()[:, None]
+        if truth.any():
+            share = interpolate(truth, size=maps.shape[2:], mode="area")[:, 0]
+            probability = maps[:, organ - 1].float() / 255
+            dice[organ] = float(2 * (probability * share).sum() / (probability.sum() + share.sum()))
+    return dice
+
+
 def coarse_recall(
     cases: Sequence[Mapping[str, Any]], maps: CoarseMaps, threshold: float
 ) -> dict[str, dict[str, float | int | list[str]]]:
-    """For each organ: contoured cases, cases that the coarse stage misses, and the share of slices it reaches.
+    """For each organ: contoured cases, those that the coarse stage misses, the share of slices it reaches, mean Dice.
 
-    A case is missed when no slice of the organ is reached, see `reached_slices`.
+    A case is missed when no slice of the organ is reached, see `reached_slices`; the Dice is `map_dice`.
     """
     report: dict[str, dict[str, float | int | list[str]]] = {}
     reached: dict[int, list[tuple[str, int, int]]] = {}
+    dice: dict[int, list[float]] = {}
     for case in cases:
         stored = maps.store.open(case)
         if stored.label is not None:  # of an unlabelled scan no maps are predicted for this
             for organ, (hits, total) in reached_slices(stored, maps.of(case), threshold).items():
                 reached.setdefault(organ, []).append((stored.name, hits, total))
+            for organ, value in map_dice(stored, maps.of(case)).items():
+                dice.setdefault(organ, []).append(value)
     for organ, name in enumerate(maps.store.organs, start=1):
         found = reached.get(organ, [])
         missed = [case for case, hits, _ in found if hits == 0]
         slices_total = sum(total for _, _, total in found)
         share = sum(hits for _, hits, _ in found) / slices_total if slices_total else float("nan")
-        report[name] = {"cases": len(found), "missed": len(missed), "missed_cases": missed, "slices_reached": share}
+        report[name] = {
+            "cases": len(found),
+            "missed": len(missed),
+            "missed_cases": missed,
+            "slices_reached": share,
+            "dice": sum(dice[organ]) / len(dice[organ]) if organ in dice else float("nan"),
+        }
     return report
 
 
 def recall_table(report: Mapping[str, Mapping[str, Any]]) -> str:
     """The report as text, a line for each organ."""
-    lines = [f"{'organ':<28}{'cases':>6}{'missed':>8}{'slices reached':>16}"]
+    lines = [f"{'organ':<28}{'cases':>6}{'missed':>8}{'slices reached':>16}{'Dice':>8}"]
     for organ, row in report.items():
-        lines.append(f"{organ:<28}{row['cases']:>6}{row['missed']:>8}{row['slices_reached']:>15.1%}")
+        lines.append(f"{organ:<28}{row['cases']:>6}{row['missed']:>8}{row['slices_reached']:>16.1%}{row['dice']:>8.2f}")
     return "\n".join(lines)
