@@ -80,8 +80,8 @@ class CrossFittedCoarse:
             :class:`~scripts.training.organ_weight.OrganWeightDecay`.
         organ_share: of the training patches that lie around an organ.
         threshold: the planner's, for the report of organs that the coarse stage misses.
-        least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes its
-            place, in-sample. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
+        least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes
+            its place, in-sample. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
         geometry: random geometry of patches.
         intensity: random intensities.
         seed: of folds, initial weights and batches.
@@ -199,7 +199,7 @@ class CrossFittedCoarse:
             temporary.write_text(json.dumps(recall, indent=1), encoding="utf-8")
 
     def _show_missed_organs(self) -> None:
-        """Where a fold's network does not find an organ, or finds it everywhere, keep the final network's better map."""
+        """Where a fold's network finds an organ nowhere or everywhere, keep the final network's map if it is better."""
         replaced = 0
         for case in own_share(self.data):
             stored, kept = self.maps.store.open(case), self.maps.of(case)

@@ -44,8 +44,8 @@ def reached_slices(stored: StoredCase, maps: Tensor, threshold: float) -> dict[i
 def map_dice(stored: StoredCase, maps: Tensor) -> dict[int, float]:
     """Soft Dice of the coarse map of each contoured organ that a case shows, by class index.
 
-    Probabilities against the share of organ in every pixel of the maps' grid: 2 sum(p t) / (sum(p) + sum(t)). Near 0 for
-    a map that finds nothing, and for one that finds the organ everywhere.
+    Probabilities p against the share t of organ in every pixel of the maps' grid: 2 sum(min(p, t)) / (sum(p) + sum(t)).
+    1 where p = t, near 0 for a map that finds nothing, and for one that finds the organ everywhere.
 
     Args:
         stored: the case.
@@ -59,7 +59,7 @@ def map_dice(stored: StoredCase, maps: Tensor) -> dict[int, float]:
         if truth.any():
             share = interpolate(truth, size=maps.shape[2:], mode="area")[:, 0]
             probability = maps[:, organ - 1].float() / 255
-            dice[organ] = float(2 * (probability * share).sum() / (probability.sum() + share.sum()))
+            dice[organ] = float(2 * torch.minimum(probability, share).sum() / (probability.sum() + share.sum()))
     return dice
 
 
