@@ -147,6 +147,7 @@ def test_an_organ_that_the_folds_network_finds_nowhere_or_everywhere_gets_the_fi
     # The final network does not find the spleen either, and is surer of all others.
     final = (right * 255).round().to(torch.uint8)
     final[:, spleen] = 0
+
     def predict(other: Mapping[str, Any], segmenter: CoarseSegmenter) -> torch.Tensor:
         return final if other == case else stage.maps.of(other)
 
