@@ -6,7 +6,7 @@ training cases has contoured; so the maps' Dice stands beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,17 @@ from torch.nn.functional import interpolate
 
 from scripts.coarse.maps import CoarseMaps
 from scripts.preprocessing.slice_store import StoredCase
+
+
+def shown_organs(stored: StoredCase) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Class index, slice numbers and truth [slice, x, y] there of each contoured organ that a case shows."""
+    if stored.label is None:
+        return
+    for organ in stored.annotated:
+        truth = stored.label == organ
+        slices = torch.nonzero(truth.flatten(1).any(1))[:, 0]
+        if len(slices):
+            yield organ, slices, truth[slices]
 
 
 def reached_slices(stored: StoredCase, maps: Tensor, threshold: float) -> dict[int, tuple[int, int]]:
@@ -28,16 +39,11 @@ def reached_slices(stored: StoredCase, maps: Tensor, threshold: float) -> dict[i
         threshold: in [0, 1].
     """
     reached: dict[int, tuple[int, int]] = {}
-    if stored.label is None:
-        return reached
-    for organ in stored.annotated:
-        truth = stored.label == organ
-        slices = torch.nonzero(truth.flatten(1).any(1))[:, 0]
-        if len(slices):
-            chosen = maps[slices, organ - 1].float()[:, None] / 255
-            upsampled = interpolate(chosen, size=truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
-            hits = int(((upsampled >= threshold) & truth[slices]).flatten(1).any(1).sum())
-            reached[organ] = hits, len(slices)
+    for organ, slices, truth in shown_organs(stored):
+        chosen = maps[slices, organ - 1].float()[:, None] / 255
+        upsampled = interpolate(chosen, size=truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+        hits = int(((upsampled >= threshold) & truth).flatten(1).any(1).sum())
+        reached[organ] = hits, len(slices)
     return reached
 
 
@@ -52,14 +58,11 @@ def map_dice(stored: StoredCase, maps: Tensor) -> dict[int, float]:
         maps: its coarse maps [slice, organ, x', y'] uint8, 255 for probability 1.
     """
     dice: dict[int, float] = {}
-    if stored.label is None:
-        return dice
-    for organ in stored.annotated:
-        truth = (stored.label == organ).float()[:, None]
-        if truth.any():
-            share = interpolate(truth, size=maps.shape[2:], mode="area")[:, 0]
-            probability = maps[:, organ - 1].float() / 255
-            dice[organ] = float(2 * torch.minimum(probability, share).sum() / (probability.sum() + share.sum()))
+    for organ, slices, truth in shown_organs(stored):
+        share = interpolate(truth.float()[:, None], size=maps.shape[2:], mode="area")[:, 0]
+        probability = maps[:, organ - 1].float() / 255
+        common = torch.minimum(probability[slices], share).sum()
+        dice[organ] = float(2 * common / (probability.sum() + share.sum()))
     return dice
 
 

@@ -119,35 +119,44 @@ class TwoStagePredictor(nn.Module):
         image = soft_tissue_window(hu.float(), self.lower, self.upper)
         shape_x, shape_y, depth = image.shape[1], image.shape[2], image.shape[3]
         coarse = self.coarse(image)
-        slices = slices_of(image)
+        slices = self._with_room(slices_of(image))
         slab = max(1, self.slab_values // (shape_x * shape_y))
-        scores = torch.zeros([1 + coarse.shape[0], shape_x, shape_y, depth], dtype=torch.half, device=hu.device)
+        scores = torch.empty([1 + coarse.shape[0], shape_x, shape_y, depth], dtype=torch.half, device=hu.device)
         for organ in range(coarse.shape[0]):
             maps = maps_on_slices(coarse[organ : organ + 1], depth)
             queries = self.planner(maps, shape_x, shape_y)
             for first in range(0, depth, slab):
                 last = min(first + slab, depth)
                 asked = queries[(queries[:, 0] >= first) & (queries[:, 0] < last)]
-                fused = self._fuse_slab(slices, maps[first:last], asked, first)
+                fused = self._fuse_slab(slices, maps[first:last], asked, first, [shape_x, shape_y])
                 scores[1 + organ, :, :, first:last] = fused.permute(1, 2, 0)
         scores[0] = background_score(scores[1:])
         return scores
 
-    def _fuse_slab(self, slices: Tensor, maps: Tensor, queries: Tensor, first: int) -> Tensor:
-        """Probabilities [slice, x, y] of one organ, whose maps [slice, 1, x', y'] begin at the slice `first`."""
-        shape_x, shape_y, patch = slices.shape[1], slices.shape[2], self.planner.patch_size
-        coarse = interpolate(maps, size=[shape_x, shape_y], mode="bilinear", align_corners=False)[:, 0]
-        # A slice smaller than the patch is padded with air.
-        extra_x, extra_y = max(0, patch - shape_x), max(0, patch - shape_y)
-        attention = pad(coarse, [0, extra_y, 0, extra_x])
-        around = pad(slices, [0, extra_y, 0, extra_x])
+    def _with_room(self, slices: Tensor) -> Tensor:
+        """Slices [slice, x, y] filled up with air, or maps with 0, where they are smaller than a patch."""
+        patch = self.planner.patch_size
+        return pad(slices, [0, max(0, patch - slices.shape[2]), 0, max(0, patch - slices.shape[1])])
+
+    def _fuse_slab(self, slices: Tensor, maps: Tensor, queries: Tensor, first: int, shape: list[int]) -> Tensor:
+        """Probabilities [slice, x, y] of one organ in slices of a shape (x, y).
+
+        Args:
+            slices: all slices of the volume, with room for a patch.
+            maps: of the organ [slice, 1, x', y'], from the slice `first` on.
+            queries: of the organ in these slices.
+            first: slice.
+            shape: pixels of a slice.
+        """
+        coarse = interpolate(maps, size=shape, mode="bilinear", align_corners=False)[:, 0]
+        attention = self._with_room(coarse)
         total, weight = torch.zeros_like(attention), torch.zeros_like(attention)
         for start in range(0, queries.shape[0], self.batch_size):
             asked = queries[start : start + self.batch_size]
-            probability = torch.sigmoid(self.segmenter(self._crop(around, attention, asked, first)).float())[:, 0]
+            probability = torch.sigmoid(self.segmenter(self._crop(slices, attention, asked, first)).float())[:, 0]
             windows = torch.stack([asked[:, 0] - first, asked[:, 2], asked[:, 3]], dim=1)
             paste(total, weight, probability, windows, self.blend)  # type: ignore[arg-type]
-        fine = (total / weight.clamp(min=1e-6))[:, :shape_x, :shape_y]
+        fine = (total / weight.clamp(min=1e-6))[:, : shape[0], : shape[1]]
         return (1.0 - self.coarse_weight) * fine + self.coarse_weight * coarse
 
     def _crop(self, slices: Tensor, attention: Tensor, queries: Tensor, first: int) -> Tensor:

@@ -81,7 +81,8 @@ def test_a_training_patch_without_augmentation_is_the_predictors_patch(
     image = soft_tissue_window(batches.store.open(batches.data[0]).image.float(), *predictor_window(predictor))
     for query in asked:
         row = torch.tensor([[query.slice, query.organ - 1, query.x, query.y]])
-        predictor._fuse_slab(image, maps[:, query.organ - 1 : query.organ], row, 0)
+        organ_maps = maps[:, query.organ - 1 : query.organ]
+        predictor._fuse_slab(predictor._with_room(image), organ_maps, row, 0, list(image.shape[1:]))
     torch.testing.assert_close(batch["image"], torch.cat(listener.heard), atol=2e-5, rtol=0)
 
 

@@ -86,9 +86,11 @@ def test_a_training_patch_without_augmentation_is_the_predictors_patch(
     predictor = make_predictor(
         organs=CLASSES, coarse=KnownCoarse(maps.permute(1, 2, 3, 0)), segmenter=listener, image_channels=3
     )
+    image = store.open(cases[0]).image / 255
     for query in asked:
         row = torch.tensor([[query.slice, query.organ - 1, query.x, query.y]])
-        predictor._fuse_slab(store.open(cases[0]).image / 255, maps[:, query.organ - 1 : query.organ], row, 0)
+        organ_maps = maps[:, query.organ - 1 : query.organ]
+        predictor._fuse_slab(predictor._with_room(image), organ_maps, row, 0, list(image.shape[1:]))
     torch.testing.assert_close(batch["image"], torch.cat(listener.heard), atol=2e-5, rtol=0)
 
 
