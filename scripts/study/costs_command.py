@@ -19,7 +19,7 @@ import torch
 
 from scripts.study.claim import claimed
 from scripts.study.composition import ROOT, Places, settings_of, training_command, write_settings
-from scripts.study.plan import COARSE_STAGE, Plan, Run, read_plan
+from scripts.study.plan import COARSE_STAGE, Plan, Run, check_names, read_plan
 from scripts.study.record import environment, stage_costs, write_json
 from scripts.study.results import COSTS, read_costs, stage_kind
 from scripts.study.run_command import labelled_patients
@@ -36,15 +36,19 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--results_dir", default="docs/results/study", help="of costs.json (default: %(default)s)")
     parser.add_argument("--plan", default="configs/study/plan.yaml", help="the study (default: %(default)s)")
     parser.add_argument("--regimes", nargs="+", help="names of regimes (default: the study's first)")
+    parser.add_argument("--arms", nargs="+", help="names of arms (default: all)")
     parser.add_argument("--epochs", type=int, default=3, help="of each stage that is measured (default: %(default)s)")
     options = parser.parse_args(arguments)
     plan = read_plan(ROOT / options.plan)
+    regimes, arms = options.regimes or list(plan.regimes)[:1], options.arms or list(plan.arms)
+    check_names("arms", arms, plan.arms)
+    check_names("regimes", regimes, plan.regimes)
     everybody = labelled_patients(plan, options.dataset_dir, {})
     output, results = Path(options.output_dir).resolve(), Path(options.results_dir).resolve()
     places = Places(Path(options.dataset_dir).resolve(), output, results, output / "cache")
-    for regime in options.regimes or list(plan.regimes)[:1]:
+    for regime in regimes:
         begin_with = plan.run_of(COARSE_STAGE, regime, everybody, plan.seeds[0])
-        for run in runs_to_measure(plan, regime, everybody):
+        for run in runs_to_measure(plan, regime, everybody, arms):
             costs = read_costs(results) or {"core_seconds_per_epoch": {}}
             measured = costs["core_seconds_per_epoch"].setdefault(run.regime, {})
             if run.arm not in measured:
@@ -54,10 +58,14 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def runs_to_measure(plan: Plan, regime: str, everybody: int) -> list[Run]:
-    """One run of every arm that trains something, the coarse stage first; few labels only where an arm asks for it."""
+def runs_to_measure(plan: Plan, regime: str, everybody: int, arms: Sequence[str]) -> list[Run]:
+    """One run of every given arm that trains something, the coarse stage, with which they begin, always and first.
+
+    Few labels only where an arm asks for it.
+    """
     few = min((int(count) for count in plan.labelled if count != "all"), default=everybody)
-    names = sorted((name for name, arm in plan.arms.items() if not arm.members), key=lambda name: name != COARSE_STAGE)
+    chosen = dict.fromkeys([COARSE_STAGE, *arms])
+    names = [name for name in chosen if not plan.arms[name].members]
     counts = {name: few if plan.arms[name].few_labels_only else everybody for name in names}
     return [plan.run_of(name, regime, counts[name], plan.seeds[0]) for name in names]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,12 @@ def read_plan(path: str | Path) -> Plan:
     )
     _check(plan, str(path))
     return plan
+
+
+def check_names(option: str, chosen: Iterable[str], known: Collection[str]) -> None:
+    """Raise ValueError if a command's option names what is not there."""
+    if wrong := [name for name in chosen if name not in known]:
+        raise ValueError(f"--{option} {' '.join(wrong)}: known are {', '.join(known)}.")
 
 
 def _arm(name: str, entry: Mapping[str, Any] | None, path: str) -> Arm:

@@ -2,7 +2,8 @@
 
     python -m scripts.study report --results_dir docs/results/study --output_dir docs/study
 
-It can be run at any time; arms and seeds that are not there yet are simply not in it.
+It can be run at any time; arms and seeds that are not there yet are simply not in it. Any other two arms compare with
+`--references shown_organs --output_dir runs/report`, which leaves the stored report as it is.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from scripts.atomic_write import replacing
 from scripts.evaluation.summary import METRICS
 from scripts.study.composition import ROOT
 from scripts.study.figures import save_costs, save_forest, save_organs
-from scripts.study.plan import Plan, read_plan
+from scripts.study.plan import Plan, check_names, read_plan
 from scripts.study.results import GROUP, read_costs, read_results
 from scripts.study.tables import (
     costs_markdown,
@@ -61,19 +62,24 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--results_dir", default="docs/results/study", help="stored results (default: %(default)s)")
     parser.add_argument("--output_dir", default="docs/study", help="folder of the report (default: %(default)s)")
     parser.add_argument("--plan", default="configs/study/plan.yaml", help="the study (default: %(default)s)")
+    parser.add_argument("--references", nargs="+", help=f"arms to compare with (default: {' '.join(REFERENCES)})")
     options = parser.parse_args(arguments)
-    page = write_report(Path(options.results_dir), Path(options.output_dir), read_plan(ROOT / options.plan))
+    plan = read_plan(ROOT / options.plan)
+    check_names("references", options.references or [], plan.arms)
+    results, output = Path(options.results_dir), Path(options.output_dir)
+    page = write_report(results, output, plan, options.references or REFERENCES)
     print(f"written: {page}")
     return 0
 
 
-def write_report(results_dir: Path, output_dir: Path, plan: Plan) -> Path:
+def write_report(results_dir: Path, output_dir: Path, plan: Plan, references: Sequence[str] = REFERENCES) -> Path:
     """Write report.md, scores.csv, differences.csv, costs.csv and the figures.
 
     Args:
         results_dir: stored results.
         output_dir: folder to write to.
         plan: gives the order of arms and regimes.
+        references: arms that all are compared with; costs with the first.
 
     Returns:
         The page.
@@ -90,14 +96,14 @@ def write_report(results_dir: Path, output_dir: Path, plan: Plan) -> Path:
         arms = [arm for arm in titles if arm in set(chosen[0]["arm"])]
         made = {
             "scores": scores_table(chosen[0], arms),
-            "differences": differences_table(chosen[0], arms, REFERENCES),
-            "costs": costs_table(chosen[1], arms, REFERENCES[0]),
+            "differences": differences_table(chosen[0], arms, references),
+            "costs": costs_table(chosen[1], arms, references[0]),
         }
         for name, table in made.items():
             tables[name].append(table.assign(regime=regime, labelled=labelled))
         heading = f"Regime {regime}, {labelled} labelled patients"
-        text.append(_section(heading, f"{regime}_{labelled}", made, titles))
-        _save_figures(output_dir, f"{regime}_{labelled}", heading, chosen[0], made, arms, titles)
+        text.append(_section(heading, f"{regime}_{labelled}", made, titles, references))
+        _save_figures(output_dir, f"{regime}_{labelled}", heading, chosen[0], made, arms, titles, references)
     for name, parts in tables.items():
         frame = pd.concat(parts, ignore_index=True)
         with replacing(output_dir / f"{name}.csv") as temporary:
@@ -118,12 +124,14 @@ def _of_group(frame: pd.DataFrame, regime: str, labelled: int) -> pd.DataFrame:
     return frame[(frame["regime"] == regime) & (frame["labelled"] == labelled)]
 
 
-def _section(heading: str, name: str, made: dict[str, pd.DataFrame], titles: dict[str, str]) -> str:
+def _section(
+    heading: str, name: str, made: dict[str, pd.DataFrame], titles: dict[str, str], references: Sequence[str]
+) -> str:
     """The part of the page about one group."""
     lines = [f"\n## {heading}\n", scores_markdown(made["scores"], titles)]
     if not made["differences"].empty:  # an arm by itself differs from nothing
         lines += [f"\n![Forest plot of the paired differences in macro Dice](forest_{name}.png)\n"]
-    for reference in REFERENCES:
+    for reference in references:
         if reference in set(made["differences"]["reference"]):
             lines += [f"\nAgainst **{titles[reference]}**:\n"]
             lines += [f"{differences_markdown(made['differences'], titles, reference, one)}\n" for one in METRICS]
@@ -141,8 +149,9 @@ def _save_figures(
     made: dict[str, pd.DataFrame],
     arms: Sequence[str],
     titles: dict[str, str],
+    references: Sequence[str],
 ) -> None:
     if not made["differences"].empty:
-        save_forest(made["differences"], REFERENCES, titles, output_dir / f"forest_{name}.png", heading)
+        save_forest(made["differences"], references, titles, output_dir / f"forest_{name}.png", heading)
     save_organs(scores, arms, titles, output_dir / f"organs_{name}.png", heading)
     save_costs(made["costs"], titles, output_dir / f"costs_{name}.png", heading)

@@ -26,7 +26,7 @@ from scripts.study.composition import (
     settings_of,
     training_command,
 )
-from scripts.study.plan import Plan, Run, read_plan
+from scripts.study.plan import Plan, Run, check_names, read_plan
 from scripts.study.queue import seconds_left, work_through
 from scripts.study.results import read_record
 from scripts.training.progress import readable_duration
@@ -99,9 +99,8 @@ def chosen_runs(plan: Plan, options: argparse.Namespace, everybody: int) -> list
     """The runs that the options ask for."""
     arms = options.arms or list(plan.arms)
     regimes = options.regimes or list(plan.regimes)
-    for what, chosen, known in (("arms", arms, plan.arms), ("regimes", regimes, plan.regimes)):
-        if wrong := [name for name in chosen if name not in known]:
-            raise ValueError(f"--{what} {' '.join(wrong)}: the study has {', '.join(known)}.")
+    check_names("arms", arms, plan.arms)
+    check_names("regimes", regimes, plan.regimes)
     counts = [everybody if str(count) == "all" else int(count) for count in options.labelled or plan.labelled]
     if wrong_counts := [count for count in counts if not 1 <= count <= everybody]:
         raise ValueError(f"--labelled {wrong_counts}: {everybody} training cases have a label; give 1 to {everybody}.")

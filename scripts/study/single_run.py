@@ -26,6 +26,8 @@ from scripts.study.results import read_record
 from scripts.training.resume import load_checkpoint, save_atomically
 
 LOG = "log.txt"
+MAPS = "coarse_maps"
+"""Folder of a run's coarse maps."""
 TAIL = 15
 """Lines of a failed command's log that are shown."""
 RAISED_FROM_IT = "The above exception was the direct cause of the following exception:"
@@ -59,7 +61,7 @@ def carry_out(plan: Plan, run: Run, places: Places, everybody: int, descriptor: 
     run_logged(folder, "evaluation", evaluation_command(plan, run, places), places.threads, descriptor)
     store(plan, run, places, settings)
     if not places.keep_checkpoints:
-        drop_checkpoints(folder)
+        drop_checkpoints(folder, maps=run.arm != COARSE_STAGE)
 
 
 def share_coarse_stage(source: Path, folder: Path) -> None:
@@ -67,7 +69,7 @@ def share_coarse_stage(source: Path, folder: Path) -> None:
 
     All of these files are only ever replaced, never changed, so a link is as good as a copy.
     """
-    files = [*source.glob("coarse*.pt"), *source.glob("coarse_maps/*.npy"), source / "coarse_recall.json"]
+    files = [*source.glob("coarse*.pt"), *source.glob(f"{MAPS}/*.npy"), source / "coarse_recall.json"]
     for file in files:
         target = folder / file.relative_to(source)
         if not target.exists():
@@ -123,9 +125,16 @@ def record_of(plan: Plan, run: Run, places: Places, settings: dict[str, Any]) ->
     }
 
 
-def drop_checkpoints(folder: Path) -> None:
-    """Remove what only a training that goes on would need; of the contrastive stage the network is kept."""
+def drop_checkpoints(folder: Path, maps: bool) -> None:
+    """Remove what only a training that goes on would need; of the contrastive stage the network is kept.
+
+    Args:
+        folder: of the run.
+        maps: drop the coarse maps too, about 1 GiB with few labels; not those that other arms begin with.
+    """
     (folder / "segmentation.pt").unlink(missing_ok=True)
+    if maps:
+        shutil.rmtree(folder / MAPS, ignore_errors=True)
     contrastive = folder / "contrastive.pt"
     if contrastive.exists():
         content = load_checkpoint(contrastive)

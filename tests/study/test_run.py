@@ -52,7 +52,7 @@ def test_a_dry_run_prints_plan_and_commands_and_writes_nothing(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--arms", "slices"], "--arms slices: the study has coarse_stage, slice"),
+        (["--arms", "slices"], "--arms slices: known are coarse_stage, slice"),
         (["--labelled", "5"], "4 training cases have a label; give 1 to 4"),
         (["--train::epoch", "5"], r"the settings ['train::epoch'] do not exist"),
         (["--seeds", "0", "lonely"], "invalid int value"),
@@ -65,6 +65,15 @@ def test_what_cannot_be_run_is_refused_before_any_work(
         run_command.main([*options, *more])
     assert message in str(caught.value) + capsys.readouterr().err
     assert not folder_of(options, "output_dir").exists()
+
+
+def test_a_report_and_costs_of_an_unknown_arm_are_refused(options: list[str], tmp_path: Path) -> None:
+    plan, data = options[-2:], options[:2]
+    with pytest.raises(ValueError, match="--references slices: known are coarse_stage, slice"):
+        report_command.main(["--output_dir", str(tmp_path), *plan, "--references", "slices"])
+    with pytest.raises(ValueError, match="--arms slices: known are coarse_stage, slice"):
+        costs_command.main([*data, *plan, "--output_dir", str(tmp_path), "--arms", "slices"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_coarse_stage_is_handed_on_without_the_rest(tmp_path: Path) -> None:
@@ -118,6 +127,7 @@ def test_a_study_from_its_plan_to_its_report(options: list[str], capsys: pytest.
         with (results / run / "seed0/scores.csv").open(encoding="utf-8") as stream:
             assert {row["case"] for row in csv.DictReader(stream)}
     assert not list(runs.rglob("segmentation.pt")), "a finished run keeps no optimizer"
+    assert {path.parents[1].name for path in runs.rglob("coarse_maps")} == {"coarse_stage"}, "maps that arms begin with"
 
     before = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
     assert run_command.main(options) == 0
@@ -134,8 +144,11 @@ def test_a_study_from_its_plan_to_its_report(options: list[str], capsys: pytest.
     assert report_command.main(["--results_dir", str(results), "--output_dir", str(page), *plan]) == 0
     assert "Against **slice baseline**" in (page / "report.md").read_text(encoding="utf-8")
     assert "Core-seconds are\nthose of the training processes" in (page / "report.md").read_text(encoding="utf-8")
+    other = ["--references", "supcon", "--output_dir", str(page / "other")]
+    assert report_command.main(["--results_dir", str(results), *plan, *other]) == 0
+    assert "Against **supcon**" in (page / "other/report.md").read_text(encoding="utf-8")
     measured = ["--dataset_dir", options[1], "--output_dir", str(runs / "costs"), "--results_dir", str(results), *plan]
-    assert costs_command.main([*measured, "--epochs", "1"]) == 0
+    assert costs_command.main([*measured, "--epochs", "1", "--arms", "slice", "supcon"]) == 0
     costs = json.loads((results / "costs.json").read_text(encoding="utf-8"))["core_seconds_per_epoch"]
     assert set(costs["same"]["coarse_stage"]) == {"coarse"} and set(costs["any"]["slice"]) == {"segmentation"}
     assert set(costs["same"]["supcon"]) == {"contrastive", "segmentation"}, "the coarse stage is not measured again"
