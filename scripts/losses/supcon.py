@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+
+from scripts.losses.joint_batch import JoinRows, join_rows, number_of_processes, place_in_joint_batch, shown_as_mean
 
 # A mean of windowed intensities may leave [0, 1] by rounding, no further.
 INTENSITY_ROUNDING = 1e-3
@@ -87,14 +87,14 @@ class SupConLoss(nn.Module):
         with torch.autocast(embeddings.device.type, enabled=False):
             precision = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
             views = nn.functional.normalize(embeddings.to(precision), dim=1)
-            processes = _number_of_processes() if self.gather else 1
+            processes = number_of_processes() if self.gather else 1
             if processes == 1:
                 return self._mean_over_anchors(views, labels, weighted_by, slice(0, len(views)))
-            own, total = _place_in_joint_batch(len(views), views.device)
-            joint: Tensor = _JoinViews.apply(views, own, total)  # type: ignore[no-untyped-call]
-            labels = _join(labels, own, total)
-            weighted_by = None if weighted_by is None else _join(weighted_by, own, total)
-            return _shown_as_mean(processes * self._mean_over_anchors(joint, labels, weighted_by, own))
+            own, total = place_in_joint_batch(len(views), views.device)
+            joint: Tensor = JoinRows.apply(views, own, total)  # type: ignore[no-untyped-call]
+            labels = join_rows(labels, own, total)
+            weighted_by = None if weighted_by is None else join_rows(weighted_by, own, total)
+            return shown_as_mean(processes * self._mean_over_anchors(joint, labels, weighted_by, own))
 
     def _mean_over_anchors(self, views: Tensor, labels: Tensor, intensities: Tensor | None, own: slice) -> Tensor:
         """Sum of L_i over the own anchors, divided by the number of anchors of all `views` with a positive."""
@@ -163,55 +163,10 @@ class ContrastiveCriterion(nn.Module):
         """
         named = [_checked_target(targets, name, len(embeddings)) for name in POSITIVES[self.positives]]
         labels = named[0] if len(named) == 1 else named[0] * PHASE_STRIDE + named[1]
-        if self.positives == "query" and self.loss.gather and _number_of_processes() > 1:
-            labels = labels * _number_of_processes() + dist.get_rank()  # query 3 here is not query 3 there
+        if self.positives == "query" and self.loss.gather and number_of_processes() > 1:
+            labels = labels * number_of_processes() + dist.get_rank()  # query 3 here is not query 3 there
         cost: Tensor = self.loss(embeddings, labels, targets.get("intensity"))
         return cost
-
-
-class _JoinViews(torch.autograd.Function):
-    """`_join` with the gradient that all_gather lacks: every process adds what its anchors ask of our views."""
-
-    @staticmethod
-    def forward(ctx: Any, views: Tensor, own: slice, total: int) -> Tensor:
-        ctx.own = own
-        return _join(views, own, total)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        gradient = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(gradient)
-        return gradient[ctx.own], None, None
-
-
-def _join(rows: Tensor, own: slice, total: int) -> Tensor:
-    # A sum of zero-padded parts instead of all_gather, which wants equal batch sizes on every process.
-    joint = rows.new_zeros(total, *rows.shape[1:])
-    joint[own] = rows.detach()
-    dist.all_reduce(joint)
-    return joint
-
-
-def _place_in_joint_batch(views: int, device: torch.device) -> tuple[slice, int]:
-    # Rows that this process's views take in the joint batch, in order of rank, and its length.
-    sizes = torch.zeros(_number_of_processes(), dtype=torch.int64, device=device)
-    sizes[dist.get_rank()] = views
-    dist.all_reduce(sizes)
-    counts = sizes.tolist()
-    start = sum(counts[: dist.get_rank()])
-    return slice(start, start + views), sum(counts)
-
-
-def _shown_as_mean(loss: Tensor) -> Tensor:
-    # The value is the mean over processes, the gradient that of this process's loss.
-    mean = loss.detach().clone()
-    dist.all_reduce(mean)
-    return loss + (mean / _number_of_processes() - loss.detach())
-
-
-def _number_of_processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _check_views(embeddings: Tensor, labels: Tensor) -> None:
