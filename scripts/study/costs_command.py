@@ -4,8 +4,9 @@
 
 Each arm trains a few epochs of its stages after the coarse stage of its regime, one arm after another;
 RESULTS_DIR/costs.json keeps core-seconds per epoch. From them the epochs of the plan are set, and the report says what
-each arm cost, so that arms compare although their runs were made on other machines. Run it on an idle core; what is
-measured already is skipped. A stage plans its queries once, which counts here as if it were done every eight epochs.
+each arm cost, so that arms compare although their runs were made on other machines. What is measured already is
+skipped. Run it on an idle core, or after `--arms coarse_stage` as one process for each core with `--arms` of its own. A
+stage plans its queries once, which counts here as if it were done every eight epochs.
 """
 
 from __future__ import annotations
@@ -49,13 +50,25 @@ def main(arguments: Sequence[str]) -> int:
     for regime in regimes:
         begin_with = plan.run_of(COARSE_STAGE, regime, everybody, plan.seeds[0])
         for run in runs_to_measure(plan, regime, everybody, arms):
-            costs = read_costs(results) or {"core_seconds_per_epoch": {}}
-            measured = costs["core_seconds_per_epoch"].setdefault(run.regime, {})
-            if run.arm not in measured:
-                measured[run.arm] = measure(plan, run, begin_with, places, everybody, options.epochs)
-                write_json(results / COSTS, {**costs, **environment(torch.device("cpu"))})
-            print(f"{run.regime}/{run.arm}: {measured[run.arm]}", flush=True)
+            if cost_of(run, results) is None:
+                seconds = measure(plan, run, begin_with, places, everybody, options.epochs)
+                keep_cost(run, seconds, results)
+            print(f"{run.regime}/{run.arm}: {cost_of(run, results)}", flush=True)
     return 0
+
+
+def cost_of(run: Run, results: Path) -> dict[str, float] | None:
+    """What is stored of the arm of a run; None if nothing is."""
+    stored = (read_costs(results) or {}).get("core_seconds_per_epoch", {})
+    found: dict[str, float] | None = stored.get(run.regime, {}).get(run.arm)
+    return found
+
+
+def keep_cost(run: Run, seconds: dict[str, float], results: Path) -> None:
+    """Add core-seconds per epoch of each stage to what is stored, which another process may have added to meanwhile."""
+    costs = read_costs(results) or {"core_seconds_per_epoch": {}}
+    costs["core_seconds_per_epoch"].setdefault(run.regime, {})[run.arm] = seconds
+    write_json(results / COSTS, {**costs, **environment(torch.device("cpu"))})
 
 
 def runs_to_measure(plan: Plan, regime: str, everybody: int, arms: Sequence[str]) -> list[Run]:
