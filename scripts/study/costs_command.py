@@ -6,7 +6,7 @@ Each arm trains a few epochs of its stages after the coarse stage of its regime,
 RESULTS_DIR/costs.json keeps core-seconds per epoch. From them the epochs of the plan are set, and the report says what
 each arm cost, so that arms compare although their runs were made on other machines. What is measured already is
 skipped. Run it on an idle core, or after `--arms coarse_stage` as one process for each core with `--arms` of its own. A
-stage plans its queries once, which counts here as if it were done every eight epochs.
+stage plans its queries once, which counts here as if it were done every six epochs.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--plan", default="configs/study/plan.yaml", help="the study (default: %(default)s)")
     parser.add_argument("--regimes", nargs="+", help="names of regimes (default: the study's first)")
     parser.add_argument("--arms", nargs="+", help="names of arms (default: all)")
-    parser.add_argument("--epochs", type=int, default=8, help="of each stage that is measured (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=6, help="of each stage that is measured (default: %(default)s)")
     options = parser.parse_args(arguments)
     plan = read_plan(ROOT / options.plan)
     regimes, arms = options.regimes or list(plan.regimes)[:1], options.arms or list(plan.arms)
