@@ -139,7 +139,7 @@ def read_plan(path: str | Path) -> Plan:
 def check_names(option: str, chosen: Iterable[str], known: Collection[str]) -> None:
     """Raise ValueError if a command's option names what is not there."""
     if wrong := [name for name in chosen if name not in known]:
-        raise ValueError(f"--{option} {' '.join(wrong)}: known are {', '.join(known)}.")
+        raise ValueError(f"--{option} {' '.join(wrong)}: the study has {', '.join(known)}.")
 
 
 def _arm(name: str, entry: Mapping[str, Any] | None, path: str) -> Arm:

@@ -52,7 +52,7 @@ def test_a_dry_run_prints_plan_and_commands_and_writes_nothing(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--arms", "slices"], "--arms slices: known are coarse_stage, slice"),
+        (["--arms", "slices"], "--arms slices: the study has coarse_stage, slice"),
         (["--labelled", "5"], "4 training cases have a label; give 1 to 4"),
         (["--train::epoch", "5"], r"the settings ['train::epoch'] do not exist"),
         (["--seeds", "0", "lonely"], "invalid int value"),
@@ -69,9 +69,9 @@ def test_what_cannot_be_run_is_refused_before_any_work(
 
 def test_a_report_and_costs_of_an_unknown_arm_are_refused(options: list[str], tmp_path: Path) -> None:
     plan, data = options[-2:], options[:2]
-    with pytest.raises(ValueError, match="--references slices: known are coarse_stage, slice"):
+    with pytest.raises(ValueError, match="--references slices: the study has coarse_stage, slice"):
         report_command.main(["--output_dir", str(tmp_path), *plan, "--references", "slices"])
-    with pytest.raises(ValueError, match="--arms slices: known are coarse_stage, slice"):
+    with pytest.raises(ValueError, match="--arms slices: the study has coarse_stage, slice"):
         costs_command.main([*data, *plan, "--output_dir", str(tmp_path), "--arms", "slices"])
     assert not list(tmp_path.iterdir())
 
