@@ -12,10 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-
-def number_of_processes() -> int:
-    """Of the default group; 1 without one."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+from scripts.training.processes import number_of_processes
 
 
 def place_in_joint_batch(rows: int, device: torch.device) -> tuple[slice, int]:

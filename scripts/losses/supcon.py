@@ -18,7 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from scripts.losses.joint_batch import JoinRows, join_rows, number_of_processes, place_in_joint_batch, shown_as_mean
+from scripts.losses.joint_batch import JoinRows, join_rows, place_in_joint_batch, shown_as_mean
+from scripts.training.processes import number_of_processes
 
 # A mean of windowed intensities may leave [0, 1] by rounding, no further.
 INTENSITY_ROUNDING = 1e-3
