@@ -12,16 +12,16 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scripts.training.processes import number_of_processes
+from scripts.training.processes import number_of_processes, process_number
 
 
 def place_in_joint_batch(rows: int, device: torch.device) -> tuple[slice, int]:
     """Which rows of the joint batch, in order of rank, are those of this process, and how many it has."""
     sizes = torch.zeros(number_of_processes(), dtype=torch.int64, device=device)
-    sizes[dist.get_rank()] = rows
+    sizes[process_number()] = rows
     dist.all_reduce(sizes)
     counts = sizes.tolist()
-    start = sum(counts[: dist.get_rank()])
+    start = sum(counts[: process_number()])
     return slice(start, start + rows), sum(counts)
 
 

@@ -15,11 +15,10 @@ import math
 from collections.abc import Mapping
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from scripts.losses.joint_batch import JoinRows, join_rows, place_in_joint_batch, shown_as_mean
-from scripts.training.processes import number_of_processes
+from scripts.training.processes import number_of_processes, process_number
 
 # A mean of windowed intensities may leave [0, 1] by rounding, no further.
 INTENSITY_ROUNDING = 1e-3
@@ -164,8 +163,8 @@ class ContrastiveCriterion(nn.Module):
         """
         named = [_checked_target(targets, name, len(embeddings)) for name in POSITIVES[self.positives]]
         labels = named[0] if len(named) == 1 else named[0] * PHASE_STRIDE + named[1]
-        if self.positives == "query" and self.loss.gather and number_of_processes() > 1:
-            labels = labels * number_of_processes() + dist.get_rank()  # query 3 here is not query 3 there
+        if self.positives == "query" and self.loss.gather:
+            labels = labels * number_of_processes() + process_number()  # query 3 here is not query 3 there
         cost: Tensor = self.loss(embeddings, labels, targets.get("intensity"))
         return cost
 
