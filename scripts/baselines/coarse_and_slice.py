@@ -51,5 +51,5 @@ class CoarseAndSlice(nn.Module):
         """Class scores [1 + organ, x, y, z] of the coarse stage; background is what the organs leave."""
         maps = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper))
         size = [hu.shape[1], hu.shape[2], hu.shape[3]]
-        organs = interpolate(maps[None], size=size, mode="trilinear", align_corners=False)[0]
+        organs = interpolate(maps[None].float(), size=size, mode="trilinear", align_corners=False)[0]
         return torch.cat([1.0 - organs.sum(dim=0, keepdim=True), organs])

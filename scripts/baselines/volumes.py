@@ -130,5 +130,5 @@ class VolumePredictor(nn.Module):
         return torch.stack([self._scores(volume[n, 0]) for n in range(volume.shape[0])])
 
     def _scores(self, hu: Tensor) -> Tensor:
-        organs = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper))
+        organs = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper)).float()
         return torch.cat([1.0 - organs.sum(dim=0, keepdim=True), organs])

@@ -84,7 +84,7 @@ class CoarseMaps:
         volume = self.store.open(case).volume().to(self.device).float()
         with autocast(self.device, self.precision):
             coarse = segmenter(soft_tissue_window(volume, self.lower, self.upper))
-        maps = maps_on_slices(coarse.float(), volume.shape[3])
+        maps = maps_on_slices(coarse, volume.shape[3])
         return (maps * 255).round().to(torch.uint8).cpu()
 
     def keep(self, case: Mapping[str, Any], maps: Tensor) -> None:

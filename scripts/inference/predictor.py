@@ -193,6 +193,6 @@ class CoarseOnly(nn.Module):
         for n in range(volume.shape[0]):
             maps = self.predictor.coarse_maps(volume[n])
             size = [volume.shape[2], volume.shape[3], volume.shape[4]]
-            organs = interpolate(maps[None], size=size, mode="trilinear", align_corners=False)
+            organs = interpolate(maps[None].float(), size=size, mode="trilinear", align_corners=False)
             scores.append(torch.cat([1.0 - organs.amax(dim=1, keepdim=True), organs], dim=1)[0])
         return torch.stack(scores)

@@ -19,7 +19,7 @@ def maps_on_slices(coarse: Tensor, depth: int) -> Tensor:
     In plane the maps keep the coarse grid; patches are sampled from it directly.
     """
     size = [coarse.shape[1], coarse.shape[2], depth]
-    on_slices = interpolate(coarse.unsqueeze(0), size=size, mode="trilinear", align_corners=False)
+    on_slices = interpolate(coarse.unsqueeze(0).float(), size=size, mode="trilinear", align_corners=False)
     return on_slices[0].permute(3, 0, 1, 2).contiguous()
 
 

@@ -58,7 +58,7 @@ def test_the_scores_are_the_networks_own_probabilities() -> None:
     hu = torch.randn(1, 1, 20, 33, 9, generator=torch.Generator().manual_seed(0)) * 200
     scores = VolumePredictor(["a"], WINDOW, segmenter())(hu)
     expected = torch.sigmoid(4 * soft_tissue_window(hu[:, 0], *WINDOW) - 2)
-    torch.testing.assert_close(scores[:, 1], expected)
+    torch.testing.assert_close(scores[:, 1], expected, atol=2e-3, rtol=0.0)  # the coarse stage's are float16
     torch.testing.assert_close(scores.sum(dim=1), torch.ones_like(expected))
 
 
