@@ -44,8 +44,8 @@ class CoarseSegmenter(nn.Module):
         overlap: of neighbouring tiles, as a fraction of the largest.
         multiple: the network's total stride, of all axes or of each; volumes are padded to a multiple of it.
 
-    forward: [x, y, z] or [channel, x, y, z] in [0, 1] on the working grid -> [organ, x', y', z'] probabilities, float16:
-    on a fine grid the maps of many organs are what a scan needs most memory for.
+    forward: [x, y, z] or [channel, x, y, z] in [0, 1] on the working grid -> [organ, x', y', z'] probabilities,
+    float16: on a fine grid they are what grows with the number of organs.
     """
 
     def __init__(
