@@ -80,7 +80,7 @@ class CoarseSegmenter(nn.Module):
         volume = self.to_coarse_grid(image[None] if image.dim() == 3 else image)
         x, y, z = volume.shape[1], volume.shape[2], volume.shape[3]
         total = torch.zeros(0, device=volume.device)
-        count = torch.zeros([x, y, z], device=volume.device)
+        count = torch.zeros([x, y, z], dtype=torch.half, device=volume.device)  # of one type: nothing is copied
         for i, i_end in _tiles(x, self.tile[0], self.overlap):
             for j, j_end in _tiles(y, self.tile[1], self.overlap):
                 for k, k_end in _tiles(z, self.tile[2], self.overlap):
