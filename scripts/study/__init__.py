@@ -10,8 +10,7 @@ From the plan to the page::
     queue        one run after another, with an ETA; resumable
     run_command  the options of all this
     results      stored results -> one table
-    comparison   paired differences over patients, intervals, p values
-    tables       Markdown and CSV
+    tables       Markdown and CSV (the comparisons are those of `scripts.evaluation.comparison`)
     figures      forest plots, Dice of every organ, costs
     costs_command  what an epoch of every arm costs on one core
     report_command  tables and figures as one page

@@ -14,11 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scripts.atomic_write import replacing
+from scripts.evaluation.comparison import p_value, patient_scores
 from scripts.evaluation.figures import BOX_COLOUR, MACRO_COLOUR
 from scripts.evaluation.summary import MACRO_ROW
-from scripts.study.comparison import patient_scores
 from scripts.study.results import STAGES
-from scripts.study.tables import p_value
 
 STAGE_COLOURS = ("#4477aa", "#ee6677", "#ccbb44")
 

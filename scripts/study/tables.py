@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from scripts.evaluation.comparison import compare, comparison_markdown, organ_means, summary_of_arm
 from scripts.evaluation.summary import MACRO_ROW, METRICS, markdown_table
-from scripts.study.comparison import compare, organ_means, summary_of_arm
 from scripts.study.results import STAGES
 
 METRIC_TITLES = {"dice": "Dice", "hd95_mm": "HD95, mm", "surface_dice": "surface Dice"}
@@ -87,23 +87,7 @@ def organs_markdown(table: pd.DataFrame, titles: dict[str, str], metric: str) ->
 def differences_markdown(table: pd.DataFrame, titles: dict[str, str], reference: str, metric: str) -> str:
     """Macro differences of one metric from one reference; Dice in points."""
     rows = table[(table["reference"] == reference) & (table["metric"] == metric) & (table["organ"] == MACRO_ROW)]
-    header = [f"arm ({METRIC_TITLES[metric]})", "seeds", "patients", "difference", "95 %", "p", "p, Holm"]
-    factor = 1.0 if metric == "hd95_mm" else 100.0
-    body = []
-    for _, row in rows.iterrows():
-        low, high = (f"{factor * row[end]:+.1f}" for end in ("low", "high"))
-        body.append(
-            [
-                titles[str(row["arm"])],
-                f"{row['seeds']:.0f}",
-                f"{row['patients']:.0f}",
-                f"{factor * row['difference']:+.1f}",
-                f"{low} to {high}",
-                p_value(row["p"]),
-                p_value(row["p_holm"]),
-            ]
-        )
-    return markdown_table(header, body)
+    return comparison_markdown(rows, titles, f"arm ({METRIC_TITLES[metric]})")
 
 
 def costs_markdown(table: pd.DataFrame, titles: dict[str, str]) -> str:
@@ -120,10 +104,3 @@ def number(value: float, digits: int = 3) -> str:
     """A number as the tables show it: no leading zero, a dash for none."""
     text = f"{value:.{digits}f}"
     return "-" if math.isnan(value) else text.removeprefix("0") if digits else text
-
-
-def p_value(value: float) -> str:
-    """A p value as the tables show it."""
-    if math.isnan(value):
-        return "-"
-    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")

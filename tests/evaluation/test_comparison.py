@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,16 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from scripts.evaluation.summary import MACRO_ROW
-from scripts.study.comparison import (
+from scripts.evaluation.comparison import (
     compare,
     holm,
+    main,
     organ_means,
     paired_differences,
     patient_scores,
     signed_rank,
     summary_of_arm,
 )
+from scripts.evaluation.case_scores import CaseScore
+from scripts.evaluation.summary import MACRO_ROW, write_report
 
 NAN = math.nan
 
@@ -135,3 +138,44 @@ def test_the_spread_of_seeds_is_told_apart_from_that_of_patients() -> None:
     one_seed = summary_of_arm(scores_of("x", {0: rows[0]}), "dice")
     assert math.isnan(one_seed["seed_sd"])
     assert organ_means(scores_of("x", rows), "dice").to_dict() == pytest.approx({"spleen": 0.65, "liver": 0.65})
+
+
+def evaluation(folder: Path, dice_of_patients: Sequence[float], first: int = 0) -> str:
+    """An evaluation run of one organ; path of its scores.csv."""
+    scores = [
+        CaseScore(f"patient{n}", "liver", 1, "found", dice, 5.0 + dice, 0.5, 1.0, 1.0)
+        for n, dice in enumerate(dice_of_patients, start=first)
+    ]
+    write_report(scores, folder, "Validation")
+    return str(folder / "scores.csv")
+
+
+def test_the_command_says_by_how_much_a_run_is_better(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, after = evaluation(tmp_path / "a", [0.5, 0.6, 0.7]), evaluation(tmp_path / "b", [0.52, 0.62, 0.72])
+    main([before, after, "--names", "before", "after"])
+    header, _, row = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in header.split("|")[1:4]] == ["dice against before", "patients", "difference"]
+    # Two points in every patient: there is nothing to resample, and of 2 ** 3 signs two are as extreme.
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["after", "3", "+2.0", "+2.0 to +2.0", ".250", ".250"]
+    main([before, after, "--metric", "hd95_mm", "--by_organ"])
+    header, _, row = capsys.readouterr().out.splitlines()
+    # HD95 stays in mm: .02 of them.
+    assert "hd95_mm against a" in header and [cell.strip() for cell in row.split("|")[2:5]] == ["liver", "3", "+0.0"]
+
+
+@pytest.mark.parametrize(
+    ("patients", "names", "message"),
+    [
+        (3, ["x"], "two files or more need as many different names, got ['x']"),
+        (3, ["x", "x"], "two files or more need as many different names, got ['x', 'x']"),
+        (0, ["x", "y"], "y and x share no patient: give runs that were scored on the same ones"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused(
+    patients: int, names: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = evaluation(tmp_path / "one", [0.5, 0.6, 0.7])
+    other = evaluation(tmp_path / "other", [0.5, 0.6, 0.7], first=3 - patients)
+    with pytest.raises(SystemExit):
+        main([one, other, "--names", *names])
+    assert message in capsys.readouterr().err

@@ -1,4 +1,8 @@
-"""Paired comparisons of arms over patients, seeds averaged first.
+"""Paired comparisons over patients, seeds averaged first: did a change help?
+
+Print what one evaluation run or several differ by from the first, each a `scores.csv`:
+
+    python -m scripts.evaluation.comparison before/scores.csv after/scores.csv --by_organ
 
 The unit is the patient: a patient's score of an arm is the mean over the seeds that both arms have, so that seeds do
 not pass for patients. Differences are taken patient by patient and organ by organ.
@@ -6,16 +10,18 @@ not pass for patients. Differences are taken patient by patient and organ by org
 
 from __future__ import annotations
 
+import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from scripts.evaluation.intervals import macro_interval, macro_mean
-from scripts.evaluation.summary import MACRO_ROW
+from scripts.evaluation.intervals import CONFIDENCE, macro_interval, macro_mean
+from scripts.evaluation.summary import MACRO_ROW, METRICS, markdown_table, read_scores
 
 
 def patient_scores(scores: pd.DataFrame, metric: str, seeds: Sequence[int] | None = None) -> pd.DataFrame:
@@ -132,6 +138,59 @@ def organ_means(scores: pd.DataFrame, metric: str) -> pd.Series[float]:
     return patient_scores(scores, metric).mean(axis=0)
 
 
+def comparison_markdown(table: pd.DataFrame, titles: Mapping[str, str], heading: str) -> str:
+    """Rows of :func:`compare` as a Markdown table; Dice and surface Dice in points, HD95 in mm.
+
+    Args:
+        table: of one metric; without the column `seeds` where there are none.
+        titles: of the arms.
+        heading: of the first column.
+    """
+    optional = [column for column in ("organ", "seeds") if column in table and set(table[column]) != {MACRO_ROW}]
+    header = [heading, *optional, "patients", "difference", "95 %", "p", "p, Holm"]
+    body = []
+    for _, row in table.iterrows():
+        factor = 1.0 if row["metric"] == "hd95_mm" else 100.0
+        low, high = (f"{factor * row[end]:+.1f}" for end in ("low", "high"))
+        cells = [titles[str(row["arm"])], *(str(row[column]).replace("_", " ") for column in optional)]
+        cells += [f"{row['patients']:.0f}", f"{factor * row['difference']:+.1f}", f"{low} to {high}"]
+        body.append([*cells, p_value(row["p"]), p_value(row["p_holm"])])
+    return markdown_table(header, body)
+
+
+def p_value(value: float) -> str:
+    """A p value as the tables show it."""
+    if math.isnan(value):
+        return "-"
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the differences of the runs named on the command line from the first of them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.evaluation.comparison",
+        description="Print what evaluation runs differ by from the first one, patient by patient: the mean difference "
+        f"(Dice and surface Dice in points, HD95 in mm), its {CONFIDENCE:.0%} bootstrap interval over patients, and p "
+        "of Wilcoxon's signed-rank test, also corrected after Holm for the rows of the table.",
+        epilog="Example: %(prog)s before/scores.csv after/scores.csv --names before after",
+    )
+    parser.add_argument("scores", nargs="+", type=Path, help="scores.csv of evaluation runs, the reference first")
+    parser.add_argument("--names", nargs="+", help="of the runs, one per file (default: the name of its folder)")
+    parser.add_argument("--metric", choices=METRICS, default="dice", help="what is compared (default: %(default)s)")
+    parser.add_argument("--by_organ", action="store_true", help="a row for every organ, in place of the macro mean")
+    options = parser.parse_args(arguments)
+    names = options.names or [path.resolve().parent.name for path in options.scores]
+    if not 2 <= len(names) == len(options.scores) == len(set(names)):
+        parser.error(f"two files or more need as many different names, got {names}; give them with --names")
+    frames = [read_scores(path).assign(arm=name, seed=0) for name, path in zip(names, options.scores, strict=True)]
+    for name, frame in zip(names, frames, strict=True):
+        if not set(frame["case"]) & set(frames[0]["case"]):
+            parser.error(f"{name} and {names[0]} share no patient: give runs that were scored on the same ones")
+    table = compare(pd.concat(frames, ignore_index=True), names, names[0], options.metric, options.by_organ)
+    heading = f"{options.metric} against {names[0]}"
+    print(comparison_markdown(table.drop(columns="seeds"), {name: name for name in names}, heading))
+
+
 def _row(patients_by_organs: NDArray[np.float64]) -> dict[str, float]:
     of_patients = pd.DataFrame(patients_by_organs).mean(axis=1).to_numpy(dtype=float)
     low, high = macro_interval(patients_by_organs)
@@ -142,3 +201,7 @@ def _row(patients_by_organs: NDArray[np.float64]) -> dict[str, float]:
         "high": high,
         "p": signed_rank(of_patients),
     }
+
+
+if __name__ == "__main__":
+    main()
