@@ -28,6 +28,7 @@ class ResNetEncoder(nn.Module):
         stem_pool: max-pool after the stem (public code: none).
         output_stride: 8, 16 or 32 relative to a stem of stride 2 with pool; the last layers are dilated instead of
             strided below 32. 16 gives ASPP an 8 x 8 map from a 128 patch.
+        widen_factor: of the channels of all layers, as in MONAI (1: the ResNet of its name).
 
     forward: [query, channel, x, y] -> [stem map, layer1 map, last map].
     """
@@ -39,6 +40,7 @@ class ResNetEncoder(nn.Module):
         stem_stride: int = 2,
         stem_pool: bool = True,
         output_stride: int = 16,
+        widen_factor: float = 1.0,
     ) -> None:
         super().__init__()
         if name not in RESNETS:
@@ -52,6 +54,7 @@ class ResNetEncoder(nn.Module):
             no_max_pool=not stem_pool,
             feed_forward=False,
             bias_downsample=False,
+            widen_factor=widen_factor,
         )
         if output_stride <= 16:
             _dilate(net.layer4, 2 if output_stride == 16 else 4)
@@ -61,8 +64,9 @@ class ResNetEncoder(nn.Module):
         self.stem = nn.Sequential(net.conv1, net.bn1, net.act)
         self.pool = net.maxpool if stem_pool else nn.Identity()
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
-        width = 512 if name == "resnet50" else 128
-        self.channels = [64, width // 2, width * 4]
+        expansion = 4 if name == "resnet50" else 1
+        narrow, wide = int(64 * widen_factor), int(512 * widen_factor)
+        self.channels = [narrow, narrow * expansion, wide * expansion]
         self.stride = stem_stride * (2 if stem_pool else 1) * output_stride // 4
 
     def forward(self, queries: Tensor) -> list[Tensor]:

@@ -10,11 +10,17 @@ from scripts.networks.encoder import ResNetEncoder
 
 
 @pytest.mark.parametrize(
-    ("name", "channels"),
-    [("resnet18", [64, 64, 512]), ("resnet34", [64, 64, 512]), ("resnet50", [64, 256, 2048])],
+    ("name", "widen_factor", "channels"),
+    [
+        ("resnet18", 1.0, [64, 64, 512]),
+        ("resnet34", 1.0, [64, 64, 512]),
+        ("resnet50", 1.0, [64, 256, 2048]),
+        ("resnet18", 0.25, [16, 16, 128]),
+        ("resnet50", 0.5, [32, 128, 1024]),
+    ],
 )
-def test_the_maps_have_the_channels_that_a_decoder_is_told(name: str, channels: list[int]) -> None:
-    encoder = ResNetEncoder(name, in_channels=4).eval()
+def test_the_maps_have_the_channels_that_a_decoder_is_told(name: str, widen_factor: float, channels: list[int]) -> None:
+    encoder = ResNetEncoder(name, in_channels=4, widen_factor=widen_factor).eval()
     with torch.no_grad():
         maps = encoder(torch.zeros(1, 4, 32, 48))
     assert encoder.channels == channels == [features.shape[1] for features in maps]
