@@ -251,3 +251,10 @@ def test_a_run_folder_remembers_every_number_that_a_stage_is_trained_with() -> N
                 assert f"{section}::{key}" in remembered, f"run_folder::settings lacks {section}::{key}"
     for item in ("query_planner", "attention", "geometry", "intensity", "perturbation", "coarse::stage"):
         assert item in remembered
+
+
+@pytest.mark.parametrize(("organs", "slices"), [(7, 96), (15, 96), (16, 64), (26, 64)])
+def test_many_organs_are_computed_in_lower_tiles_since_a_tile_holds_maps_of_all(organs: int, slices: int) -> None:
+    parser = ConfigParser(load(TRUNK))
+    parser["organs"] = [f"organ_{number}" for number in range(organs)]
+    assert parser.get_parsed_content("coarse_segmenter::tile") == [96, 96, slices]

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.comparison import (
     compare,
     holm,
@@ -23,7 +24,6 @@ from scripts.evaluation.comparison import (
     signed_rank,
     summary_of_arm,
 )
-from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.summary import MACRO_ROW, write_report
 
 NAN = math.nan

@@ -16,7 +16,10 @@ from scripts.study.run_command import extra_settings
 from scripts.training.run_folder import changed_settings
 
 PLAN = ROOT / "configs/study/plan.yaml"
-STORED = sorted((ROOT / "docs/results/study").glob("**/run.json"))
+RESULTS = ROOT / "docs/results"
+PLANS = {"study": PLAN, "full_budget": ROOT / "configs/study/full_budget.yaml"}
+"""Folders of stored results, and the plan of each."""
+STORED = sorted(path.relative_to(RESULTS) for name in PLANS for path in (RESULTS / name).glob("**/run.json"))
 
 
 @pytest.fixture
@@ -100,9 +103,10 @@ def test_settings_of_the_command_line_are_read_as_yaml() -> None:
         extra_settings(["--a::b"])
 
 
-@pytest.mark.parametrize("record", STORED, ids=lambda path: str(path.parent.relative_to(ROOT / "docs/results/study")))
+@pytest.mark.parametrize("record", STORED, ids=lambda path: str(path.parent))
 def test_the_stored_results_are_those_of_the_plan_so_that_the_study_goes_on_from_them(record: Path) -> None:
-    stored = json.loads(record.read_text(encoding="utf-8"))
+    study = record.parts[0]
+    stored = json.loads((RESULTS / record).read_text(encoding="utf-8"))
     run = Run(stored["arm"], stored["regime"], stored["labelled"], stored["seed"])
-    assert run.folder == record.parent.relative_to(ROOT / "docs/results/study")
-    assert changed_settings(stored["settings"], settings_of(read_plan(PLAN), run, 168, {})) == ""
+    assert run.folder == record.parent.relative_to(study)
+    assert changed_settings(stored["settings"], settings_of(read_plan(PLANS[study]), run, 168, {})) == ""
