@@ -154,6 +154,11 @@ def test_every_overlay_of_the_pages_composes_and_names_arguments_that_exist(name
 
 
 @every_page
+def test_no_log_was_pasted_with_a_table(page: Path) -> None:
+    assert [line for line in text_of(page).splitlines() if re.search(r"%\|[ \u2580-\u259f]|\d - (INFO|WARNING) -", line)] == []
+
+
+@every_page
 def test_every_module_and_script_of_a_command_exists(page: Path) -> None:
     modules = set(re.findall(r"python3? -m (scripts[\w.]*)", text_of(page)))
     assert [name for name in modules if importlib.util.find_spec(name) is None] == []
