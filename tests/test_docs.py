@@ -155,7 +155,8 @@ def test_every_overlay_of_the_pages_composes_and_names_arguments_that_exist(name
 
 @every_page
 def test_no_log_was_pasted_with_a_table(page: Path) -> None:
-    assert [line for line in text_of(page).splitlines() if re.search(r"%\|[ \u2580-\u259f]|\d - (INFO|WARNING) -", line)] == []
+    logged = re.compile(r"%\|[ \u2580-\u259f]|\d - (INFO|WARNING) -")
+    assert [line for line in text_of(page).splitlines() if logged.search(line)] == []
 
 
 @every_page
