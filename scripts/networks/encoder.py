@@ -47,6 +47,8 @@ class ResNetEncoder(nn.Module):
             raise ValueError(f"encoder '{name}' is unknown: choose one of {', '.join(RESNETS)}.")
         if output_stride not in (8, 16, 32):
             raise ValueError(f"output_stride {output_stride} is not possible: choose 8, 16 or 32.")
+        if int(64 * widen_factor) < 1:
+            raise ValueError(f"widen_factor {widen_factor} leaves no channel of 64: take 1, 0.5 or 0.25, for example.")
         net = RESNETS[name](
             spatial_dims=2,
             n_input_channels=in_channels,

@@ -81,6 +81,7 @@ def test_every_input_channel_matters() -> None:
     [
         ({"name": "resnet101"}, "encoder 'resnet101' is unknown: choose one of resnet18, resnet34, resnet50"),
         ({"output_stride": 4}, "output_stride 4 is not possible: choose 8, 16 or 32"),
+        ({"widen_factor": 0.0}, "widen_factor 0.0 leaves no channel of 64: take 1, 0.5 or 0.25"),
     ],
 )
 def test_what_there_is_not_is_refused_with_what_there_is(settings: dict[str, object], message: str) -> None:
