@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
+from scripts.queries.attention import resized_maps
 from scripts.training.resume import load_checkpoint
 
 
@@ -50,6 +50,5 @@ class CoarseAndSlice(nn.Module):
     def _coarse(self, hu: Tensor) -> Tensor:
         """Class scores [1 + organ, x, y, z] of the coarse stage; background is what the organs leave."""
         maps = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper))
-        size = [hu.shape[1], hu.shape[2], hu.shape[3]]
-        organs = interpolate(maps[None].float(), size=size, mode="trilinear", align_corners=False)[0]
+        organs = resized_maps(maps, [hu.shape[1], hu.shape[2], hu.shape[3]])
         return torch.cat([1.0 - organs.sum(dim=0, keepdim=True), organs])

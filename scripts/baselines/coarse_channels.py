@@ -62,7 +62,7 @@ class CoarseChannelPredictor(SlicePredictor):
 
     def coarse_maps(self, hu: Tensor) -> Tensor:
         """Coarse organ maps of one volume [channel, x, y, z] in HU: [organ, x', y', z'] on the coarse grid."""
-        maps: Tensor = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper)).float()
+        maps: Tensor = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper))
         return maps
 
     def on_slices(self, maps: Tensor, x: int, y: int) -> Tensor:

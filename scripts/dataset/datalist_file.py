@@ -15,6 +15,11 @@ ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
+def datalist_path(dataset_dir: str) -> str:
+    """Absolute path of the dataset.json of a folder."""
+    return os.path.join(os.path.abspath(os.path.expanduser(dataset_dir)), "dataset.json")
+
+
 def read_datalist(path: str) -> dict[str, Any]:
     """Read a datalist, or the folder in VOC's layout that one is looked for in.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scripts.console import start_command
 from scripts.dataset.check import check_dataset
-from scripts.dataset.datalist_file import read_datalist, split_names
+from scripts.dataset.datalist_file import datalist_path, read_datalist, split_names
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.problems import DatasetError
@@ -32,7 +31,7 @@ def report_dataset(
     Returns:
         The measured cases.
     """
-    path = os.path.join(os.path.abspath(os.path.expanduser(dataset_dir)), "dataset.json")
+    path = datalist_path(dataset_dir)
     content = read_datalist(path)
     shown = list(organs) or organs_of_datalist(content, path)
     splits = {split: load_cases(dataset_dir, split, shown) for split in split_names(content) if content[split]}

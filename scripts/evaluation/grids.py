@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.console import start_command
-from scripts.dataset.datalist_file import read_datalist
+from scripts.dataset.datalist_file import datalist_path, read_datalist
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.label_values import organs_of_datalist
 from scripts.evaluation.intervals import macro_mean
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--spacing", nargs=3, type=float, action="append", required=True, help="mm; may be repeated")
     options = parser.parse_args(arguments)
     grids = [check_spacing(spacing) for spacing in options.spacing]
-    path = str(Path(options.dataset_dir).expanduser().absolute() / "dataset.json")
+    path = datalist_path(options.dataset_dir)
     organs = organs_of_datalist(read_datalist(path), path)
     cases = load_cases(options.dataset_dir, options.split, organs, labelled=True)
     rows = {

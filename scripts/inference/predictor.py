@@ -16,7 +16,7 @@ from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.inference.fusion import background_score, blending_weights, paste
 from scripts.networks.segmenter import QuerySegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
-from scripts.queries.attention import AttentionMap, maps_on_slices
+from scripts.queries.attention import AttentionMap, maps_on_slices, resized_maps
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import slices_with_neighbours
 
@@ -191,8 +191,7 @@ class CoarseOnly(nn.Module):
         check_volume(volume, self.predictor.image_channels)
         scores = []
         for n in range(volume.shape[0]):
-            maps = self.predictor.coarse_maps(volume[n])
             size = [volume.shape[2], volume.shape[3], volume.shape[4]]
-            organs = interpolate(maps[None].float(), size=size, mode="trilinear", align_corners=False)
-            scores.append(torch.cat([1.0 - organs.amax(dim=1, keepdim=True), organs], dim=1)[0])
+            organs = resized_maps(self.predictor.coarse_maps(volume[n]), size)
+            scores.append(torch.cat([1.0 - organs.amax(dim=0, keepdim=True), organs]))
         return torch.stack(scores)

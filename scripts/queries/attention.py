@@ -13,14 +13,18 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
 
+def resized_maps(coarse: Tensor, size: list[int]) -> Tensor:
+    """Coarse organ maps [organ, x, y, z] with other numbers of voxels, linear between; float32 whatever they were."""
+    return interpolate(coarse.unsqueeze(0).float(), size=size, mode="trilinear", align_corners=False)[0]
+
+
 def maps_on_slices(coarse: Tensor, depth: int) -> Tensor:
     """Coarse organ maps [organ, x, y, z] on the slices of the volume: [slice, organ, x, y], linear in z.
 
     In plane the maps keep the coarse grid; patches are sampled from it directly.
     """
-    size = [coarse.shape[1], coarse.shape[2], depth]
-    on_slices = interpolate(coarse.unsqueeze(0).float(), size=size, mode="trilinear", align_corners=False)
-    return on_slices[0].permute(3, 0, 1, 2).contiguous()
+    on_slices = resized_maps(coarse, [coarse.shape[1], coarse.shape[2], depth])
+    return on_slices.permute(3, 0, 1, 2).contiguous()
 
 
 class AttentionMap(nn.Module):
