@@ -23,7 +23,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{uuid.uuid4().hex}.{target.name}")
+    temporary = target.with_name(f".{uuid.uuid4().hex}{target.name[-16:]}")
     try:
         yield temporary
         os.replace(temporary, target)

@@ -15,6 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.plain_errors import install_plain_errors
+
 ROOT = Path(__file__).resolve().parents[1]
 TRUNK = "configs/inference.yaml"
 TRAINING = [TRUNK, "configs/train.yaml", "configs/data/abdomen.yaml", "configs/recipes/demo.yaml"]
@@ -97,4 +99,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     sys.exit(main())

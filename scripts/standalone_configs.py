@@ -17,6 +17,7 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 
 from scripts.atomic_write import replacing
+from scripts.plain_errors import install_plain_errors
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 TWINS = {
@@ -69,4 +70,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     raise SystemExit(main())

@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.baselines.volumes import patch_side
+from scripts.plain_errors import install_plain_errors
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 NO_ROW = {"coarse_alone", "coarse_and_slice"}
@@ -169,4 +170,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     main()

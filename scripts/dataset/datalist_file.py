@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,9 +97,13 @@ def refuse_equal_names(cases: Sequence[Mapping[str, Any]], source: str) -> None:
     first_image: dict[str, str] = {}
     clashes = []
     for case in cases:
-        if case["case"] in first_image:
-            clashes.append(f"'{case['case']}': {first_image[case['case']]} and {case['image']}")
-        first_image.setdefault(case["case"], case["image"])
+        name = case["case"]
+        if not isinstance(name, str) or name in ("", ".", "..") or any(mark in name for mark in "/\\\0\n"):
+            raise ValueError(f"{source} has the 'case' {name!r}, expected the name of a file without folders; mend it.")
+        spelling = unicodedata.normalize("NFC", name).casefold()  # Windows and macOS do not tell these apart
+        if spelling in first_image:
+            clashes.append(f"'{case['case']}': {first_image[spelling]} and {case['image']}")
+        first_image.setdefault(spelling, case["image"])
     if clashes:
         raise ValueError(
             f"{source} has cases of equal file name, expected each name once: {'; '.join(clashes)}. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 
@@ -17,7 +18,11 @@ from scripts.dataset.datalist_file import (
     split_names,
 )
 from scripts.dataset.voc_layout import is_voc_layout
+from scripts.dicom.series import find_series
 from scripts.dicom.series_folder import series_folder
+from scripts.result_files import results_in
+
+logger = logging.getLogger(__name__)
 
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
 ACCEPTED = "a volume (.nii, .nii.gz, .nrrd, .mha, .mhd), a folder of them, a datalist (.json) or a DICOM series folder"
@@ -47,12 +52,14 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     if os.path.isfile(datalist) or is_voc_layout(absolute):
         cases = _cases_of_datalist(datalist)
     elif os.path.isdir(absolute):
-        cases = _named(_volumes_in(absolute) or _photographs_in(absolute) or _dicom_series_in(absolute, series))
+        cases = _named(_volumes_in(absolute, series) or _photographs_in(absolute) or _dicom_series_in(absolute, series))
     elif not os.path.isfile(absolute):
         raise FileNotFoundError(f"input '{path}' does not exist; expected {ACCEPTED}; mend the path.")
     elif absolute.lower().endswith(".json"):
         cases = _cases_of_datalist(absolute)
     elif absolute.lower().endswith(VOLUME_SUFFIXES) or is_photograph(absolute):
+        if results_in(os.path.dirname(absolute), [os.path.basename(absolute)]):
+            raise ValueError(f"input '{path}' is a result by its name, no scan; rename it if it is one after all.")
         cases = _named([absolute])
     else:
         raise ValueError(
@@ -67,8 +74,15 @@ def _named(images: Iterable[str]) -> list[dict[str, str]]:
     return [{"case": case_name(image), "image": image} for image in images]
 
 
-def _volumes_in(folder: str) -> list[str]:
+def _volumes_in(folder: str, series: str | int | None) -> list[str]:
     names = [name for name in _files_in(folder) if name.lower().endswith(VOLUME_SUFFIXES)]
+    if names and _has_dicom(folder):
+        if series is not None:
+            return []
+        raise ValueError(
+            f"folder {folder} holds a DICOM series beside {', '.join(names[:5])}: give the file, or the series with "
+            "--series, or move one of them elsewhere."
+        )
     return [os.path.join(folder, name) for name in names]
 
 
@@ -80,7 +94,19 @@ def _photographs_in(folder: str) -> list[str]:
 
 def _files_in(folder: str) -> list[str]:
     # A dot starts the resource files that macOS leaves beside each volume.
-    return [name for name in sorted(os.listdir(folder)) if name[0] != "."]
+    names = [name for name in sorted(os.listdir(folder)) if name[0] != "."]
+    results = results_in(folder, names)
+    if results:
+        logger.warning("%s: %d results of a segmentation are not taken for scans.", folder, len(results))
+    return [name for name in names if name not in results]
+
+
+def _has_dicom(folder: str) -> bool:
+    """Whether a folder holds a series that could be segmented, also in subfolders."""
+    try:
+        return any(not found.obstacle for found in find_series(folder))
+    except ValueError:  # broken DICOM files are DICOM files
+        return True
 
 
 def _dicom_series_in(folder: str, series: str | int | None) -> list[str]:

@@ -15,6 +15,9 @@ from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.problems import DatasetError
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.page import write_report
+from scripts.result_files import claim_outputs
+
+PATHS = ("image", "label")
 
 
 def report_dataset(
@@ -35,6 +38,9 @@ def report_dataset(
     content = read_datalist(path)
     shown = list(organs) or organs_of_datalist(content, path)
     splits = {split: load_cases(dataset_dir, split, shown) for split in split_names(content) if content[split]}
+    claim_outputs(
+        [output], [path, *(case[k] for cases in splits.values() for case in cases for k in PATHS if k in case)]
+    )
     if notes is None:
         notes = _notes(splits, shown)
     cases = measure_cases(splits, shown)

@@ -22,6 +22,7 @@ from scripts.dicom.organ_codes import codes, organ_code
 from scripts.dicom.series_folder import stack_in
 from scripts.evaluation.overlay import organ_colour
 from scripts.inference.outputs import scan_name
+from scripts.result_files import result_path
 
 hd, has_highdicom = optional_import("highdicom")
 logger = logging.getLogger(__name__)
@@ -128,6 +129,8 @@ class SaveDicomSegmentationd(MapTransform):
         organs: organ names in the order of their class indices.
     """
 
+    kinds = ("dicom_seg",)
+
     def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str]) -> None:
         super().__init__(keys)
         require_highdicom()
@@ -142,6 +145,6 @@ class SaveDicomSegmentationd(MapTransform):
         for key in self.key_iterator(data):
             labels: MetaTensor = data[key]
             voxels = labels.as_tensor()[0].to("cpu").numpy().astype(np.uint8)
-            path = self.output_dir / f"{scan_name(data)}_seg.dcm"
+            path = result_path(self.output_dir, scan_name(data), "dicom_seg")
             write_segmentation(voxels, labels.affine.numpy(), series, self.organs, path)
         return dict(data)

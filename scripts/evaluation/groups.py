@@ -19,6 +19,7 @@ from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.outliers import MAX_Z, MIN_CASES, robust_z
 from scripts.evaluation.intervals import macro_interval, macro_mean
 from scripts.evaluation.summary import organs_of, read_scores
+from scripts.plain_errors import install_plain_errors
 
 
 def macro_dice(scores: pd.DataFrame) -> dict[str, float]:
@@ -112,4 +113,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     main()

@@ -33,6 +33,7 @@ from scripts.evaluation.display import (
 from scripts.evaluation.overlay import MARGIN_MM, draw_panel, legend_handles
 from scripts.evaluation.summary import organs_of, patients_to_look_at, read_scores
 from scripts.preprocessing.organ_labels import IGNORED, LoadOrganLabelsd
+from scripts.result_files import result_path
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
@@ -60,7 +61,7 @@ def load_patients(folder: Path, cases: Sequence[Mapping[str, Any]], organs: Sequ
     """Read the best, the median and the worst patient of an evaluation.
 
     Args:
-        folder: of the evaluation: scores.csv and a label map CASE.nii.gz for each case.
+        folder: of the evaluation: scores.csv and a label map CASE_seg.nii.gz for each case.
         cases: case dictionaries of the split that was scored.
         organs: names in the order of the class indices.
 
@@ -79,7 +80,7 @@ def load_patients(folder: Path, cases: Sequence[Mapping[str, Any]], organs: Sequ
     for word, (name, dice) in patients_to_look_at(read_scores(folder / "scores.csv")).items():
         if name not in by_name:
             raise ValueError(f"no case of the data set is called {name}; give the data set and split that were scored.")
-        found = folder / f"{name}.nii.gz"
+        found = result_path(folder, name, "labels")
         if not found.is_file():
             raise FileNotFoundError(f"{found} does not exist; give the output_dir of an evaluation as it was written.")
         item = read({**by_name[name], "found": str(found)})

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from scripts.atomic_write import replacing
+from scripts.plain_errors import install_plain_errors
 
 BACKGROUND = "background"
 COLUMNS = ("class", "class_index", "iou", "reference_pixels", "predicted_pixels", "common_pixels")
@@ -166,4 +167,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     raise SystemExit(main())

@@ -25,6 +25,7 @@ from scripts.atomic_write import replacing
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.figures import save_dice_figure
 from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
+from scripts.plain_errors import install_plain_errors
 
 METRICS = ("dice", "hd95_mm", "surface_dice")
 COLUMNS = tuple(field.name for field in fields(CaseScore))
@@ -237,4 +238,5 @@ def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     main()

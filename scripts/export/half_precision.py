@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from scripts.plain_errors import install_plain_errors
+from scripts.result_files import claim_outputs
 from scripts.training.resume import load_checkpoint, save_atomically
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -102,6 +103,7 @@ def write_half_precision(source: str | Path, target: str | Path, dtype: str = DE
     """
     if not Path(source).is_file():
         raise FileNotFoundError(f"no weights at {source}: give the model.pt of a training.")
+    claim_outputs([target], [source])
     state = load_checkpoint(source)
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:

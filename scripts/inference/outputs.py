@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scripts.atomic_write import replacing
 from scripts.dataset.datalist_file import case_name
 from scripts.evaluation.overlay import save_overlay
+from scripts.result_files import result_path
 
 
 def write_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> None:
@@ -52,19 +53,21 @@ class ScanSaverd(SaveImaged):
 
 
 class SaveImageLabelsd(ScanSaverd):
-    """Write the fused labels as `<case>.nii.gz` on the scan's own grid, never half-written.
+    """Write the fused labels as `<case>_seg.nii.gz` on the scan's own grid, never half-written.
 
     Args:
         keys: label map [1, i, j, k] uint8 with the scan's affine.
         output_dir: folder of the label maps.
     """
 
+    kinds = ("labels",)
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the label maps under the keys."""
         for key in self.key_iterator(data):
             labels: MetaTensor = data[key]
             voxels = labels.as_tensor()[0].to(torch.uint8).cpu().numpy()
-            write_nifti(self.output_dir / f"{scan_name(data)}.nii.gz", voxels, labels.affine.numpy())
+            write_nifti(result_path(self.output_dir, scan_name(data), "labels"), voxels, labels.affine.numpy())
         return dict(data)
 
 
@@ -76,23 +79,27 @@ class SaveImageScoresd(ScanSaverd):
         output_dir: folder of the score maps.
     """
 
+    kinds = ("scores",)
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the class scores under the keys."""
         for key in self.key_iterator(data):
             scores = torch.as_tensor(data[key]).detach().half().float().cpu().numpy()
-            path = self.output_dir / f"{scan_name(data)}_scores.nii.gz"
+            path = result_path(self.output_dir, scan_name(data), "scores")
             write_nifti(path, np.moveaxis(scores, 0, -1), data["image"].affine.numpy())
         return dict(data)
 
 
 class SaveOverlayd(MapTransform):
-    """Write `<case>.png`: slices of the scan with the fused labels drawn over them.
+    """Write `<case>_overlay.png`: slices of the scan with the fused labels drawn over them.
 
     Args:
         keys: label map [1, i, j, k] on the scan's grid.
         output_dir: folder of the pictures.
         organs: organ names in the order of their class indices.
     """
+
+    kinds = ("overlay",)
 
     def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str]) -> None:
         super().__init__(keys)
@@ -110,7 +117,7 @@ class SaveOverlayd(MapTransform):
                 labels[0].cpu().numpy(),
                 labels.affine.numpy(),
                 self.organs,
-                self.output_dir / f"{scan_name(data)}.png",
+                result_path(self.output_dir, scan_name(data), "overlay"),
                 reference=reference,
                 title=scan_name(data),
             )

@@ -11,17 +11,20 @@ from monai.utils.module import optional_import
 from scripts.atomic_write import replacing
 from scripts.dataset.voc_layout import voc_colours
 from scripts.inference.outputs import ScanSaverd, scan_name
+from scripts.result_files import result_path
 
 pillow, _ = optional_import("PIL.Image")
 
 
 class SavePaletteLabelsd(ScanSaverd):
-    """Write the fused labels as `<case>.png`, of the photograph's size, never half-written.
+    """Write the fused labels as `<case>_seg.png`, of the photograph's size, never half-written.
 
     Args:
         keys: label map [1, x, y, 1] of class indices.
         output_dir: folder of the label maps.
     """
+
+    kinds = ("palette_labels",)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the label maps under the keys."""
@@ -31,6 +34,6 @@ class SavePaletteLabelsd(ScanSaverd):
             picture = pillow.fromarray(np.ascontiguousarray(rows), mode="L")
             picture.putpalette([value for colour in voc_colours() for value in colour])
             self.output_dir.mkdir(parents=True, exist_ok=True)
-            with replacing(self.output_dir / f"{scan_name(data)}.png") as temporary:
+            with replacing(result_path(self.output_dir, scan_name(data), "palette_labels")) as temporary:
                 picture.save(temporary, optimize=True)
         return dict(data)

@@ -11,7 +11,9 @@ from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
-from scripts.plain_errors import root_cause
+from scripts.inference.ensemble import paths_of
+from scripts.inference.manifest import Manifest
+from scripts.plain_errors import complaint, root_cause
 from scripts.preprocessing.slice_store import case_name
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,9 @@ class ScanDataset(Dataset):
 
 def describe(error: BaseException) -> str:
     """The first error of a chain: MONAI wraps what a transform raised in its own traceback text."""
+    sentence = complaint(error)
+    if sentence:
+        return sentence
     cause = root_cause(error)
     return f"{type(cause).__name__}: {cause}"
 
@@ -54,15 +59,24 @@ class ScanEvaluator(SupervisedEvaluator):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.failures: dict[str, str] = {}
+        self.manifest: Manifest | None = None
+        steps = getattr(kwargs.get("postprocessing"), "transforms", ())
+        savers = [step for step in steps if hasattr(step, "kinds")]
+        weights = [path for handler in kwargs.get("val_handlers") or () for path in getattr(handler, "paths", ())]
+        if savers:
+            kinds = [kind for step in savers for kind in step.kinds]
+            self.manifest = Manifest(savers[0].output_dir, kinds, paths_of(weights))
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Go through all scans."""
         self.failures = {}
+        if self.manifest:
+            self.manifest.claim(self.data_loader.dataset.data)  # type: ignore[union-attr]
         with tqdm(total=self.state.epoch_length, desc="scans", unit="scan") as self.bar:
             super().run(global_epoch=global_epoch)
         if self.failures:
             lines = "\n".join(f"  {name}: {reason}" for name, reason in self.failures.items())
-            raise SystemExit(f"{len(self.failures)} of {self.state.epoch_length} scans failed:\n{lines}")
+            raise SystemExit(f"error: {len(self.failures)} of {self.state.epoch_length} scans failed:\n{lines}")
 
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
         name = str(batchdata["case"][0])
@@ -71,7 +85,11 @@ class ScanEvaluator(SupervisedEvaluator):
         try:
             if "failure" in batchdata:
                 raise ScanError(batchdata["failure"][0])
+            if self.manifest:
+                self.manifest.begin(name)
             output = super()._iteration(engine, batchdata)  # type: ignore[arg-type]
+            if self.manifest:
+                self.manifest.record(name, _warnings(engine))
         except ScanError as error:
             self._fail(name, str(error))
         except Exception as error:  # one bad scan must not stop the others
@@ -83,6 +101,14 @@ class ScanEvaluator(SupervisedEvaluator):
     def _fail(self, name: str, reason: str) -> None:
         logger.error("%s failed: %s", name, reason)
         self.failures[name] = reason
+
+
+def _warnings(engine: Engine) -> list[str]:
+    """What the reader noticed about the scan of the last iteration."""
+    batch: Any = engine.state.batch
+    image = batch[0].get("image") if isinstance(batch, list) and batch else None
+    found = getattr(image, "meta", {}).get("warnings", [])
+    return [str(warning) for warning in ([found] if isinstance(found, str) else found)]
 
 
 class ScanError(RuntimeError):

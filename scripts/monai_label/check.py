@@ -36,6 +36,7 @@ from scripts.monai_label.environment import FOLDER, ROOT, EnvironmentProblem, mo
 from scripts.monai_label.server import NAME, Server, prepare_app
 from scripts.phantom.dataset import write_phantom_dataset
 from scripts.preprocessing.organ_labels import load_organ_labels
+from scripts.result_files import result_path
 from scripts.training.fine_tuning import PREFIX
 from scripts.training.resume import load_checkpoint
 
@@ -151,7 +152,7 @@ class Check:
             raise RuntimeError(
                 f"`monai.bundle run inference` failed:\n{finished.stdout[-2000:]}{finished.stderr[-2000:]}"
             )
-        return output / f"{self.study['case']}.nii.gz"
+        return result_path(output, self.study["case"], "labels")
 
     def _submit(self, client: Client, case: Case, as_it_is: bool) -> None:
         """Submit a label: the data set's values and all their names, as 3D Slicer does, or class indices.

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from scripts.phantom.dataset import write_phantom_dataset
+from scripts.plain_errors import install_plain_errors
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,4 +52,5 @@ def main(arguments: Sequence[str] | None = None) -> str:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     main()

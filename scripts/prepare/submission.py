@@ -2,7 +2,7 @@
 
     python -m scripts.prepare.submission --raw_dir RawData --segmentations SEGMENTATIONS --model_path runs/btcv/model.pt
 
-SEGMENTATIONS is what inference wrote for the 20 test scans (img0061.nii.gz ...). Their class indices become the
+SEGMENTATIONS is what inference wrote for the 20 test scans (img0061_seg.nii.gz ...). Their class indices become the
 challenge's values by the organ names in the weights, so that a network with other organs or another order is right.
 OUTPUT_DIR gets label0061.nii.gz to label0080.nii.gz and, beside it, OUTPUT_DIR.zip for the upload.
 """
@@ -25,6 +25,7 @@ from scripts.atomic_write import replacing
 from scripts.console import start_command
 from scripts.inference.predictor import decode_names
 from scripts.prepare.btcv_layout import ORGANS, case_of, find_files, find_raw_data, label_file_of
+from scripts.result_files import claim_outputs, result_path
 from scripts.training.resume import load_checkpoint
 
 AFFINE_TOLERANCE_MM = 1e-3
@@ -49,13 +50,14 @@ def write_submission(raw_dir: str, segmentations: str, organs: Sequence[str], ou
     """
     values = challenge_values(organs)
     scans = {case_of(number): path for number, path in find_files(find_raw_data(raw_dir)).tests.items()}
-    found = {case: Path(segmentations) / f"{case}.nii.gz" for case in scans}
+    found = {case: result_path(segmentations, case, "labels") for case in scans}
     if problems := _problems(scans, found, len(organs)):
         listed = "\n  ".join(problems)
         raise ValueError(
             f"these label maps cannot be submitted ({len(problems)}); segment the scans again:\n  {listed}"
         )
     folder = Path(output_dir)
+    claim_outputs([folder / label_file_of(case) for case in scans], [*scans.values(), *found.values()])
     for case, path in tqdm(found.items(), desc="submission", unit="scan"):
         _write_label(folder / label_file_of(case), values[_label_map(path)], scans[case])
     with replacing(folder.with_name(f"{folder.name}.zip")) as temporary, zipfile.ZipFile(temporary, "w") as archive:

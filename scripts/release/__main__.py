@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.plain_errors import install_plain_errors
 from scripts.release.build import HUB, UPLOAD, build_release
 from scripts.release.confirm import confirm_release
 from scripts.release.inspection import inspect_release
@@ -67,4 +68,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     sys.exit(main())

@@ -21,10 +21,11 @@ from scripts.inference.outputs import scan_name
 from scripts.report.measures import organ_measures
 from scripts.report.montage import montage_figure
 from scripts.report.page import report_page
+from scripts.result_files import result_path
 
 
 class SaveReportd(MapTransform):
-    """Write `<case>.html` with measures and pictures, and the measures alone as `<case>_organs.csv`.
+    """Write `<case>_report.html` with measures and pictures, and the measures alone as `<case>_organs.csv`.
 
     Args:
         keys: label map [1, i, j, k] on the scan's grid.
@@ -32,6 +33,8 @@ class SaveReportd(MapTransform):
         organs: organ names in the order of their class indices.
         model_path: weights, named in the report.
     """
+
+    kinds = ("report", "measures")
 
     def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str], model_path: str = "") -> None:
         super().__init__(keys)
@@ -62,10 +65,10 @@ class SaveReportd(MapTransform):
             footer=f"{bundle.name} {bundle.version}, weights {self.weights or 'not named'}; made {made}. Organs were "
             "outlined automatically and nobody has checked them.",
         )
-        with replacing(self.output_dir / f"{name}_organs.csv") as temporary:
+        with replacing(result_path(self.output_dir, name, "measures")) as temporary:
             pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2}).to_csv(temporary, index=False)
-        with replacing(self.output_dir / f"{name}.html") as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        with replacing(result_path(self.output_dir, name, "report")) as temporary:
+            temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _facts(shape: Sequence[int], affine: NDArray[np.float64], found: int, wanted: int) -> str:

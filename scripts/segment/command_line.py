@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.bundle_identity import bundle_identity
+from scripts.result_files import SUFFIXES
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {
-    "overlay": "CASE.png: slices with the organs drawn over them",
-    "report": "CASE.html and CASE_organs.csv: volume and mean HU of every organ, pictures",
+    "overlay": "CASE_overlay.png: slices with the organs drawn over them",
+    "report": "CASE_report.html and CASE_organs.csv: volume and mean HU of every organ, pictures",
     "dicom_seg": "CASE_seg.dcm: the organs as DICOM-SEG, if the scan is a DICOM series",
 }
-"""What is written beside CASE.nii.gz, the label map."""
+"""What is written beside CASE_seg.nii.gz, the label map."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m scripts.segment",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Find organs in CT scans.\n" + bundle_identity().intended_use,
-        epilog=f"Written for every scan: CASE.nii.gz, the label map on the grid of the scan; and{written}",
+        epilog=f"Written for every scan: CASE_seg.nii.gz, the label map on the grid of the scan; and{written}",
     )
     parser.add_argument(
         "scan", help="a NIfTI file, a folder of them, or a folder with a DICOM series (also in subfolders)"
@@ -56,16 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Segment the scans that the arguments name; return the exit status."""
     chosen = build_parser().parse_args(arguments)
     # Torch and MONAI take seconds to import: --help and a mistyped option should not wait for them.
-    from scripts.plain_errors import install_plain_errors, is_complaint, root_cause
+    from scripts.plain_errors import complaint, install_plain_errors
 
     install_plain_errors()
     try:
         return _list_series(chosen.scan) if chosen.list_series else _segment(chosen)
     except Exception as error:
-        cause = root_cause(error)
-        if not is_complaint(cause):
+        sentence = complaint(error)
+        if not sentence:
             raise
-        print(f"error: {cause}", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
         return 1
 
 
@@ -106,4 +107,4 @@ def _segment(chosen: argparse.Namespace) -> int:
 
 
 def _is_of(name: str, case: str) -> bool:
-    return name in {case + ending for ending in (".nii.gz", ".png", ".html", "_organs.csv", "_seg.dcm")}
+    return name in {case + ending for ending in SUFFIXES.values()}

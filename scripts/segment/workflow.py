@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigWorkflow
 
 from scripts.segment.progress import showing_queries
@@ -46,7 +48,6 @@ def run_workflow(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     logging.getLogger("scripts.inference.scan_evaluator").setLevel(logging.CRITICAL)  # failures are said at the end
-    _refuse_hashes(scan, output_dir, model_path)
     settings: dict[str, Any] = {name: output in outputs for output, name in SETTINGS.items()}
     if device is not None:
         settings["device"] = f"$torch.device('{_known_device(device)}')"
@@ -57,10 +58,10 @@ def run_workflow(
         run_id="inference",
         workflow_type="inference",
         bundle_root=str(ROOT),
-        dataset_dir=scan,
+        dataset_dir=_quoted(scan),
         series=series,
-        output_dir=output_dir,
-        model_path=model_path,
+        output_dir=_quoted(output_dir),
+        model_path=_quoted(model_path),
         **settings,
     )
     workflow.initialize()
@@ -89,13 +90,20 @@ def _config_files(overlays: Sequence[str]) -> list[str]:
     return files
 
 
-def _refuse_hashes(*paths: str) -> None:
-    for path in paths:
-        if "#" in path:
-            raise ValueError(f"path '{path}' has a '#', which configs read as a separator: rename the file or folder.")
+def _quoted(path: str) -> str:
+    """A path as an expression, in which no character has the meaning that it has in a config: ``#``, ``$``, ``%``, ``@``.
+
+    >>> _quoted("/data/$a.nii.gz")
+    "$'/data/\\x24a.nii.gz'"
+    """
+    return "$" + re.sub(r"[#$%@:]", lambda found: f"\\x{ord(found[0]):02x}", ascii(path))
 
 
 def _known_device(device: str) -> str:
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise ValueError(f"device '{device}' is unknown: give cpu, cuda, or cuda:1 for the second GPU.")
+    if device.startswith("cuda"):
+        count, number = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
+        if number >= count:
+            raise ValueError(f"device '{device}' is not there, PyTorch finds {count} GPUs: leave --device out.")
     return device

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from scripts.plain_errors import install_plain_errors
+
 
 def stage_costs(output_dir: str) -> list[tuple[str, int, float, float]]:
     """For each checkpoint of a run folder: stage, epochs, minutes, largest memory of the process in GiB.
@@ -39,4 +41,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     main()

@@ -1,0 +1,134 @@
+"""The manifest of an output folder: which result is of which scan, by which weights, and what was noticed.
+
+``manifest.json`` is kept over several runs into one folder. A result is only ever replaced by a run on the same scan
+with the same weights, and not after somebody has changed it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from scripts.atomic_write import replacing
+from scripts.bundle_identity import bundle_identity
+from scripts.checksums import digest
+from scripts.result_files import FORMAT, MANIFEST, SUFFIXES, claim_outputs, read_manifest, result_path
+
+MAX_LISTED = 5
+SPACE_PER_SCAN = 8 << 20
+"""Bytes for pictures and report; our choice, like the quarter of a scan's size for label map and DICOM-SEG."""
+
+
+class Manifest:
+    """Results of one run in one folder.
+
+    Args:
+        output_dir: the folder.
+        kinds: keys of `SUFFIXES`: what is written for each case.
+        weights: files of weights.
+    """
+
+    def __init__(self, output_dir: str | Path, kinds: Sequence[str], weights: Sequence[str]) -> None:
+        self.folder, self.kinds = Path(output_dir), list(kinds)
+        self.weights = {Path(path).name: digest(Path(path)) for path in weights if Path(path).is_file()}
+        self.inputs: dict[str, str] = {}
+
+    def claim(self, cases: Sequence[Mapping[str, Any]]) -> None:
+        """Make sure, before the work, that the results of all cases can be written and destroy nothing.
+
+        Raises:
+            ValueError: a result would replace an input or a file that is not the same result of an earlier run, or the
+                folder cannot be written to.
+        """
+        self.inputs = {str(case["case"]): str(case["image"]) for case in cases}
+        sources = [str(case[key]) for case in cases for key in ("image", "label") if case.get(key)]
+        outputs = [path for case in self.inputs for path in self.files_of(case)]
+        space = sum(SPACE_PER_SCAN + _size(Path(image)) // 4 for image in self.inputs.values())
+        claim_outputs([*outputs, self.folder / MANIFEST], sources, space)
+        content = read_manifest(self.folder)
+        if (self.folder / MANIFEST).exists() and not content:
+            raise ValueError(
+                f"{self.folder / MANIFEST} is not a list of this bundle's results: give another output folder."
+            )
+        problems = [
+            f"{path}: {problem}"
+            for case in self.inputs
+            for path in self.files_of(case)
+            if os.path.lexists(path) and (problem := self._problem(content.get("cases", {}).get(case), case, path))
+        ]
+        if problems:
+            listed = "\n  ".join(
+                problems[:MAX_LISTED] + [f"... ({len(problems)} in all)"][: len(problems) > MAX_LISTED]
+            )
+            raise ValueError(
+                f"results would be lost, since these files exist already:\n  {listed}\nGive another output folder, or "
+                "move or delete them."
+            )
+
+    def files_of(self, case: str) -> list[Path]:
+        """The files that this run may write for a case."""
+        return [result_path(self.folder, case, kind) for kind in self.kinds]
+
+    def begin(self, case: str) -> None:
+        """Note that the results of a case are being written: after a run that is cut short they may be replaced."""
+        self._write(case, {"finished": False, "results": {}})
+
+    def record(self, case: str, warnings: Sequence[str] = ()) -> None:
+        """List the results of a case."""
+        results = {path.name: digest(path) for path in self.files_of(case) if path.is_file()}
+        self._write(case, {"finished": True, "warnings": list(warnings), "results": results})
+
+    def _write(self, case: str, what: dict[str, Any]) -> None:
+        bundle = bundle_identity()
+        earlier = read_manifest(self.folder).get("cases", {})
+        entry = {
+            "input": _source(Path(self.inputs[case])),
+            "input_sha256": content_digest(Path(self.inputs[case])),
+            "weights_sha256": self.weights,
+            "bundle": f"{bundle.name} {bundle.version}",
+            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            **what,
+        }
+        entry["results"] = earlier.get(case, {}).get("results", {}) | what["results"]
+        content = {"format": FORMAT, "cases": earlier | {case: entry}}
+        with replacing(self.folder / MANIFEST) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def _problem(self, entry: Mapping[str, Any] | None, case: str, path: Path) -> str:
+        """Why a file may not be replaced, empty if it may."""
+        if entry is None or (entry["finished"] and path.name not in entry["results"]):
+            return f"no run listed in {MANIFEST} has written it"
+        if entry["input_sha256"] != content_digest(Path(self.inputs[case])):
+            return f"made from another scan, {entry['input']}"
+        if entry["weights_sha256"] != self.weights:
+            return "made with other weights"
+        if entry["finished"] and (not path.is_file() or digest(path) != entry["results"][path.name]):
+            return "changed since it was written"
+        return ""
+
+
+def content_digest(scan: Path) -> str:
+    """SHA-256 of a file; of the files of a DICOM series in whatever order, results in its folder left aside."""
+    if scan.is_file():
+        return digest(scan)
+    if not scan.is_dir():
+        return ""
+    endings = (MANIFEST, *SUFFIXES.values())
+    parts = sorted(digest(file) for file in scan.iterdir() if file.is_file() and not file.name.endswith(endings))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _source(scan: Path) -> str:
+    """Where a scan lies: of a folder of links to the files of a series, where these lie."""
+    links = [file for file in scan.iterdir() if file.is_symlink()] if scan.is_dir() else []
+    return str(links[0].resolve().parent if links else scan)
+
+
+def _size(scan: Path) -> int:
+    files = [scan] if scan.is_file() else list(scan.iterdir()) if scan.is_dir() else []
+    return sum(file.stat().st_size for file in files if file.is_file())
