@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 
 import pytest
 from monai.transforms import LoadImage
 
 from scripts.inference.weights import load_weights
-from scripts.plain_errors import install_plain_errors, is_complaint, report, root_cause
+from scripts.plain_errors import OURS, install_plain_errors, is_complaint, report, root_cause
 from scripts.preprocessing.working_grid import check_spacing
 
 
@@ -67,3 +68,28 @@ def test_no_image_is_loaded_with_an_alarm_about_a_decoder_that_nobody_asked_for(
     LoadImage()
     assert [str(warning.message) for warning in recwarn if "nvImageCodec" in str(warning.message)] == []
     assert "nvImageCodec" not in caplog.text
+
+
+def chained_raises() -> list[tuple[str, str]]:
+    """File and class of every `raise ... from` of the bundle that a user can meet as a ValueError or a missing file."""
+    found = []
+    for path in sorted(OURS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and node.cause is not None and isinstance(node.exc, ast.Call):
+                name = ast.unparse(node.exc.func)
+                if name in ("ValueError", "FileNotFoundError"):
+                    found.append((str(path), name))
+    return found
+
+
+@pytest.mark.parametrize(("path", "name"), chained_raises())
+def test_every_chained_complaint_is_one_sentence(path: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source = f"try:\n  {{}}['x']\nexcept KeyError as error:\n  raise {name}('what to do') from error"
+    try:
+        try:
+            exec(compile(source, path, "exec"))
+        except (ValueError, FileNotFoundError) as error:
+            raise RuntimeError("applying transform") from error
+    except RuntimeError as error:
+        report(type(error), error, error.__traceback__)
+    assert capsys.readouterr().err == "error: what to do\n"

@@ -38,9 +38,8 @@ def report_dataset(
     content = read_datalist(path)
     shown = list(organs) or organs_of_datalist(content, path)
     splits = {split: load_cases(dataset_dir, split, shown) for split in split_names(content) if content[split]}
-    claim_outputs(
-        [output], [path, *(case[k] for cases in splits.values() for case in cases for k in PATHS if k in case)]
-    )
+    listed = [case[key] for cases in splits.values() for case in cases for key in PATHS if key in case]
+    claim_outputs([output], [path, *listed])
     if notes is None:
         notes = _notes(splits, shown)
     cases = measure_cases(splits, shown)

@@ -62,9 +62,9 @@ class Manifest:
             if os.path.lexists(path) and (problem := self._problem(content.get("cases", {}).get(case), case, path))
         ]
         if problems:
-            listed = "\n  ".join(
-                problems[:MAX_LISTED] + [f"... ({len(problems)} in all)"][: len(problems) > MAX_LISTED]
-            )
+            more = [f"... ({len(problems)} in all)"] if len(problems) > MAX_LISTED else []
+            listed = "
+  ".join(problems[:MAX_LISTED] + more)
             raise ValueError(
                 f"results would be lost, since these files exist already:\n  {listed}\nGive another output folder, or "
                 "move or delete them."

@@ -91,7 +91,7 @@ def _config_files(overlays: Sequence[str]) -> list[str]:
 
 
 def _quoted(path: str) -> str:
-    """A path as an expression, in which no character has the meaning that it has in a config: ``#``, ``$``, ``%``, ``@``.
+    r"""A path as an expression, so that ``#``, ``$``, ``%`` and ``@`` do not mean what they mean in a config.
 
     >>> _quoted("/data/$a.nii.gz")
     "$'/data/\\x24a.nii.gz'"

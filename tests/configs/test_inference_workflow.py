@@ -84,7 +84,7 @@ def test_a_broken_scan_does_not_stop_the_others_and_the_end_names_it(scans: Path
         run("inference", dataset_dir=str(scans), **settings)
     assert written(settings) == good
     message = str(caught.value.code)
-    assert message.startswith("2 of 4 scans failed:")
+    assert message.startswith("error: 2 of 4 scans failed:")
     assert "aaa_truncated" in message and "zzz_text" in message
     assert good[0].split(".")[0] not in message
 
@@ -93,7 +93,9 @@ def test_overlay_and_probabilities_are_written_when_asked_for(scans: Path, setti
     first = sorted(scans.iterdir())[0]
     run("inference", dataset_dir=str(first), save_overlay=True, save_probabilities=True, **settings)
     name = first.name.removesuffix(".nii.gz")
-    assert written(settings) == sorted([f"{name}.nii.gz", f"{name}.png", f"{name}_scores.nii.gz"])
+    assert written(settings) == sorted(
+        [f"{name}_seg.nii.gz", f"{name}_overlay.png", f"{name}_scores.nii.gz", "manifest.json"]
+    )
     scores = nib.load(Path(settings["output_dir"]) / f"{name}_scores.nii.gz")
     assert scores.shape[3] == len(ORGANS) + 1
     assert 0.0 <= float(scores.get_fdata().min()) and float(scores.get_fdata().max()) <= 1.0

@@ -31,7 +31,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
         for path, voxels in (
             (data / f"{name}.nii.gz", image),
             (data / f"{name}_label.nii.gz", label),
-            (evaluation / f"{name}.nii.gz", np.roll(label, 1, axis=0)),
+            (evaluation / f"{name}_seg.nii.gz", np.roll(label, 1, axis=0)),
         ):
             nibabel.save(nibabel.Nifti1Image(voxels, np.diag([2.0, 2.0, 3.0, 1.0])), path)
         cases.append({"case": name, "image": f"{name}.nii.gz", "label": f"{name}_label.nii.gz"})
@@ -67,6 +67,6 @@ def test_another_data_set_and_a_folder_without_label_maps_are_refused(folders: t
     cases = load_cases(str(data), "validation", ["liver"])
     with pytest.raises(ValueError, match="no case of the data set is called anna"):
         load_patients(evaluation, cases[1:], ["liver"])
-    (evaluation / "anna.nii.gz").unlink()
+    (evaluation / "anna_seg.nii.gz").unlink()
     with pytest.raises(FileNotFoundError, match=r"anna\.nii\.gz does not exist; give the output_dir"):
         load_patients(evaluation, cases, ["liver"])

@@ -42,7 +42,7 @@ def test_the_label_map_lies_on_the_scans_grid_to_the_bit(tmp_path: Path) -> None
     SaveImageLabelsd("pred", str(tmp_path / "out"))(item)
     (written,) = (tmp_path / "out").iterdir()
     scan, labels = load(tmp_path / "scan7.nii.gz"), load(written)
-    assert written.name == "scan7.nii.gz"
+    assert written.name == "scan7_seg.nii.gz"
     assert labels.get_data_dtype() == np.uint8 and labels.shape == SHAPE
     assert np.array_equal(labels.affine, scan.affine)
     assert np.allclose(labels.get_qform(), scan.affine, atol=1e-5)
@@ -54,7 +54,7 @@ def test_the_label_map_lies_on_the_scans_grid_to_the_bit(tmp_path: Path) -> None
 def test_a_case_that_has_a_name_is_written_under_it(tmp_path: Path) -> None:
     item = ScoresToScanLabelsd("pred")(item_of(tmp_path, case="patient 3"))
     SaveImageLabelsd("pred", str(tmp_path / "out"))(item)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["patient 3.nii.gz"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["patient 3_seg.nii.gz"]
 
 
 def test_a_scan_without_a_case_is_called_after_its_file() -> None:
@@ -108,7 +108,7 @@ def test_an_overlay_picture_of_the_scan_is_written(tmp_path: Path, with_referenc
     if with_reference:
         item["label"] = item["pred"]
     SaveOverlayd("pred", str(tmp_path / "out"), ["spleen", "liver"])(item)
-    picture = imread(tmp_path / "out" / "scan7.png")
+    picture = imread(tmp_path / "out" / "scan7_overlay.png")
     assert picture.ndim == 3 and min(picture.shape[:2]) > 100
     # Coloured somewhere: the labels were drawn over the grey scan.
     assert float(np.ptp(picture[..., :3], axis=2).max()) > 0.2

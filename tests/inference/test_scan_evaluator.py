@@ -66,7 +66,7 @@ def test_scans_that_fail_in_reading_or_prediction_are_named_and_the_others_saved
 
     running = evaluator(["unreadable", "a", "huge", "b"], save)
     assert failures(running) == [
-        "2 of 4 scans failed:",
+        "error: 2 of 4 scans failed:",
         "  unreadable: OSError: the file is cut off",
         "  huge: RuntimeError: out of memory",
     ]
@@ -79,7 +79,10 @@ def test_a_scan_that_cannot_be_saved_is_named_too() -> None:
             raise OSError("no space left on device")
         return item
 
-    assert failures(evaluator(["a", "b"], save)) == ["1 of 2 scans failed:", "  a: OSError: no space left on device"]
+    assert failures(evaluator(["a", "b"], save)) == [
+        "error: 1 of 2 scans failed:",
+        "  a: OSError: no space left on device",
+    ]
 
 
 def test_a_failed_scan_leaves_no_output_for_the_handlers() -> None:

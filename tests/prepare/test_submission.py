@@ -33,7 +33,7 @@ def segmentations(btcv: Path, tmp_path: Path) -> Path:
     """Label maps of the test scans as inference writes them, by weights with three organs in an order of their own."""
     for number in TEST_NUMBERS:
         scan = load(btcv / f"Testing/img/img{number:04d}.nii.gz")
-        write_nifti(tmp_path / f"segmentations/img{number:04d}.nii.gz", predicted(scan.shape, number), scan.affine)
+        write_nifti(tmp_path / f"segmentations/img{number:04d}_seg.nii.gz", predicted(scan.shape, number), scan.affine)
     torch.save({"organ_names": encode_names(MODEL_ORGANS)}, tmp_path / "model.pt")
     return tmp_path / "segmentations"
 
@@ -78,21 +78,21 @@ def test_the_value_of_an_organ_is_its_place_in_the_challenges_list() -> None:
 
 def test_every_unfit_label_map_is_named_and_nothing_is_written(btcv: Path, segmentations: Path) -> None:
     scan = load(btcv / "Testing/img/img0062.nii.gz")
-    (segmentations / "img0061.nii.gz").unlink()
-    write_nifti(segmentations / "img0062.nii.gz", predicted((4, 4, 4), 0), scan.affine)
+    (segmentations / "img0061_seg.nii.gz").unlink()
+    write_nifti(segmentations / "img0062_seg.nii.gz", predicted((4, 4, 4), 0), scan.affine)
     turned = scan.affine @ np.diag([1.0, 1.0, 1.01, 1.0])
-    write_nifti(segmentations / "img0063.nii.gz", predicted(load_shape(btcv, 63), 0), turned)
+    write_nifti(segmentations / "img0063_seg.nii.gz", predicted(load_shape(btcv, 63), 0), turned)
     too_high = np.full(load_shape(btcv, 64), 4, np.uint8)
-    write_nifti(segmentations / "img0064.nii.gz", too_high, load(btcv / "Testing/img/img0064.nii.gz").affine)
+    write_nifti(segmentations / "img0064_seg.nii.gz", too_high, load(btcv / "Testing/img/img0064.nii.gz").affine)
     output = segmentations.parent / "out"
     with pytest.raises(ValueError) as caught:
         write_submission(str(btcv), str(segmentations), MODEL_ORGANS, str(output))
     message = str(caught.value)
     assert "cannot be submitted (4); segment the scans again" in message
-    assert "img0061.nii.gz: does not exist" in message
-    assert "img0062.nii.gz: shape (4, 4, 4), expected the scan's" in message
-    assert "img0063.nii.gz: another affine than its scan" in message
-    assert "img0064.nii.gz: class index 4, expected 0 to 3" in message
+    assert "img0061_seg.nii.gz: does not exist" in message
+    assert "img0062_seg.nii.gz: shape (4, 4, 4), expected the scan's" in message
+    assert "img0063_seg.nii.gz: another affine than its scan" in message
+    assert "img0064_seg.nii.gz: class index 4, expected 0 to 3" in message
     assert not output.exists()
 
 

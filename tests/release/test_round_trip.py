@@ -54,7 +54,7 @@ def original(tiny_bundle: Path, asked: list[str], tmp_path_factory: pytest.TempP
 
 
 def label_map(folder: Path) -> Any:
-    (path,) = folder.glob("*.nii.gz")
+    (path,) = folder.glob("*_seg.nii.gz")
     return nib.load(path)
 
 
