@@ -63,8 +63,7 @@ class Manifest:
         ]
         if problems:
             more = [f"... ({len(problems)} in all)"] if len(problems) > MAX_LISTED else []
-            listed = "
-  ".join(problems[:MAX_LISTED] + more)
+            listed = "\n  ".join(problems[:MAX_LISTED] + more)
             raise ValueError(
                 f"results would be lost, since these files exist already:\n  {listed}\nGive another output folder, or "
                 "move or delete them."

@@ -44,7 +44,7 @@ def test_an_evaluation_scores_all_pixels_and_writes_palette_masks(voc: Path, fin
     masks = [np.array(Image.open(voc / f"SegmentationClass/val_{n}.png")) for n in range(2)]
     known = sum(int((mask < 255).sum()) for mask in masks)
     assert frame["reference_pixels"].sum() == frame["predicted_pixels"].sum() == known
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["val_0.png", "val_1.png"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["val_0_seg.png", "val_1_seg.png"]
     assert not (tmp_path / "scores.csv").exists(), "Dice per case is for scans"
 
 

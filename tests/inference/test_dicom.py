@@ -120,7 +120,7 @@ def test_inference_on_a_series_gives_the_labels_of_the_same_nifti_on_its_grid(
     run("inference", dataset_dir=write_series(tmp_path / "ct.1", voxels, affine), save_overlay=True, **settings)
     run("inference", dataset_dir=save_nifti(tmp_path / "scan.nii.gz", voxels, affine), **settings)
     out = Path(settings["output_dir"])
-    results: dict[str, Any] = {path.name.removesuffix(".nii.gz"): nib.load(path) for path in out.glob("*.nii.gz")}
+    results: dict[str, Any] = {path.name.removesuffix("_seg.nii.gz"): nib.load(path) for path in out.glob("*.nii.gz")}
     assert results.keys() == {"ct.1", "ct.1_scores", "scan", "scan_scores"}
     assert results["ct.1"].shape == voxels.shape
     np.testing.assert_allclose(results["ct.1"].affine, affine, atol=1e-4)

@@ -50,8 +50,8 @@ def report_on(labels: Any, folder: Path, name: str = "case_1") -> tuple[Page, pd
     scan = MetaTensor(image[None], meta={"filename_or_obj": save(folder / "scan.nii.gz", image, AFFINE)})
     step = SaveReportd("pred", str(folder / "out"), ORGANS, model_path="runs/mine/model.pt")
     step({"case": name, "image": scan, "pred": MetaTensor(labels[None], affine=AFFINE)})
-    assert sorted(path.name for path in (folder / "out").iterdir()) == [f"{name}.html", f"{name}_organs.csv"]
-    page = Page((folder / "out" / f"{name}.html").read_text(encoding="utf-8"))
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [f"{name}_organs.csv", f"{name}_report.html"]
+    page = Page((folder / "out" / f"{name}_report.html").read_text(encoding="utf-8"))
     assert page.open == []
     return page, pd.read_csv(folder / "out" / f"{name}_organs.csv")
 

@@ -20,7 +20,7 @@ from tiny_workflows import run
 from scripts.bundle_identity import bundle_identity
 from scripts.segment.command_line import main
 
-ENDINGS = (".html", ".nii.gz", ".png", "_organs.csv")
+ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz")
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_a_nifti_needs_no_dicom_and_what_is_not_wanted_is_not_written(
     out = tmp_path / "out"
     assert main([str(scan), "--output_dir", str(out), "--write", "dicom_seg", "overlay", *weights]) == 0
     name = scan.name.removesuffix(".nii.gz")
-    assert names_in(out) == [f"{name}.nii.gz", f"{name}.png"]
+    assert names_in(out) == ["manifest.json", f"{name}_overlay.png", f"{name}_seg.nii.gz"]
 
 
 def test_a_scan_that_fails_is_said_and_the_others_are_done(
