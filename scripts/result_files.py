@@ -62,7 +62,7 @@ def results_in(folder: PathLike, names: Iterable[str]) -> set[str]:
 
 
 def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space: int = 0) -> None:
-    """Make sure that files can be written, and that none of them is an input; folders that are missing are made.
+    """Make sure that files can be written, and that none of them is an input; nothing is left behind.
 
     Args:
         outputs: files that will be written.
@@ -72,7 +72,8 @@ def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space
     Raises:
         ValueError: an output is an input (by whatever path, link or spelling), or cannot be written there.
     """
-    written, folders, identities = [Path(path) for path in outputs], set(), {}
+    written, folders = [Path(path) for path in outputs], set()
+    identities: dict[tuple[int, int], Path] = {}
     for path in map(Path, inputs):
         if path.exists():
             identities |= {_identity(file): file for file in (path, *(path.iterdir() if path.is_dir() else ()))}
@@ -106,8 +107,9 @@ def _refuse_name(path: Path) -> None:
 
 
 def _require_writable(folder: Path, space: int) -> None:
+    while not os.path.lexists(folder) and folder != folder.parent:  # what is missing can be made in its parent
+        folder = folder.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix="."):
             pass
     except OSError as error:

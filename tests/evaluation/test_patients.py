@@ -68,5 +68,5 @@ def test_another_data_set_and_a_folder_without_label_maps_are_refused(folders: t
     with pytest.raises(ValueError, match="no case of the data set is called anna"):
         load_patients(evaluation, cases[1:], ["liver"])
     (evaluation / "anna_seg.nii.gz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"anna\.nii\.gz does not exist; give the output_dir"):
+    with pytest.raises(FileNotFoundError, match=r"anna_seg\.nii\.gz does not exist; give the output_dir"):
         load_patients(evaluation, cases, ["liver"])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tiny_weights import SETTINGS, write_weights
 from tiny_workflows import run
 
+from scripts.dataset.datalist_file import case_name
 from scripts.dataset.inference_inputs import scan_inputs
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -120,7 +121,9 @@ def test_inference_on_a_series_gives_the_labels_of_the_same_nifti_on_its_grid(
     run("inference", dataset_dir=write_series(tmp_path / "ct.1", voxels, affine), save_overlay=True, **settings)
     run("inference", dataset_dir=save_nifti(tmp_path / "scan.nii.gz", voxels, affine), **settings)
     out = Path(settings["output_dir"])
-    results: dict[str, Any] = {path.name.removesuffix("_seg.nii.gz"): nib.load(path) for path in out.glob("*.nii.gz")}
+    results: dict[str, Any] = {
+        case_name(path.name).removesuffix("_seg"): nib.load(path) for path in out.glob("*.nii.gz")
+    }
     assert results.keys() == {"ct.1", "ct.1_scores", "scan", "scan_scores"}
     assert results["ct.1"].shape == voxels.shape
     np.testing.assert_allclose(results["ct.1"].affine, affine, atol=1e-4)
@@ -130,5 +133,5 @@ def test_inference_on_a_series_gives_the_labels_of_the_same_nifti_on_its_grid(
     assert len(np.unique(labels)) > 2 and 0.05 < np.mean(labels > 0) < 0.95  # something that could be misplaced
     # Decimals of a DICOM header are rounded, which may decide a voxel on a border otherwise.
     assert np.mean(labels != np.asarray(results["scan"].dataobj)) < 1e-3
-    picture = imread(out / "ct.1.png")
+    picture = imread(out / "ct.1_overlay.png")
     assert float(np.ptp(picture[..., :3], axis=2).max()) > 0.2  # coloured: the labels were drawn over the scan

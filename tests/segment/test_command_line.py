@@ -60,21 +60,26 @@ def test_one_command_turns_a_study_into_labels_picture_report_and_dicom_seg(
 ) -> None:
     out = tmp_path / "out"
     assert main([str(study), "--output_dir", str(out), *weights]) == 0
-    assert names_in(out) == sorted(["patient_7_seg.dcm", *(f"patient_7{ending}" for ending in ENDINGS)])
+    assert names_in(out) == sorted(
+        ["manifest.json", "patient_7_seg.dcm", *(f"patient_7{ending}" for ending in ENDINGS)]
+    )
     said, progress = capfd.readouterr()
     assert bundle_identity().intended_use in said and "1 scan: patient_7\n" in said
-    assert "1 scan segmented in" in said and "  patient_7.html, patient_7.nii.gz, patient_7.png" in said
+    assert (
+        "1 scan segmented in" in said
+        and "patient_7_overlay.png, patient_7_report.html, patient_7_seg.dcm, patient_7_seg.nii.gz" in said
+    )
     assert "organ patches: 100%" in progress and "WARNING" not in said + progress
 
     voxels, affine = phantom_scan(phantom_dir)
-    result: Any = nib.load(out / "patient_7.nii.gz")
+    result: Any = nib.load(out / "patient_7_seg.nii.gz")
     labels = np.asarray(result.dataobj)
     assert labels.shape == voxels.shape and len(np.unique(labels)) > 2
     np.testing.assert_allclose(result.affine, affine, atol=1e-3)
     # The workflow of `monai.bundle run inference` gives the same labels.
     settings = {**SETTINGS, "model_path": weights[1], "dataset_dir": str(study), "output_dir": str(tmp_path / "run")}
     run("inference", **settings)
-    again: Any = nib.load(tmp_path / "run" / "patient_7.nii.gz")
+    again: Any = nib.load(tmp_path / "run" / "patient_7_seg.nii.gz")
     np.testing.assert_array_equal(np.asarray(again.dataobj), labels)
     # DICOM-SEG: axes slice, row, column.
     segments = hd.seg.segread(out / "patient_7_seg.dcm").get_volume(combine_segments=True)
@@ -107,7 +112,11 @@ def test_a_scan_that_fails_is_said_and_the_others_are_done(
     (scans / good.name).write_bytes(good.read_bytes())
     (scans / "broken.nii.gz").write_bytes(good.read_bytes()[:1000])
     assert main([str(scans), "--output_dir", str(tmp_path / "out"), "--write", *["overlay"], *weights]) == 1
-    assert names_in(tmp_path / "out") == [good.name, good.name.replace(".nii.gz", ".png")]
+    assert names_in(tmp_path / "out") == [
+        "manifest.json",
+        good.name.replace(".nii.gz", "_overlay.png"),
+        good.name.replace(".nii.gz", "_seg.nii.gz"),
+    ]
     said = capsys.readouterr()
     assert "2 scans: " in said.out and "1 scan segmented" in said.out
     assert "error: broken: " in said.err and "Traceback" not in said.err
@@ -121,7 +130,8 @@ def test_a_scan_that_fails_is_said_and_the_others_are_done(
         (["{study}", "--model_path", "none.pt"], "error: no weights at none.pt: train first"),
         (["{study}", "--config", "none.yaml"], "error: config none.yaml does not exist; give the one that the weights"),
         (["{study}", "--device", "gpu"], "error: device 'gpu' is unknown: give cpu, cuda"),
-        (["scan #2.nii"], "error: path 'scan #2.nii' has a '#', which configs read as a separator: rename"),
+        (["scan #2.nii"], "error: input 'scan #2.nii' does not exist; expected a volume"),
+        (["$HOME@x%y.nii"], "error: input '$HOME@x%y.nii' does not exist; expected a volume"),
     ],
 )
 def test_bad_input_ends_in_one_sentence_and_nothing_is_written(
