@@ -45,7 +45,7 @@ def test_a_folder_gives_a_label_map_for_every_scan_on_its_own_grid(scans: Path, 
     run("inference", dataset_dir=str(scans), **settings)
     assert written(settings) == label_maps(path.name for path in scans.iterdir())
     for path in scans.iterdir():
-        scan, labels = nib.load(path), nib.load(Path(settings["output_dir"]) / path.name)
+        scan, labels = nib.load(path), nib.load(Path(settings["output_dir"]) / label_maps([path.name])[0])
         assert labels.shape == scan.shape
         np.testing.assert_allclose(labels.affine, scan.affine, atol=1e-4)
         assert set(np.unique(labels.dataobj)) <= set(range(len(ORGANS) + 1))
@@ -58,7 +58,10 @@ def test_one_file_gives_the_same_labels_as_the_folder_that_it_lies_in(
     first = sorted(scans.iterdir())[0]
     run("inference", dataset_dir=str(scans), **settings)
     run("inference", dataset_dir=str(first), **{**settings, "output_dir": str(tmp_path / "one")})
-    both = nib.load(Path(settings["output_dir"]) / first.name), nib.load(tmp_path / "one" / first.name)
+    both = (
+        nib.load(Path(settings["output_dir"]) / label_maps([first.name])[0]),
+        nib.load(tmp_path / "one" / label_maps([first.name])[0]),
+    )
     np.testing.assert_array_equal(both[0].get_fdata(), both[1].get_fdata())
 
 
