@@ -51,7 +51,7 @@ def test_an_evaluation_scores_all_pixels_and_writes_palette_masks(voc: Path, fin
 def test_inference_takes_the_test_images(voc: Path, finished: Path, tmp_path: Path) -> None:
     given = {**TINY_VOC, "dataset_dir": str(voc), "model_path": str(finished / "model.pt")}
     run("inference", TRAIN, VOC, output_dir=str(tmp_path), **given)
-    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json", "test_0_seg.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "test_0_seg.png"]
     written = Image.open(tmp_path / "test_0_seg.png")
     assert written.mode == "P" and written.size == (WIDTH, HEIGHT)
     assert set(np.unique(np.asarray(written))) <= {0, 1, 2}
