@@ -1,8 +1,8 @@
 """Where a NIfTI header puts its voxels, by the standard, and the header of a label map that is to lie there too.
 
-``sform_code`` and ``qform_code`` decide: a code of 0 says nothing, whatever numbers stand beside it. Where both count the
-sform is taken, as nibabel does; ITK takes the qform of some such files, so the two have to agree. Where none counts only
-the voxel sizes are known, and the first axis is taken to run from right to left, as nibabel does.
+``sform_code`` and ``qform_code`` decide: a code of 0 says nothing, whatever numbers stand beside it. Where both count
+the sform is taken, as nibabel does; ITK takes the qform of some such files, so the two have to agree. Where none counts
+only the voxel sizes are known, and the first axis is taken to run from right to left, as nibabel does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Affine = NDArray[np.float64]
 
 MM_OF_UNIT = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # unknown (nibabel writes this for mm), metres, mm, micrometres
 UNIT_NAMES = {1: "metres", 3: "micrometres"}
-# Voxels by which sform and qform may differ at a corner of the scan (our choice): refused above, named above the second.
+# Voxels by which sform and qform may differ at a corner of the scan (our choice): refused above, named above.
 REFUSED_DIFFERENCE, NAMED_DIFFERENCE = 0.5, 0.05
 PLACE_FIELDS = ("qform_code", "sform_code", "xyzt_units", "srow_x", "srow_y", "srow_z")
 QFORM_FIELDS = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
@@ -58,7 +58,7 @@ def place_of(header: Any, path: str) -> Place:
     """The place that a raw header gives the first three axes.
 
     Raises:
-        VolumeError: sform and qform both count and disagree, the qform is no rotation, or the unit of length is unknown.
+        VolumeError: sform and qform both count and disagree, the qform is no rotation, or the unit is unknown.
     """
     unit = int(header["xyzt_units"]) & 7
     if unit not in MM_OF_UNIT:

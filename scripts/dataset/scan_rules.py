@@ -34,8 +34,9 @@ NORMALISED_MAX, NORMALISED_RANGE = 2, 50
 EIGHT_BIT_MAX = 255
 # A scan that shows anything around the body has air near -1000 HU; one without may have been stored as HU + 1024.
 HOUNSFIELD_NO_AIR = -100
-# Soft tissue after the addition of 1024, where CT in HU has the densest bone alone, and the share that gives it away.
+# Soft tissue after the addition of 1024, where CT in HU has dense bone alone, and fat in HU; shares that give it away.
 SHIFTED_TISSUE, SHIFTED_SHARE = (900, 1200), 0.1
+FAT, FAT_SHARE = (-150, -30), 0.005
 
 Findings = tuple[list[Problem], list[Problem]]
 """Problems and warnings."""
@@ -111,8 +112,8 @@ def check_intensities(voxels: NDArray[Any], affine: NDArray[np.float64], where: 
         return [Problem(Kind.NOT_HU, where, found)], []
     if low >= HOUNSFIELD_NO_AIR:
         return [], [Problem(Kind.NO_AIR, where, f"values {low:g} to {high:g} HU")]
-    share = float(((voxels >= SHIFTED_TISSUE[0]) & (voxels <= SHIFTED_TISSUE[1])).mean())
-    if share >= SHIFTED_SHARE:
+    share, fat = (float(((voxels >= first) & (voxels <= last)).mean()) for first, last in (SHIFTED_TISSUE, FAT))
+    if share >= SHIFTED_SHARE and fat < FAT_SHARE:
         found = f"{share:.0%} of the voxels between {SHIFTED_TISSUE[0]} and {SHIFTED_TISSUE[1]} HU"
         return [], [Problem(Kind.SHIFTED, where, found)]
     return [], []
@@ -122,9 +123,7 @@ def _where_not_finite(voxels: NDArray[Any], affine: NDArray[np.float64]) -> str:
     places = np.argwhere(~np.isfinite(voxels))
     first = tuple(places[0].tolist())
     mm = ", ".join(f"{value:.1f}" for value in (affine @ [*first, 1.0])[:3])
-    return (
-        f"{len(places)} of {voxels.size} voxels, the first at {first}, which is ({mm}) mm to the right, front and top"
-    )
+    return f"{len(places)} of {voxels.size} voxels, the first at {first}, at ({mm}) mm (RAS)"
 
 
 def other_grid(

@@ -72,7 +72,7 @@ def load_patients(folder: Path, cases: Sequence[Mapping[str, Any]], organs: Sequ
     by_name = {str(case["case"]): case for case in cases}
     read = Compose(
         [
-            LoadImaged(["image", "found"], reader=ScanReader(), image_only=True, ensure_channel_first=True),
+            LoadImaged(["image", "found"], reader=ScanReader, image_only=True, ensure_channel_first=True),
             LoadOrganLabelsd("label", organs=organs),
         ]
     )
