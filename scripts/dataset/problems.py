@@ -14,7 +14,12 @@ class Kind(Enum):
 
     MISSING_FILE = "file does not exist", "put it there, mend its path in the datalist, or remove the case"
     UNREADABLE = "file cannot be read", "copy or export it again, it is truncated or not an image"
+    POINTER = "Git LFS pointer in place of the file", "fetch the file itself with `git lfs pull`"
+    NO_VOXELS = "header without its file of voxels", "copy that file beside the header"
     NOT_A_VOLUME = "not one 3D volume of one channel", "save a single 3D greyscale volume per case"
+    TWO_PLACES = "sform and qform that disagree", "find out which one is right, and set the code of the other one to 0"
+    SHEARED = "axes that are not at right angles", "resample it to axes at right angles (dcm2niix does, from the DICOM)"
+    UNIT = "unit of length other than mm", "write the voxel size and the position in mm"
     SPACING = "impossible spacing", "write the true voxel size in mm to the header (pixdim and affine)"
     NOT_FINITE = "NaN or infinite voxels", "replace them, by -1000 HU where nothing was scanned, and save again"
     NOT_HU = "intensities are not Hounsfield units", "export the CT again in HU, not windowed, scaled or as 8 bit"
@@ -32,7 +37,14 @@ class Kind(Enum):
     NOT_INDICES = "mask that does not hold class indices", "save it as a palette PNG of class indices, not of colours"
     PALETTE = "mask with another palette than VOC's", "its indices may be renumbered: take the original file"
     # The following are logged, not refused: they can be right.
-    NO_AIR = "no air in the image", "fine if cropped to the body; if HU + 1024 was stored, subtract 1024"
+    NO_AIR = (
+        "no air in the image",
+        "fine if cropped to the body; if HU + 1024 was stored, subtract 1024; MR is not read",
+    )
+    SHIFTED = "values that look like HU + 1024", "subtract 1024, or write that intercept to the header"
+    SMALL = "scan of less than 100 mm", "fine if cropped; check the voxel size in mm"
+    CONVERTED = "lengths converted to mm", "check the size of the scan, or save it in mm"
+    ALMOST = "header that contradicts itself a little", "fine if rounded; viewers may place it by the other number"
     NO_ORIENTATION = "header has neither qform nor sform", "make sure that left and right are not swapped"
     NOT_ANNOTATED = "organ has voxels but is not in 'annotated'", "these are not trained on; add it if it is contoured"
     ONE_EXAMPLE = "organ in a single training case", "the fold that predicts this case never saw it; add cases"
@@ -59,6 +71,24 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.found}" if self.found else self.where
+
+
+class VolumeError(ValueError):
+    """A file that is not read, or a scan that is not segmented: one sentence with file, finding and remedy."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(sentence(problem))
+
+    def __reduce__(self) -> tuple[type[VolumeError], tuple[Problem]]:
+        """Rebuild from the problem when it crosses processes."""
+        return type(self), (self.problem,)
+
+
+def sentence(problem: Problem) -> str:
+    """A single problem or warning for people: file, kind, what was found, what to do."""
+    found = f" ({problem.found})" if problem.found else ""
+    return f"{problem.where}: {problem.kind.title}{found}; {problem.kind.remedy}."
 
 
 class DatasetError(ValueError):

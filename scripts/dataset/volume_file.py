@@ -1,10 +1,14 @@
-"""Reading a volume for the dataset check: NIfTI by nibabel, everything else that MONAI reads by ITK."""
+"""The one reader of volume files: NIfTI by its standard, NRRD, MetaImage and DICOM series by ITK.
+
+The check of a data set, training, inference, evaluation and the reports all read with it, so that they cannot disagree.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import nibabel as nib
@@ -13,7 +17,20 @@ from monai.data.image_reader import ITKReader
 from numpy.typing import NDArray
 
 from scripts.dataset.datalist_file import NIFTI_SUFFIXES
+from scripts.dataset.nifti_header import place_of, raw_header
+from scripts.dataset.problems import Kind, Problem, VolumeError
 from scripts.dicom.series_folder import stack_in
+
+HEADER_BYTES = 8192
+"""Of a NRRD or MetaImage file, whose header is text."""
+DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*([^\r\n]+)", re.M | re.I)
+ORIENTATION = re.compile(rb"^(?:space directions:|(?:TransformMatrix|Rotation|Orientation)\s*=)", re.M | re.I)
+SPACE_UNITS = re.compile(rb"^space units:[ \t]*([^\r\n]+)", re.M | re.I)
+FIRST_BYTES = {
+    b"<": "it is a web page or XML",
+    b"PK\x03\x04": "it is a ZIP archive: unpack it",
+    b"/annex/objects": "it is a git-annex pointer: fetch the file with `git annex get`",
+}
 
 
 @dataclass(frozen=True)
@@ -21,53 +38,115 @@ class VolumeFile:
     """Voxels as stored (after slope and intercept) with their geometry.
 
     Attributes:
-        voxels: axes (x, y, z) for a volume; whatever the file holds otherwise.
+        voxels: axes (x, y, z).
         affine: 4 x 4, voxel index to RAS position in mm.
         header_spacing: voxel size in mm as the header's own field gives it, which the affine may contradict.
-        oriented: whether the header says how the axes lie in the body.
+        taken_from: what in the header gives the affine.
+        warnings: what may be wrong about the geometry.
     """
 
     voxels: NDArray[Any]
     affine: NDArray[np.float64]
     header_spacing: tuple[float, ...]
-    oriented: bool
-
-    @property
-    def spacing(self) -> NDArray[np.float64]:
-        """Voxel size in mm by the affine, axes (x, y, z)."""
-        return cast("NDArray[np.float64]", np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+    taken_from: str
+    warnings: list[Problem] = field(default_factory=list)
 
 
 def read_volume_file(path: str) -> VolumeFile:
-    """Read a file with all its voxels; raises whatever the reader raises when it is broken or truncated."""
-    return _read_nifti(path) if path.lower().endswith(NIFTI_SUFFIXES) else _read_by_itk(path)
+    """Read one volume with all its voxels.
+
+    Args:
+        path: a file, or a folder that holds one DICOM series alone.
+
+    Raises:
+        VolumeError: a ValueError that names the file, what is wrong with it and what to do.
+        ValueError: a DICOM series that is no regular volume.
+    """
+    if os.path.isdir(path):
+        stack_in(path)  # raises where the series is no regular volume, which the reader does not
+    elif not os.path.exists(path):
+        raise VolumeError(Problem(Kind.MISSING_FILE, path))
+    try:
+        return _read_nifti(path) if path.lower().endswith(NIFTI_SUFFIXES) else _read_by_itk(path)
+    except VolumeError:
+        raise
+    # Readers raise many kinds of exception for broken bytes; none of them names the file and a remedy.
+    except Exception as error:
+        raise VolumeError(_reason(path, error)) from None
 
 
 def _read_nifti(path: str) -> VolumeFile:
     image = cast("nib.nifti1.Nifti1Image", nib.loadsave.load(path))
-    # Read a second time, since loading puts 1 mm for a spacing of 0 and drops the sign of a negative one.
-    with nib.openers.ImageOpener(path) as stream:
-        header_class: Any = type(image.header)
-        header = header_class.from_fileobj(stream, check=False)
-    return VolumeFile(
-        voxels=np.asanyarray(image.dataobj),
-        affine=np.asarray(image.affine, dtype=np.float64),
-        header_spacing=tuple(float(size) for size in header["pixdim"][1:4]),
-        oriented=int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0,
-    )
+    if isinstance(image, nib.Cifti2Image):
+        raise VolumeError(Problem(Kind.NOT_A_VOLUME, path, "CIFTI, values of a surface or of regions"))
+    _refuse_other_shapes(image.get_data_dtype(), image.shape, path)
+    place = place_of(raw_header(path), path)
+    voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3], order="F")
+    return VolumeFile(voxels, place.affine, place.header_spacing, place.taken_from, place.warnings)
 
 
 def _read_by_itk(path: str) -> VolumeFile:
-    if os.path.isdir(path):
-        stack_in(path)  # raises where the series is no regular volume, which the reader does not
+    warnings = [] if os.path.isdir(path) else _check_text_header(path)
     reader = ITKReader()
-    voxels, header = reader.get_data(reader.read(path))
+    image = reader.read(path)
+    voxels, header = reader.get_data(image)
+    kind = voxels.dtype if image.GetNumberOfComponentsPerPixel() == 1 else np.dtype("V")
+    _refuse_other_shapes(kind, voxels.shape, path)
     return VolumeFile(
         voxels=np.asarray(voxels),
         affine=np.asarray(header["affine"], dtype=np.float64),
         header_spacing=tuple(float(size) for size in header["spacing"][:3]),
-        oriented=True,
+        taken_from="DICOM headers" if os.path.isdir(path) else "directions in the header",
+        warnings=warnings,
     )
+
+
+def _refuse_other_shapes(dtype: Any, shape: tuple[int, ...], path: str) -> None:
+    """Refuse what is not one 3D volume; a fourth axis of length 1 does no harm."""
+    kind = {"V": "RGB", "c": "complex"}.get(np.dtype(dtype).kind, "greyscale")
+    if kind == "greyscale" and len(shape) >= 3 and min(shape) > 0 and set(shape[3:]) <= {1}:
+        return
+    found = f"{kind} with shape {tuple(shape)}, expected three axes of one channel"
+    raise VolumeError(Problem(Kind.NOT_A_VOLUME, path, found))
+
+
+def _check_text_header(path: str) -> list[Problem]:
+    """What ITK does not say about a NRRD or MetaImage file: a missing file of voxels, units, no orientation."""
+    with open(path, "rb") as stream:
+        text = stream.read(HEADER_BYTES)
+    text = text.partition(b"\n\n")[0] if text.startswith(b"NRRD") else text
+    named = DATA_FILE.search(text)
+    data = os.fsdecode(named[1].strip()) if named else "LOCAL"
+    if data.split()[0].upper() not in ("LOCAL", "LIST") and "%" not in data:
+        beside = os.path.join(os.path.dirname(path), data)
+        if not os.path.isfile(beside):
+            raise VolumeError(Problem(Kind.NO_VOXELS, path, f"{beside} does not exist"))
+    units = SPACE_UNITS.search(text)
+    if units and set(re.findall(rb'"([^"]*)"', units[1])) - {b"mm", b"", b"millimeter", b"millimeters"}:
+        raise VolumeError(Problem(Kind.UNIT, path, f"space units are {units[1].decode('ascii', 'replace').strip()}"))
+    return [] if ORIENTATION.search(text) else [Problem(Kind.NO_ORIENTATION, path, "no directions of the axes")]
+
+
+def _reason(path: str, error: Exception) -> Problem:
+    """Why a file cannot be read: by its first bytes, or else by the first line of the reader's message."""
+    beginning = b"" if os.path.isdir(path) else _first_bytes(path)
+    if beginning.startswith(b"version https://git-lfs"):
+        return Problem(Kind.POINTER, path)
+    lines = [line for line in str(error).strip().splitlines() if line.strip()] or [""]
+    reason = f"{type(error).__name__}: {lines[-1 if 'itk' in lines[0].lower() else 0].strip()[:200]}"
+    compressed, named_so = beginning.startswith(b"\x1f\x8b"), path.lower().endswith(".gz")
+    if not beginning and not os.path.isdir(path):
+        reason = "it is empty"
+    elif path.lower().endswith(NIFTI_SUFFIXES) and compressed != named_so:
+        reason = f"it is {'' if compressed else 'not '}compressed, against the ending of its name: rename it"
+    for start, what in FIRST_BYTES.items():
+        reason = what if beginning.lstrip().startswith(start) else reason
+    return Problem(Kind.UNREADABLE, path, reason)
+
+
+def _first_bytes(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read(64)
 
 
 def voxel_hash(voxels: NDArray[Any]) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from monai.transforms import LoadImage
 from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from scripts.dataset_report.thumbnails import thumbnail
 from scripts.evaluation.display import display_spacing, to_display_order
 from scripts.preprocessing.organ_labels import load_organ_labels
+from scripts.preprocessing.scan_reader import load_volume
 
 HU_EDGES = np.arange(-1024, 1556, 20)
 SOFT_TISSUE_HU = (-150, 250)
@@ -108,7 +108,7 @@ def _measured(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> Cas
 
 def measure_case(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> CaseMeasure:
     """Read image and label of a case and measure them; raises what the readers raise."""
-    scan = LoadImage(image_only=True, ensure_channel_first=True)(case["image"])
+    scan = load_volume(case["image"])
     affine = np.asarray(scan.affine, dtype=np.float64)
     voxels = to_display_order(scan[0].numpy(), affine)
     spacing = display_spacing(affine)

@@ -33,6 +33,7 @@ from scripts.evaluation.display import (
 from scripts.evaluation.overlay import MARGIN_MM, draw_panel, legend_handles
 from scripts.evaluation.summary import organs_of, patients_to_look_at, read_scores
 from scripts.preprocessing.organ_labels import IGNORED, LoadOrganLabelsd
+from scripts.preprocessing.scan_reader import ScanReader
 from scripts.result_files import result_path
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
@@ -72,7 +73,7 @@ def load_patients(folder: Path, cases: Sequence[Mapping[str, Any]], organs: Sequ
     by_name = {str(case["case"]): case for case in cases}
     read = Compose(
         [
-            LoadImaged(["image", "found"], image_only=True, ensure_channel_first=True),
+            LoadImaged(["image", "found"], reader=ScanReader, image_only=True, ensure_channel_first=True),
             LoadOrganLabelsd("label", organs=organs),
         ]
     )

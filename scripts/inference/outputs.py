@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import LoadImage, MapTransform, SaveImaged
+from monai.transforms import MapTransform, SaveImaged
 from numpy.typing import NDArray
 
 from scripts.atomic_write import replacing
-from scripts.dataset.datalist_file import case_name
+from scripts.dataset.datalist_file import NIFTI_SUFFIXES, case_name
+from scripts.dataset.nifti_header import label_header
 from scripts.evaluation.overlay import save_overlay
+from scripts.preprocessing.scan_reader import load_volume
 from scripts.result_files import result_path
 
 
@@ -26,7 +28,15 @@ def write_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(affine, code=1)
     image.set_qform(affine, code=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        nib.save(image, temporary)
+
+
+def write_labels(path: Path, voxels: NDArray[np.uint8], affine: NDArray[np.float64], scan: str) -> None:
+    """Write a label map: with the header of its scan where that is a NIfTI file, so that viewers place both alike."""
+    if not (scan.lower().endswith(NIFTI_SUFFIXES) and Path(scan).is_file()):
+        return write_nifti(path, voxels, affine)
+    image: Any = nib.Nifti1Image(voxels, None, label_header(scan, voxels.shape))
     with replacing(path) as temporary:
         nib.save(image, temporary)
 
@@ -67,7 +77,9 @@ class SaveImageLabelsd(ScanSaverd):
         for key in self.key_iterator(data):
             labels: MetaTensor = data[key]
             voxels = labels.as_tensor()[0].to(torch.uint8).cpu().numpy()
-            write_nifti(result_path(self.output_dir, scan_name(data), "labels"), voxels, labels.affine.numpy())
+            scan = str(data["image"].meta.get("filename_or_obj", ""))
+            path = result_path(self.output_dir, scan_name(data), "labels")
+            write_labels(path, voxels, labels.affine.numpy(), scan)
         return dict(data)
 
 
@@ -109,7 +121,7 @@ class SaveOverlayd(MapTransform):
         """Draw the label maps under the keys."""
         for key in self.key_iterator(data):
             labels: MetaTensor = data[key]
-            scan = LoadImage(image_only=True, ensure_channel_first=True)(data["image"].meta["filename_or_obj"])
+            scan = load_volume(data["image"].meta["filename_or_obj"])
             label = data.get("label")
             reference = None if label is None else label[0].numpy()
             save_overlay(

@@ -43,6 +43,15 @@ def check_volume(volume: Tensor, channels: int = 1) -> None:
         )
 
 
+def check_finite(values: Tensor, stage: str) -> None:
+    """Raise ValueError where a stage answers with NaN or infinity, which would end as "no organ"."""
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(
+            f"the {stage} stage of the predictor gave values that are not finite; check the weights, or run with "
+            "precision float32."
+        )
+
+
 def slices_of(volume: Tensor) -> Tensor:
     """Slices [slice * channel, x, y] of a volume [channel, x, y, z]."""
     return volume.permute(3, 0, 1, 2).flatten(0, 1).contiguous()
@@ -119,6 +128,7 @@ class TwoStagePredictor(nn.Module):
         image = soft_tissue_window(hu.float(), self.lower, self.upper)
         shape_x, shape_y, depth = image.shape[1], image.shape[2], image.shape[3]
         coarse = self.coarse(image)
+        check_finite(coarse, "coarse")
         slices = self._with_room(slices_of(image))
         slab = max(1, self.slab_values // (shape_x * shape_y))
         scores = torch.empty([1 + coarse.shape[0], shape_x, shape_y, depth], dtype=torch.half, device=hu.device)
@@ -129,6 +139,7 @@ class TwoStagePredictor(nn.Module):
                 last = min(first + slab, depth)
                 asked = queries[(queries[:, 0] >= first) & (queries[:, 0] < last)]
                 fused = self._fuse_slab(slices, maps[first:last], asked, first, [shape_x, shape_y])
+                check_finite(fused, "query")
                 scores[1 + organ, :, :, first:last] = fused.permute(1, 2, 0)
         scores[0] = background_score(scores[1:])
         return scores

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from scripts.inference.ensemble import paths_of
 from scripts.inference.manifest import Manifest
 from scripts.plain_errors import complaint, root_cause
+from scripts.preprocessing.scan_reader import WARNINGS
 from scripts.preprocessing.slice_store import case_name
 
 logger = logging.getLogger(__name__)
@@ -107,8 +108,7 @@ def _warnings(engine: Engine) -> list[str]:
     """What the reader noticed about the scan of the last iteration."""
     batch: Any = engine.state.batch
     image = batch[0].get("image") if isinstance(batch, list) and batch else None
-    found = getattr(image, "meta", {}).get("warnings", [])
-    return [str(warning) for warning in ([found] if isinstance(found, str) else found)]
+    return str(getattr(image, "meta", {}).get(WARNINGS, "")).splitlines()
 
 
 class ScanError(RuntimeError):

@@ -21,7 +21,7 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, more than weights, or made for other organs or another network.
+        ValueError: damaged, not finite, more than weights, or made for other organs or another network.
     """
     if not Path(path).exists():
         raise FileNotFoundError(
@@ -46,6 +46,12 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> None:
             f"the weights {path} are of another network: {len(missing)} tensors are missing, {len(unknown)} unknown, "
             f"{len(reshaped)} of another shape ({'; '.join(examples)}). Check encoder, decoder, coarse_network and "
             "adjacent_slices."
+        )
+    broken = [key for key in own if not bool(torch.isfinite(state[key]).all())]
+    if broken:
+        raise ValueError(
+            f"the weights {path} hold values that are not finite in {len(broken)} tensors ({', '.join(broken[:3])}): "
+            "copy or download the file again, or take an earlier checkpoint."
         )
     network.load_state_dict(state)
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import LoadImage, MapTransform
+from monai.transforms import MapTransform
 
 from scripts.dataset.label_values import values_of
+from scripts.dataset.problems import Kind, Problem, VolumeError
+from scripts.dataset.scan_rules import other_grid
 from scripts.preprocessing.photograph import as_volume
+from scripts.preprocessing.scan_reader import load_volume
 
 IGNORED = 255
 """Stored label of a pixel whose truth is unknown (PASCAL VOC: object borders); no loss and no score counts it."""
 
 
-def load_organ_labels(case: Mapping[Any, Any], organs: Sequence[str], key: Hashable = "label") -> MetaTensor:
+def load_organ_labels(
+    case: Mapping[Any, Any], organs: Sequence[str], key: Hashable = "label", scan: MetaTensor | None = None
+) -> MetaTensor:
     """Label map [1, i, j, k] uint8 of a case on the scan's grid, with class indices in the order of `organs`.
 
     Args:
@@ -26,8 +32,14 @@ def load_organ_labels(case: Mapping[Any, Any], organs: Sequence[str], key: Hasha
             becomes IGNORED.
         organs: organ names in the order of their class indices.
         key: where the path of the label file is.
+        scan: the case's scan on its own grid, if it is loaded; labels on another grid are then refused.
     """
-    loaded = as_volume(LoadImage(image_only=True, ensure_channel_first=True)(case[key]))
+    loaded = as_volume(load_volume(case[key]))
+    if scan is not None:
+        scan = as_volume(scan)
+        difference = other_grid(loaded.shape[1:], np.asarray(loaded.affine), scan.shape[1:], np.asarray(scan.affine))
+        if difference:
+            raise VolumeError(Problem(Kind.GRID, str(case[key]), difference))
     values = case.get("label_values")
     if values is None:
         values = {organ: index for index, organ in enumerate(organs, start=1)}
@@ -57,5 +69,6 @@ class LoadOrganLabelsd(MapTransform):
         """Load the labels under the keys."""
         loaded = dict(data)
         for key in self.key_iterator(loaded):
-            loaded[key] = load_organ_labels(data, self.organs, key)
+            scan = data.get("image")
+            loaded[key] = load_organ_labels(data, self.organs, key, scan if isinstance(scan, MetaTensor) else None)
         return loaded

@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import LoadImage
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -26,6 +24,7 @@ from tqdm import tqdm
 from scripts.atomic_write import replacing
 from scripts.dataset import datalist_file
 from scripts.preprocessing.organ_labels import load_organ_labels
+from scripts.preprocessing.scan_reader import check_scan, load_volume
 from scripts.preprocessing.working_grid import ToWorkingGrid, resample_labels
 from scripts.training.processes import own_share, wait_for_all
 
@@ -141,7 +140,7 @@ class SliceStore:
 
     def _write(self, case: Mapping[str, Any]) -> None:
         folder = self._folder(case)
-        scan: MetaTensor = LoadImage(image_only=True, ensure_channel_first=True)(case["image"])
+        scan = check_scan(load_volume(case["image"]))
         on_grid = self.grid(scan)
         if on_grid.shape[0] != self.channels:
             raise ValueError(
@@ -150,7 +149,7 @@ class SliceStore:
             )
         hu = on_grid.as_tensor().clamp(*HU_RANGE).round().to(torch.int16)
         if case.get("label"):
-            label = load_organ_labels(case, self.organs)
+            label = load_organ_labels(case, self.organs, scan=scan)
             resampled = resample_labels(label.as_tensor()[0], label.affine, on_grid.affine, on_grid.shape[1:])
             save_array(folder / "label.npy", resampled.permute(2, 0, 1).contiguous().numpy())
         save_array(folder / "image.npy", hu.permute(3, 0, 1, 2).flatten(0, 1).contiguous().numpy())

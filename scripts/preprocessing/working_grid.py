@@ -25,6 +25,8 @@ from scripts.preprocessing.photograph import as_volume
 
 HOUNSFIELD_AIR = -1000.0
 SLICES_PER_SLAB = 32
+MAX_GRID_VOXELS = 2**29
+"""Of the working grid: 2 GiB of float32, twice a whole body at 1.5 mm; our choice."""
 WORLD_AXES = (("L", "R"), ("P", "A"), ("I", "S"))
 """World axes of every affine here, named and not left to the metadata: MONAI Deploy calls its right-anterior-superior
 affines "LPS", and MONAI would believe it and turn the patient around, left organs to the right."""
@@ -62,8 +64,21 @@ class ToWorkingGrid(Transform):
 
     def __call__(self, image: MetaTensor) -> MetaTensor:
         """Resample one scan."""
-        resampled: MetaTensor = self.resample(as_volume(image))
+        volume = as_volume(image)
+        self._refuse_huge_grid(volume)
+        resampled: MetaTensor = self.resample(volume)
         return resampled
+
+    def _refuse_huge_grid(self, volume: MetaTensor) -> None:
+        affine, shape = np.abs(np.asarray(volume.affine)[:3, :3]), [int(n) for n in volume.shape[1:]]
+        voxels = float(np.prod(np.ceil(affine @ shape / self.spacing) + 1))
+        # Negated, so that a NaN is refused as well.
+        if not voxels <= MAX_GRID_VOXELS:
+            raise ValueError(
+                f"{volume.meta.get('filename_or_obj', 'the scan')}: {voxels:.3g} voxels on the working grid of "
+                f"{self.spacing} mm, at most {MAX_GRID_VOXELS:.3g} are worked on; check the voxel size in its header, "
+                "cut the scan, or choose a wider spacing."
+            )
 
 
 class ToWorkingGridd(MapTransform):
@@ -212,6 +227,12 @@ class ScoresToScanLabelsd(MapTransform):
         scan_shape = [int(n) for n in np.asarray(meta["spatial_shape"]).ravel()[:3]]
         for key in self.key_iterator(restored):
             scores = torch.as_tensor(restored[key]).detach()
+            broken = int((~torch.isfinite(scores)).sum())
+            if broken:
+                raise ValueError(
+                    f"{meta.get('filename_or_obj', 'the scan')}: {broken} of {scores.numel()} class scores of the "
+                    "predictor are not finite; check the weights, or run with precision float32."
+                )
             scores = without_other_parts(scores, self.one_piece, self.threshold, self.background)
             first = 0 if self.background else 1
             found = [index for index in range(first, scores.shape[0]) if bool((scores[index] > 0).any())]

@@ -24,6 +24,7 @@ def report_page(
     measures: Sequence[OrganMeasure],
     figures: Mapping[str, Figure],
     footer: str,
+    warnings: Sequence[str] = (),
 ) -> str:
     """Put the page together.
 
@@ -34,11 +35,13 @@ def report_page(
         measures: of every organ.
         figures: pictures by their heading.
         footer: what made the report.
+        warnings: what may be wrong with the scan.
     """
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
         notice=escape(notice),
         facts=escape(facts),
+        warnings="\n".join(f'<p class="notice">Warning: {escape(line)}</p>' for line in warnings),
         rows="\n".join(_row(measure) for measure in measures),
         pictures="\n".join(_picture(heading, figure) for heading, figure in figures.items()),
         footer=escape(footer),

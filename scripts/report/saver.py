@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import LoadImage, MapTransform
+from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
 from scripts.atomic_write import replacing
 from scripts.bundle_identity import bundle_identity
 from scripts.evaluation.overlay import overlay_figure
 from scripts.inference.outputs import scan_name
+from scripts.preprocessing.scan_reader import WARNINGS, load_volume
 from scripts.report.measures import organ_measures
 from scripts.report.montage import montage_figure
 from scripts.report.page import report_page
@@ -44,11 +45,14 @@ class SaveReportd(MapTransform):
         """Report on the label maps under the keys."""
         for key in self.key_iterator(data):
             labels: MetaTensor = data[key]
-            scan = LoadImage(image_only=True, ensure_channel_first=True)(data["image"].meta["filename_or_obj"])
-            self._write(scan_name(data), scan[0].numpy(), labels[0].cpu().numpy(), labels.affine.numpy())
+            scan = load_volume(data["image"].meta["filename_or_obj"])
+            warnings = str(data["image"].meta.get(WARNINGS, ""))
+            self._write(scan_name(data), scan[0].numpy(), labels[0].cpu().numpy(), labels.affine.numpy(), warnings)
         return dict(data)
 
-    def _write(self, name: str, image: NDArray[Any], labels: NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
+    def _write(
+        self, name: str, image: NDArray[Any], labels: NDArray[np.uint8], affine: NDArray[np.float64], warnings: str
+    ) -> None:
         measures = organ_measures(image, labels, affine, self.organs)
         figures = {"Overview": overlay_figure(image, labels, affine, self.organs)}
         montage = montage_figure(image, labels, affine, self.organs)
@@ -60,13 +64,15 @@ class SaveReportd(MapTransform):
             title=f"Organs in {name}",
             notice=bundle.intended_use,
             facts=_facts(image.shape, affine, sum(measure.volume_ml > 0 for measure in measures), len(measures)),
+            warnings=warnings.splitlines(),
             measures=measures,
             figures=figures,
             footer=f"{bundle.name} {bundle.version}, weights {self.weights or 'not named'}; made {made}. Organs were "
             "outlined automatically and nobody has checked them.",
         )
+        table = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
         with replacing(result_path(self.output_dir, name, "measures")) as temporary:
-            pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2}).to_csv(temporary, index=False)
+            table.assign(warnings=warnings.replace("\n", " ")).to_csv(temporary, index=False)
         with replacing(result_path(self.output_dir, name, "report")) as temporary:
             temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 

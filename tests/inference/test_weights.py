@@ -119,3 +119,12 @@ def test_a_file_that_holds_no_dictionary_is_refused(make_predictor: MakePredicto
     torch.save(torch.zeros(3), tmp_path / "model.pt")
     with pytest.raises(ValueError, match="holds a Tensor, a checkpoint is a dictionary of tensors"):
         load_weights(make_predictor(), tmp_path / "model.pt")
+
+
+def test_weights_that_are_not_finite_are_refused_by_tensor(make_predictor: MakePredictor, tmp_path: Path) -> None:
+    state = changed(make_predictor()).state_dict()
+    name = next(key for key, value in state.items() if value.is_floating_point())
+    state[name].view(-1)[0] = float("nan")
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=rf"not finite in 1 tensors \({name}\)"):
+        load_weights(make_predictor(), tmp_path / "model.pt")

@@ -1,0 +1,140 @@
+"""What a scan must be to be trained on or segmented: the same rules for every entrance.
+
+Problems are reasons to refuse it. Warnings can be right, and stand in the log, the report and the manifest of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scripts.dataset.problems import Kind, Problem
+
+# Bounds outside of which a voxel size is a mistake (our choice): clinical CT lies within 0.2 and 10 mm, a spacing in
+# metres or one of 0 falls below, one in micrometres above.
+MIN_SPACING = 0.05
+MAX_SPACING = 20.0
+# Relative difference between the two places of a NIfTI header that give the spacing (float32 rounding stays below).
+SPACING_TOLERANCE = 1e-2
+# Longest, second and third side of a scan in mm (our choice): a table moves 2.2 m, a bore is 0.9 m wide.
+LONGEST_SIDES = (2500.0, 1200.0, 1200.0)
+SHORT_SIDE, MANY_VOXELS = 100.0, 64
+# Distance in mm by which a corner of the label may miss that of its image: what rounding to float32 leaves.
+CORNER_TOLERANCE = 1e-2
+# Shear: refused where it moves a corner by so many voxels, named above the cosine that ITK still straightens.
+SHEAR_TOLERANCE, STRAIGHT_COSINE = 0.5, 1e-4
+
+INT16_MIN, INT16_MAX = -32768, 32767
+# Intensities that no CT in HU has (our choice): normalised to mean 0 or about [0, 1], or rescaled to 8 bit.
+NORMALISED_MAX, NORMALISED_RANGE = 2, 50
+EIGHT_BIT_MAX = 255
+# A scan that shows anything around the body has air near -1000 HU; one without may have been stored as HU + 1024.
+HOUNSFIELD_NO_AIR = -100
+# Soft tissue after the addition of 1024, where CT in HU has dense bone alone, and fat in HU; shares that give it away.
+SHIFTED_TISSUE, SHIFTED_SHARE = (900, 1200), 0.1
+FAT, FAT_SHARE = (-150, -30), 0.005
+
+Findings = tuple[list[Problem], list[Problem]]
+"""Problems and warnings."""
+
+
+def check_scan_arrays(
+    voxels: NDArray[Any], affine: NDArray[np.float64], where: str, header_spacing: Sequence[float] | None = None
+) -> Findings:
+    """Check geometry and intensities of a scan.
+
+    Args:
+        voxels: [x, y, z], meant to be HU.
+        affine: 4 x 4, voxel index to position in mm.
+        where: the file, for the messages.
+        header_spacing: voxel size in mm by the header's own field, where there is one.
+    """
+    problems, warnings = check_geometry(affine, voxels.shape, where, header_spacing)
+    more_problems, more_warnings = check_intensities(voxels, affine, where)
+    return problems + more_problems, warnings + more_warnings
+
+
+def check_geometry(
+    affine: NDArray[np.float64], shape: Sequence[int], where: str, header_spacing: Sequence[float] | None = None
+) -> Findings:
+    """Check voxel size, size and axes of a scan without looking at its voxels."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    stored = spacing if header_spacing is None else np.asarray(header_spacing)
+    shown, by_affine = (" x ".join(f"{size:.4g}" for size in sizes) for sizes in (stored, spacing))
+    sides = spacing * shape
+    longest = " x ".join(f"{side:.4g}" for side in sides)
+    cosines = np.abs(_cosines(affine))
+    found = ""
+    # The conditions are negated, so that a NaN is refused as well.
+    if not ((np.minimum(stored, spacing) >= MIN_SPACING).all() and (np.maximum(stored, spacing) <= MAX_SPACING).all()):
+        found = f"{shown} mm (by the affine {by_affine} mm), expected {MIN_SPACING:g} to {MAX_SPACING:g} mm"
+    elif not np.allclose(stored, spacing, rtol=SPACING_TOLERANCE, atol=0):
+        found = f"pixdim says {shown} mm but the affine {by_affine} mm, expected the same"
+    elif not np.isfinite(affine).all() or (np.sort(sides)[::-1] > LONGEST_SIDES).any():
+        found = f"{shown} mm make a scan of {longest} mm, expected at most 2500 x 1200 x 1200 mm"
+    if found:
+        return [Problem(Kind.SPACING, where, found)], []
+    if (cosines * np.max(sides) / spacing.min()).max() > SHEAR_TOLERANCE:
+        degrees = np.degrees(np.arccos(cosines.max()))
+        return [Problem(Kind.SHEARED, where, f"two of them at {degrees:.3g} degrees")], []
+    warnings = []
+    if cosines.max() > STRAIGHT_COSINE:
+        warnings.append(Problem(Kind.ALMOST, where, "axes that are not quite at right angles"))
+    if sides.max() < SHORT_SIDE and sorted(shape)[1] >= MANY_VOXELS:
+        warnings.append(Problem(Kind.SMALL, where, f"{longest} mm"))
+    return [], warnings
+
+
+def _cosines(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosines between the voxel axes: x and y, x and z, y and z."""
+    axes = affine[:3, :3] / np.maximum(np.linalg.norm(affine[:3, :3], axis=0), 1e-12)
+    return np.asarray((axes.T @ axes)[np.triu_indices(3, 1)])
+
+
+def check_intensities(voxels: NDArray[Any], affine: NDArray[np.float64], where: str) -> Findings:
+    """Check that the values can be HU."""
+    low, high = float(voxels.min()), float(voxels.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return [Problem(Kind.NOT_FINITE, where, _where_not_finite(voxels, affine))], []
+    reason = ""
+    if low < INT16_MIN or high > INT16_MAX:
+        reason = "beyond 16 bit"
+    elif high <= NORMALISED_MAX or high - low <= NORMALISED_RANGE:
+        reason = "normalised, or empty"
+    elif low >= 0 and high <= EIGHT_BIT_MAX:
+        reason = "8 bit, or a label map"
+    if reason:
+        found = f"values {low:g} to {high:g} ({reason}), expected about -1000 (air) to 1000 and more (bone)"
+        return [Problem(Kind.NOT_HU, where, found)], []
+    if low >= HOUNSFIELD_NO_AIR:
+        return [], [Problem(Kind.NO_AIR, where, f"values {low:g} to {high:g} HU")]
+    share, fat = (float(((voxels >= first) & (voxels <= last)).mean()) for first, last in (SHIFTED_TISSUE, FAT))
+    if share >= SHIFTED_SHARE and fat < FAT_SHARE:
+        found = f"{share:.0%} of the voxels between {SHIFTED_TISSUE[0]} and {SHIFTED_TISSUE[1]} HU"
+        return [], [Problem(Kind.SHIFTED, where, found)]
+    return [], []
+
+
+def _where_not_finite(voxels: NDArray[Any], affine: NDArray[np.float64]) -> str:
+    places = np.argwhere(~np.isfinite(voxels))
+    first = tuple(places[0].tolist())
+    mm = ", ".join(f"{value:.1f}" for value in (affine @ [*first, 1.0])[:3])
+    return f"{len(places)} of {voxels.size} voxels, the first at {first}, at ({mm}) mm (RAS)"
+
+
+def other_grid(
+    shape: Sequence[int], affine: NDArray[np.float64], scan_shape: Sequence[int], scan_affine: NDArray[np.float64]
+) -> str:
+    """How the grid of a label map differs from that of its scan; empty if it does not."""
+    if tuple(shape) != tuple(scan_shape):
+        return f"shape {tuple(shape)}, expected the image's {tuple(scan_shape)}"
+    corners = np.array([(*corner, 1) for corner in product(*((0, size - 1) for size in shape))], dtype=np.float64)
+    distance = np.linalg.norm(corners @ (affine - scan_affine).T, axis=1).max()
+    # Negated, so that a NaN in either affine is refused as well.
+    if not distance <= CORNER_TOLERANCE:
+        return f"affine puts a corner {distance:.3g} mm from the image's, expected within {CORNER_TOLERANCE:g} mm"
+    return ""

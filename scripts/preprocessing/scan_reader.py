@@ -1,0 +1,105 @@
+"""How every stage reads scans and label maps, and what a scan has to be there: the rules of the data set's check."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+from monai.config import KeysCollection, PathLike
+from monai.data import ImageReader, MetaTensor
+from monai.data.image_reader import PILReader
+from monai.transforms import LoadImage, MapTransform
+from monai.utils import ensure_tuple
+
+from scripts.dataset.datalist_file import is_photograph
+from scripts.dataset.problems import VolumeError, sentence
+from scripts.dataset.scan_rules import check_scan_arrays
+from scripts.dataset.volume_file import read_volume_file
+
+logger = logging.getLogger(__name__)
+
+WARNINGS, TAKEN_FROM = "warnings", "taken_from"
+"""Keys of a scan's meta data: sentences, one a line, and what in its header gives its place."""
+
+
+class ScanReader(ImageReader):
+    """MONAI's interface to the bundle's reader; photographs are read by MONAI's own.
+
+    For configs: ``{_target_: LoadImaged, keys: image, reader: scripts.preprocessing.scan_reader.ScanReader}``.
+    """
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Any file: what cannot be read is refused with a sentence."""
+        return True
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> str:
+        """Only the path: LoadImage would turn to its other readers where this raises, and they take what is refused."""
+        return str(ensure_tuple(data)[0])
+
+    def get_data(self, img: str) -> tuple[np.ndarray, dict[str, Any]]:
+        """Voxels and meta data of a path; raises what :func:`read_volume_file` raises."""
+        if is_photograph(img):
+            reader = PILReader()
+            return cast("tuple[np.ndarray, dict[str, Any]]", reader.get_data(reader.read(img)))
+        volume = read_volume_file(img)
+        return volume.voxels, {
+            "affine": volume.affine.copy(),
+            "original_affine": volume.affine,
+            "spatial_shape": np.asarray(volume.voxels.shape),
+            "original_channel_dim": float("nan"),
+            "space": "RAS",
+            "header_spacing": np.asarray(volume.header_spacing),
+            TAKEN_FROM: volume.taken_from,
+            WARNINGS: "\n".join(map(sentence, volume.warnings)),
+        }
+
+
+def load_volume(path: str | os.PathLike[str]) -> MetaTensor:
+    """A scan or label map as float32 [channel, x, y, z]; photographs are [channel, x, y]."""
+    volume: MetaTensor = LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True)(path)
+    return volume
+
+
+def check_scan(scan: MetaTensor) -> MetaTensor:
+    """Refuse a scan on its own grid that cannot be a CT in HU; log what may be wrong, and keep it in the meta data.
+
+    Args:
+        scan: [1, x, y, z] of any loader; photographs [channel, x, y] are returned as they are.
+
+    Raises:
+        VolumeError: a ValueError that names the file, what is wrong with it and what to do.
+    """
+    if scan.dim() != 4:
+        return scan
+    where = str(scan.meta.get("filename_or_obj", "the scan"))
+    affine = np.asarray(scan.affine, dtype=np.float64)
+    for channel in scan.as_tensor().detach().cpu().numpy():
+        problems, found = check_scan_arrays(channel, affine, where, scan.meta.get("header_spacing"))
+        if problems:
+            raise VolumeError(problems[0])
+        lines = [*str(scan.meta.get(WARNINGS, "")).splitlines(), *map(sentence, found)]
+        scan.meta[WARNINGS] = "\n".join(dict.fromkeys(lines))
+    for line in str(scan.meta.get(WARNINGS, "")).splitlines():
+        logger.warning(line)
+    logger.info("%s: its place is taken from the %s.", where, scan.meta.get(TAKEN_FROM, "meta data of the loader"))
+    return scan
+
+
+class CheckScand(MapTransform):
+    """Dictionary form of :func:`check_scan`, for any loader: MONAI Deploy and MONAI Label have their own.
+
+    Args:
+        keys: scans.
+    """
+
+    def __init__(self, keys: KeysCollection) -> None:
+        super().__init__(keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Check the scans under the keys."""
+        for key in self.key_iterator(data):
+            check_scan(data[key])
+        return dict(data)
