@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -59,8 +60,14 @@ class ScanReader(ImageReader):
 
 def load_volume(path: str | os.PathLike[str]) -> MetaTensor:
     """A scan or label map as float32 [channel, x, y, z]; photographs are [channel, x, y]."""
-    volume: MetaTensor = LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True)(path)
+    volume: MetaTensor = _loader()(path)
     return volume
+
+
+@cache
+def _loader() -> LoadImage:
+    """Made once: MONAI looks for decoders of DICOM each time."""
+    return LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True)
 
 
 def check_scan(scan: MetaTensor) -> MetaTensor:

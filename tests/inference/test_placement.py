@@ -61,9 +61,10 @@ def assert_on_anatomy(scan: Path, labels: Path, hu: NDArray[Any]) -> None:
     assert found.shape == expected.shape
     assert 2 * (found & expected).sum() / (found.sum() + expected.sum()) > 0.8
     if scan.name.endswith((".nii", ".nii.gz")):
-        np.testing.assert_allclose(nib.load(labels).affine, nib.load(scan).affine, rtol=1e-6, atol=1e-6)
+        affine = nib.load(scan).affine  # of a NIfTI-2 header in float64, of a label map in float32
+        np.testing.assert_allclose(nib.load(labels).affine, affine, atol=1e-6 * np.abs(affine).max())
     if itk.ImageIOFactory.CreateImageIO(str(scan), itk.CommonEnums.IOFileMode_ReadMode):
-        np.testing.assert_allclose(by_itk(labels), by_itk(scan), atol=1e-3)
+        np.testing.assert_allclose(by_itk(labels), by_itk(scan), atol=2e-3)
     else:  # ITK opens no NIfTI-2 of the other byte order, so it has no word on where that lies
         assert nib.load(scan).header["sizeof_hdr"] == 540
 
