@@ -16,14 +16,14 @@ from typing import Any
 
 SUFFIXES = {
     "labels": "_seg.nii.gz",
-    "palette_labels": "_seg.png",
+    "palette_labels": ".png",
     "scores": "_scores.nii.gz",
     "overlay": "_overlay.png",
     "report": "_report.html",
     "measures": "_organs.csv",
     "dicom_seg": "_seg.dcm",
 }
-"""What follows the name of a case, by the kind of result."""
+"""What follows the name of a case, by the kind of result; VOC's server reads masks by the name of the photograph."""
 # Label maps of any format: other programs use the same endings.
 LABEL_ENDINGS = tuple(
     f"{stem}{extension}"
@@ -57,7 +57,7 @@ def results_in(folder: PathLike, names: Iterable[str]) -> set[str]:
     manifest = read_manifest(folder)
     listed = {name for case in manifest.get("cases", {}).values() for name in case["results"]}
     listed |= {MANIFEST} if manifest else set()
-    endings = (*SUFFIXES.values(), *LABEL_ENDINGS)
+    endings = (*(suffix for suffix in SUFFIXES.values() if suffix.startswith("_")), *LABEL_ENDINGS)
     return {name for name in names if name in listed or name.lower().endswith(endings)}
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scripts.dataset.datalist_file import NIFTI_SUFFIXES
 from scripts.dataset.nifti_header import place_of, raw_header
 from scripts.dataset.problems import Kind, Problem, VolumeError
-from scripts.dicom.series_folder import stack_in
+from scripts.dicom.series_folder import series_folder
 
 HEADER_BYTES = 8192
 """Of a NRRD or MetaImage file, whose header is text."""
@@ -62,10 +62,10 @@ def read_volume_file(path: str) -> VolumeFile:
         VolumeError: a ValueError that names the file, what is wrong with it and what to do.
         ValueError: a DICOM series that is no regular volume.
     """
-    if os.path.isdir(path):
-        stack_in(path)  # raises where the series is no regular volume, which the reader does not
-    elif not os.path.exists(path):
+    if not os.path.exists(path):
         raise VolumeError(Problem(Kind.MISSING_FILE, path))
+    if os.path.isdir(path):
+        path = series_folder(path) or path  # refuses a series that is no regular volume, which ITK does not
     try:
         return _read_nifti(path) if path.lower().endswith(NIFTI_SUFFIXES) else _read_by_itk(path)
     except VolumeError:

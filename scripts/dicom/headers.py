@@ -1,13 +1,15 @@
-"""Headers of the DICOM files below a folder, without their pixels."""
+"""Headers of the DICOM files below a folder, without their pixels, and the files that should have one and have none."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from monai.utils.module import optional_import
 
-from scripts.dicom.compressions import UNCOMPRESSED
+from scripts.dicom.compressions import DEFLATED
 
 pydicom, has_pydicom = optional_import("pydicom")
 
@@ -15,13 +17,25 @@ CT_IMAGE, ENHANCED_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.
 DIRECTORY = "1.2.840.10008.1.3.10"  # the table of contents of a disc
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "SeriesDate"),
-    *("Modality", "ImageType", "SequenceName", "SliceThickness", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated"),
+    *("Modality", "ImageType", "SequenceName", "SliceThickness", "NumberOfFrames", "AcquisitionNumber"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber"),
     *("RescaleSlope", "RescaleIntercept"),
 ]
+PREAMBLE = 128  # bytes before the letters DICM
+BARE_START = re.compile(rb"\x02\0\0\0|\x08\0[\0-\x18]\0|\0\x08\0[\0-\x18]", re.DOTALL)
+"""First element of a file without preamble: group 2, or a low one of group 8 in either byte order."""
+DICOM_SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
+NO_SLICES = {"dicomdir", "readme", "license", "version"}
+UNDEFINED_LENGTH = b"\xff\xff\xff\xff"
+AGAIN = "export or copy it again"
 
 Header = Any
-"""A ``pydicom.Dataset``; pydicom is optional, so its types are not named."""
+"""A ``pydicom.Dataset``; pydicom is optional, so its types are not named.
+
+Three attributes are added: ``filename``; ``pixel_start``, the bytes before the tag of the pixels; and ``incomplete``,
+whether preamble or transfer syntax are missing, without which other readers do not find their way.
+"""
 
 
 def require_pydicom() -> None:
@@ -33,55 +47,116 @@ def require_pydicom() -> None:
         )
 
 
-def headers_below(folder: str) -> list[Header]:
-    """Read the header of every DICOM file in a folder and its subfolders, sorted by path.
+def headers_below(folder: str) -> tuple[list[Header], dict[str, str]]:
+    """Read the header of every DICOM file in a folder and its subfolders, also linked ones, sorted by path.
 
-    Files of other kinds are passed over. ``missing_bytes`` of a header tells how much the file is too short.
+    Hidden files and files of other kinds are passed over.
+
+    Returns:
+        The headers; and of the files that look like a slice and cannot be read, by path, the reason. A file looks like
+        a slice if it begins like DICOM, if its name ends like that of a DICOM file, or if its name is like that of a
+        slice in the same folder and it is no text.
 
     Raises:
-        ValueError: a file begins like DICOM and breaks off in its header.
+        ValueError: pydicom is missing, or a subfolder cannot be opened.
     """
     require_pydicom()
-    headers = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            header = _header_of(os.path.join(parent, name))
-            if header is not None:
-                headers.append(header)
-    return headers
+    headers: list[Header] = []
+    unreadable: dict[str, str] = {}
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        seen.add(os.path.realpath(parent))
+        inside = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in inside if os.path.realpath(os.path.join(parent, name)) not in seen]
+        read = {name: _header_of(os.path.join(parent, name)) for name in sorted(names) if not name.startswith(".")}
+        slices = [name for name, found in read.items() if not isinstance(found, str)]
+        for name, found in read.items():
+            path = os.path.join(parent, name)
+            if not isinstance(found, str):
+                headers.append(found)
+            elif _begins_like_dicom(path) or _named_like_a_slice(name, slices, path):
+                unreadable[path] = found
+    return [header for header in headers if header.get("SOPClassUID") != DIRECTORY], unreadable
 
 
-def _header_of(path: str) -> Header | None:
-    with open(path, "rb") as stream:
-        try:
-            header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=TAGS)
-            header.missing_bytes = _missing_bytes(header, os.path.getsize(path) - stream.tell())
-        except pydicom.errors.InvalidDicomError:
-            return None  # no DICOM file, a picture or a text
-        except Exception as error:  # the parser may fail anywhere in a damaged header
-            raise ValueError(
-                f"DICOM file {path} cannot be read ({type(error).__name__}: {error}); export or copy it again."
-            ) from error
-    header.filename = path
-    if "SOPClassUID" in header:
-        return header
+def _refuse(error: OSError) -> None:
+    raise ValueError(
+        f"folder {error.filename} cannot be opened ({error.strerror}): give yourself the right to read it."
+    )
+
+
+def _header_of(path: str) -> Header | str:
+    """The header, or why there is none."""
+    try:
+        if not os.path.isfile(path):
+            return "it is no file, or a link to nothing"
+        if not os.path.getsize(path):
+            return "it has 0 bytes"
+        with open(path, "rb") as stream:
+            header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=TAGS, force=True)
+            return _completed(header, stream, path)
+    except Exception as error:  # the parser may fail anywhere in a damaged header
+        return f"{type(error).__name__}: {error}"
+
+
+def _completed(header: Header, stream: BinaryIO, path: str) -> Header | str:
+    header.filename, header.pixel_start = path, stream.tell()
     if header.file_meta.get("MediaStorageSOPClassUID") == DIRECTORY:
-        return None
-    raise ValueError(f"DICOM file {path} cannot be read (it has no SOPClassUID); export or copy it again.")
-
-
-def _missing_bytes(header: Header, left: int) -> int:
-    """Bytes that the file lacks, if its pixels are stored one by one: what is compressed has no known length.
-
-    Args:
-        header: all that precedes the pixels.
-        left: bytes behind it: tag, kind and length of the pixels (8 or 12 bytes), and the pixels.
-    """
+        header.SOPClassUID = DIRECTORY
+    if "SOPClassUID" not in header:
+        return "it has no SOPClassUID"
+    frames = header.get("NumberOfFrames")
+    if frames is not None and not str(frames).strip().isdecimal():
+        return f"its NumberOfFrames is '{frames}'"
     syntax = header.file_meta.get("TransferSyntaxUID")
-    if syntax not in UNCOMPRESSED or "Rows" not in header:
-        return 0
-    values = int(header.Rows) * int(header.Columns) * int(header.get("SamplesPerPixel", 1))
-    values *= int(header.get("NumberOfFrames", 1) or 1)
-    wanted = (8 if syntax.is_implicit_VR else 12) + values * int(header.get("BitsAllocated", 16)) // 8
-    return max(0, wanted - left)
+    if header.SOPClassUID == CT_IMAGE and syntax != DEFLATED and header.pixel_start >= os.path.getsize(path):
+        return "it ends before its pixels"
+    header.incomplete = header.preamble is None or syntax is None
+    if syntax is None:
+        if UNDEFINED_LENGTH in stream.read(12):
+            return "its pixels are compressed, and it does not say how"
+        implicit, little = header.original_encoding
+        uids = pydicom.uid
+        plain = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian
+        header.file_meta.TransferSyntaxUID = plain if little else uids.ExplicitVRBigEndian
+    return header
+
+
+def _begins_like_dicom(path: str) -> bool:
+    start = _start(path)
+    if Path(path).name.lower() in NO_SLICES:
+        return False
+    return start[PREAMBLE : PREAMBLE + 4] == b"DICM" or start[:4] == b"DICM" or bool(BARE_START.match(start))
+
+
+def _named_like_a_slice(name: str, slices: list[str], path: str) -> bool:
+    if {suffix.lower() for suffix in Path(name).suffixes} & DICOM_SUFFIXES:
+        return True
+    if name.lower() in NO_SLICES or _ending(name) not in {_ending(one) for one in slices}:
+        return False
+    return _shape(name) in {_shape(one) for one in slices} or not _is_text(_start(path))
+
+
+def _ending(name: str) -> str:
+    """Suffix in small letters; none where it is a number, as in names that are UIDs."""
+    suffix = Path(name).suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
+
+
+def _shape(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
+def _start(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(1024)
+    except OSError:
+        return b""
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        return bool(start) and start[:1000].decode().replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
+    except UnicodeDecodeError:
+        return False

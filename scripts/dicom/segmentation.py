@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from scripts.atomic_write import replacing
 from scripts.bundle_identity import bundle_identity
-from scripts.dicom.headers import pydicom
 from scripts.dicom.organ_codes import codes, organ_code
+from scripts.dicom.referable import referable_images
 from scripts.dicom.series_folder import stack_in
 from scripts.evaluation.overlay import organ_colour
 from scripts.inference.outputs import scan_name
@@ -29,11 +29,6 @@ logger = logging.getLogger(__name__)
 
 SERIES_NUMBER = 9001
 """High, so that a viewer lists the segmentation behind the images of the study; our choice."""
-EMPTY_IF_UNKNOWN = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
-    *("AccessionNumber", "ReferringPhysicianName"),
-)
-"""What the standard wants to be there, be it empty, and what anonymisation tends to remove."""
 
 
 def require_highdicom() -> None:
@@ -58,8 +53,7 @@ def write_segmentation(
         path: the file to write.
 
     Raises:
-        ValueError: highdicom is missing, the label map is not on the grid of the series, or the series names no frame
-            of reference.
+        ValueError: highdicom is missing, or the label map is not on the grid of the series.
     """
     require_highdicom()
     stack = stack_in(series)
@@ -68,16 +62,7 @@ def write_segmentation(
             f"the label map ({labels.shape}) is not on the grid of the DICOM series in {series} ({stack.shape}), or "
             "its affine differs: give the label map of this series, in the order in which its slices are stacked."
         )
-    images = [pydicom.dcmread(header.filename, stop_before_pixels=True) for header in stack.headers]
-    if any("FrameOfReferenceUID" not in image for image in images):
-        raise ValueError(
-            f"the series in {series} has no FrameOfReferenceUID, which ties a DICOM-SEG to its images: export it "
-            "again, or use the NIfTI label map."
-        )
-    for image in images:
-        for name in EMPTY_IF_UNKNOWN:
-            if name not in image:
-                setattr(image, name, "")
+    images = referable_images(stack.headers)
     bundle = bundle_identity()
     segmentation = hd.seg.Segmentation(
         source_images=images,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scripts.dicom.headers import CT_IMAGE, ENHANCED_CT_IMAGE, Header, headers_below
+from scripts.dicom.headers import AGAIN, CT_IMAGE, ENHANCED_CT_IMAGE, Header, headers_below
+
+FRAMES = "several frames in one file are not read, convert it to NIfTI with dcm2niix and give that"
 
 
 @dataclass(frozen=True)
@@ -16,11 +19,13 @@ class Series:
         uid: SeriesInstanceUID.
         headers: header of each file, in the order of their paths.
         obstacle: why it cannot be a CT volume, seen from the kind of its images alone; empty if it may be one.
+        unreadable: files that may be slices of it and cannot be read, each with the reason.
     """
 
     uid: str
     headers: tuple[Header, ...]
     obstacle: str = ""
+    unreadable: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         first = self.headers[0]
@@ -32,16 +37,51 @@ class Series:
 def find_series(folder: str) -> list[Series]:
     """List the series in a folder and its subfolders, those that may be CT volumes first, each kind by series number.
 
-    A localizer within a series is taken out of it. An image that lies there twice counts once.
+    A localizer within a series is taken out of it. An image that lies there twice counts once. A file that cannot be
+    read counts for the series of its folder; where its folder holds no readable file, for every series.
+
+    Raises:
+        ValueError: there are slices, and none can be read.
     """
+    headers, unreadable = headers_below(folder)
+    if unreadable and not headers:
+        raise ValueError(unreadable_files([f"{path} ({reason})" for path, reason in unreadable.items()]))
     groups: dict[tuple[str, str], dict[str, Header]] = {}
-    for header in headers_below(folder):
-        group = groups.setdefault((str(header.get("SeriesInstanceUID", "")), _obstacle(header)), {})
-        # The place too: a faulty export may give one UID to different images.
-        image = f"{header.get('SOPInstanceUID', header.filename)} {header.get('ImagePositionPatient')}"
-        group.setdefault(image, header)
-    found = [Series(uid, tuple(group.values()), obstacle) for (uid, obstacle), group in groups.items()]
+    for header in headers:
+        group = groups.setdefault((str(header.get("SeriesInstanceUID") or ""), _obstacle(header)), {})
+        group.setdefault(_identity(header, group), header)
+    readable = {os.path.dirname(header.filename) for header in headers}
+    found = []
+    for (uid, obstacle), group in groups.items():
+        own = {os.path.dirname(header.filename) for header in group.values()}
+        suspects = {path: reason for path, reason in unreadable.items() if os.path.dirname(path) not in readable - own}
+        if not obstacle:  # frames of the same series in another form are a part of it
+            suspects |= {one.filename: FRAMES for one in groups.get((uid, FRAMES), {}).values()}
+        lost = tuple(f"{path} ({reason})" for path, reason in suspects.items())
+        found.append(Series(uid, tuple(group.values()), obstacle, lost))
     return sorted(found, key=lambda one: (bool(one.obstacle), _number(one), one.uid))
+
+
+def unreadable_files(files: Sequence[str]) -> str:
+    """One sentence about slices that cannot be read."""
+    more = f" and {len(files) - 3} more files" if len(files) > 3 else ""
+    return f"DICOM file {', '.join(files[:3])}{more} cannot be read; {AGAIN}, or take it out of the folder."
+
+
+def _identity(header: Header, group: dict[str, Header]) -> str:
+    """Equal for copies of one image. A faulty export may give one UID, or none, to different images."""
+    uid = header.get("SOPInstanceUID")
+    identity = f"{uid} {header.get('ImagePositionPatient')}"
+    twin = group.get(identity)
+    if not uid or (twin is not None and _pixels(twin) != _pixels(header)):
+        return str(header.filename)
+    return identity
+
+
+def _pixels(header: Header) -> bytes:
+    with open(header.filename, "rb") as stream:
+        stream.seek(header.pixel_start)
+        return stream.read()
 
 
 def choose_series(found: Sequence[Series], wanted: str | int | None, folder: str) -> Series:
@@ -83,8 +123,8 @@ def listing(found: Sequence[Series]) -> str:
 
 
 def _obstacle(header: Header) -> str:
-    if header.SOPClassUID == ENHANCED_CT_IMAGE or int(header.get("NumberOfFrames", 1) or 1) > 1:
-        return "several frames in one file are not read, convert it to NIfTI with dcm2niix and give that"
+    if header.SOPClassUID == ENHANCED_CT_IMAGE or int(header.get("NumberOfFrames") or 1) > 1:
+        return FRAMES
     if header.SOPClassUID != CT_IMAGE:
         return f"no CT image but {header.SOPClassUID.name}"
     if "LOCALIZER" in header.get("ImageType", []):
@@ -93,4 +133,5 @@ def _obstacle(header: Header) -> str:
 
 
 def _number(series: Series) -> int:
-    return int(series.headers[0].get("SeriesNumber") or 0)
+    number = str(series.headers[0].get("SeriesNumber") or "").strip()
+    return int(number) if number.isdecimal() else 0

@@ -6,26 +6,31 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from monai.utils.module import optional_import
 
-from scripts.dicom.headers import Header
+from scripts.dicom.compressions import DEFLATED, UNCOMPRESSED
+from scripts.dicom.headers import AGAIN, Header, pydicom
 from scripts.dicom.series import choose_series, find_series
-from scripts.dicom.slice_stack import HOW_TO_CONVERT, SliceStack, slice_stack
+from scripts.dicom.slice_numbers import SliceNumbers, name_of
+from scripts.dicom.slice_stack import HOW_TO_CONVERT, TO_RAS, SliceStack, slice_stack
 
 itk, _ = optional_import("itk")
 
 SPLITTING_TAGS = ("SeriesNumber", "SeriesDate", "SequenceName", "SliceThickness")
 """What makes ITK take the images of one series for several."""
+STEPS_PER_HU = 256  # of copies; 1 / 256 has few digits
 
 
 def series_folder(folder: str, wanted: str | int | None = None) -> str | None:
     """Find the series to segment in a folder, check it, and return a folder that holds it alone.
 
-    That is the folder itself where nothing else is in it, and otherwise a temporary folder of the same name with links
-    to the files, which lasts as long as the process.
+    That is the folder itself where nothing else is in it and ITK reads its files by the standard. Otherwise it is a
+    temporary folder of the same name, which lasts as long as the process, with links to the files and copies of those
+    that have to be written in another way for ITK.
 
     Args:
         folder: searched with its subfolders.
@@ -41,11 +46,12 @@ def series_folder(folder: str, wanted: str | int | None = None) -> str | None:
     if not found:
         return None
     stack = slice_stack(choose_series(found, wanted, folder))
-    files = [str(header.filename) for header in stack.headers]
-    alone = {os.path.join(folder, name) for name in os.listdir(folder)} == set(files)
-    readable = folder if alone else _folder_of_links(files, os.path.basename(os.path.normpath(folder)))
-    _check_reader_agrees(readable, stack)
-    return readable
+    files = {str(header.filename) for header in stack.headers}
+    alone = {os.path.join(folder, name) for name in os.listdir(folder)} == files
+    if not alone or any(_has_to_be_copied(header, stack) for header in stack.headers):
+        folder = _folder_of_links(stack, os.path.basename(os.path.normpath(folder)))
+    _check_reader_agrees(folder, stack)
+    return folder
 
 
 def stack_in(folder: str) -> SliceStack:
@@ -53,22 +59,69 @@ def stack_in(folder: str) -> SliceStack:
     return slice_stack(choose_series(find_series(folder), None, folder))
 
 
-def _folder_of_links(files: Sequence[str], name: str) -> str:
+def _has_to_be_copied(header: Header, stack: SliceStack) -> bool:
+    return bool(header.incomplete or header.PhotometricInterpretation == "MONOCHROME1" or _rescale_varies(stack))
+
+
+def _rescale_varies(stack: SliceStack) -> bool:
+    return any(one.rescale != stack.numbers[0].rescale for one in stack.numbers)
+
+
+def _folder_of_links(stack: SliceStack, name: str) -> str:
     parent = tempfile.mkdtemp(prefix="series_")
     atexit.register(shutil.rmtree, parent, ignore_errors=True)
     target = Path(parent) / name
     target.mkdir()
-    for number, file in enumerate(files, start=1):
+    for number, (header, numbers) in enumerate(zip(stack.headers, stack.numbers, strict=True), start=1):
         link = target / f"{number:05d}.dcm"
+        if _has_to_be_copied(header, stack):
+            _write_for_itk(header, numbers, link, _rescale_varies(stack))
+            continue
         try:
-            link.symlink_to(Path(file).resolve())
+            link.symlink_to(Path(header.filename).resolve())
         except OSError:  # a file system or an account that may not make links
-            shutil.copyfile(file, link)
+            shutil.copyfile(header.filename, link)
     return str(target)
 
 
+def _write_for_itk(header: Header, numbers: SliceNumbers, path: Path, rescale_varies: bool) -> None:
+    """Copy a slice with the same HU.
+
+    The copy has preamble and transfer syntax, without which ITK may not read it, and is MONOCHROME2: ITK inverts
+    MONOCHROME1, which only concerns how it is shown. ITK takes the data type of the first slice for all, so that
+    slices that are stored in several ways become HU in steps of 1 / 256.
+    """
+    image = pydicom.dcmread(header.filename, force=True)
+    image.file_meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID
+    image.PhotometricInterpretation = "MONOCHROME2"
+    for uid in ("SOPInstanceUID", "SOPClassUID"):  # the file's meta data cannot do without
+        if not image.get(uid):
+            setattr(image, uid, pydicom.uid.generate_uid() if uid == "SOPInstanceUID" else header.SOPClassUID)
+    image.save_as(path, enforce_file_format=True)
+    if not rescale_varies:
+        return
+    stored = itk.array_from_image(_decoded(str(path), header)).astype(np.float64)
+    image.PixelData = np.rint(stored * STEPS_PER_HU).astype("<i4").tobytes()
+    image["PixelData"].VR = "OW"
+    image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 32, 32, 31, 1
+    image.RescaleSlope, image.RescaleIntercept = str(1 / STEPS_PER_HU), "0"
+    image.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    image.save_as(path, enforce_file_format=True, implicit_vr=False, little_endian=True)
+
+
+def _decoded(path: str, header: Header) -> Any:
+    try:
+        return itk.imread(path)
+    except RuntimeError as error:  # GDCM names no file
+        raise ValueError(_not_decoded(header)) from error
+
+
+def _not_decoded(header: Header) -> str:
+    return f"DICOM file {header.filename} cannot be decoded; {AGAIN}."
+
+
 def _check_reader_agrees(folder: str, stack: SliceStack) -> None:
-    """Refuse a series of which the reader would take only a part: it tells series apart by more than the UID."""
+    """Refuse a series that ITK would take in part, or in which it reads other numbers than the headers say."""
     finder = itk.GDCMSeriesFileNames.New()
     finder.SetUseSeriesDetails(True)
     finder.AddSeriesRestriction("0008|0021")
@@ -76,13 +129,11 @@ def _check_reader_agrees(folder: str, stack: SliceStack) -> None:
         finder.SetDirectory(folder)
     except RuntimeError as error:  # GDCM names no file
         reason = str(error).strip().splitlines()[-1]
-        raise ValueError(
-            f"a DICOM file of the series in {folder} cannot be decoded ({reason}); export or copy it again."
-        ) from error
-    volumes = [set(finder.GetFileNames(series)) for series in finder.GetSeriesUIDs()]
+        raise ValueError(f"a DICOM file of the series in {folder} cannot be decoded ({reason}); {AGAIN}.") from error
+    volumes = [list(finder.GetFileNames(series)) for series in finder.GetSeriesUIDs()]
     lost = sorted({os.path.join(folder, name) for name in os.listdir(folder)}.difference(*volumes))
     if lost:
-        raise ValueError(f"DICOM file {os.path.realpath(lost[0])} cannot be decoded; export or copy it again.")
+        raise ValueError(f"DICOM file {os.path.realpath(lost[0])} cannot be decoded; {AGAIN}.")
     if len(volumes) > 1:
         counts = ", ".join(str(len(volume)) for volume in volumes)
         differing = [tag for tag in SPLITTING_TAGS if _differs(stack.headers, tag)]
@@ -90,7 +141,49 @@ def _check_reader_agrees(folder: str, stack: SliceStack) -> None:
             f"the images in {folder} would be read as {len(volumes)} volumes of {counts} images, since they differ in "
             f"{', '.join(differing) or 'their headers'}; {HOW_TO_CONVERT}."
         )
+    for path, header, numbers in zip(volumes[0], stack.headers, stack.numbers, strict=True):
+        _compare_values(path, header, numbers, _rescale_varies(stack))
+    _compare_grid(volumes[0], folder, stack)
 
 
-def _differs(headers: Sequence[Header], tag: str) -> bool:
+def _compare_values(path: str, header: Header, numbers: SliceNumbers, rescale_varies: bool) -> None:
+    """Compare the numbers of a slice with those of ITK, and decode what is compressed: its length says nothing."""
+    reader = itk.GDCMImageIO.New()
+    reader.SetFileName(path)
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ValueError(_not_decoded(header)) from error
+    slope, intercept = (1 / STEPS_PER_HU, 0.0) if rescale_varies else (numbers.slope, numbers.intercept)
+    pairs: dict[str, tuple[Any, Any]] = {
+        "Columns and Rows": ((numbers.columns, numbers.rows), [reader.GetDimensions(axis) for axis in (0, 1)]),
+        "PixelSpacing": (numbers.spacing[::-1], [reader.GetSpacing(axis) for axis in (0, 1)]),
+        "ImagePositionPatient": (numbers.position, [reader.GetOrigin(axis) for axis in range(3)]),
+        "RescaleSlope and RescaleIntercept": (
+            (slope, intercept),
+            (reader.GetRescaleSlope(), reader.GetRescaleIntercept()),
+        ),
+    }
+    for tag, (said, used) in pairs.items():
+        if not np.allclose(said, used, rtol=1e-6, atol=1e-4 if tag == "ImagePositionPatient" else 1e-9):
+            raise ValueError(f"{tag} of {name_of(header)} is {said}, and ITK reads {tuple(used)}; {HOW_TO_CONVERT}.")
+    if header.file_meta.TransferSyntaxUID not in (*UNCOMPRESSED, DEFLATED) and not rescale_varies:
+        _decoded(path, header)
+
+
+def _compare_grid(files: list[str], folder: str, stack: SliceStack) -> None:
+    """Compare where the corners of the volume lie, by the headers and by ITK."""
+    reader = itk.ImageSeriesReader[itk.Image[itk.F, 3]].New(FileNames=files)
+    reader.UpdateOutputInformation()
+    grid = reader.GetOutput()
+    used = np.eye(4)
+    used[:3, :3] = itk.array_from_matrix(grid.GetDirection()) * np.array(grid.GetSpacing())
+    used[:3, 3] = np.array(grid.GetOrigin())
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*stack.shape, 1]
+    off = float(np.abs(corners @ (TO_RAS @ used - stack.affine).T).max())
+    if off > min(stack.numbers[0].spacing):
+        raise ValueError(f"the series in {folder} would be read up to {off:.1f} mm off its place; {HOW_TO_CONVERT}.")
+
+
+def _differs(headers: tuple[Header, ...], tag: str) -> bool:
     return len({str(header.get(tag)) for header in headers}) > 1

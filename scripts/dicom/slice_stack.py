@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scripts.dicom.compressions import obstacle
-from scripts.dicom.headers import Header, pydicom
-from scripts.dicom.series import Series
+from scripts.dicom.headers import Header
+from scripts.dicom.series import Series, unreadable_files
+from scripts.dicom.slice_numbers import Irregular, SliceNumbers, name_of, numbers_of
 
 PLACE_TOLERANCE = 0.1
 """How far a slice may lie from its place on the regular grid, in slice distances and in pixels; our choice."""
@@ -25,16 +27,18 @@ class SliceStack:
 
     Attributes:
         headers: one per slice, in the order in which the slices are stacked (along rows x columns).
+        numbers: what they say, in the same order.
         affine: 4 x 4, (column, row, slice) to RAS position in mm.
     """
 
     headers: tuple[Header, ...]
+    numbers: tuple[SliceNumbers, ...]
     affine: NDArray[np.float64]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Columns, rows, slices."""
-        return int(self.headers[0].Columns), int(self.headers[0].Rows), len(self.headers)
+        return self.numbers[0].columns, self.numbers[0].rows, len(self.numbers)
 
 
 def slice_stack(series: Series) -> SliceStack:
@@ -43,56 +47,56 @@ def slice_stack(series: Series) -> SliceStack:
     Raises:
         ValueError: they are no regular volume, or cannot be decoded; the message says why, where, and what to do.
     """
+    if series.unreadable:
+        raise ValueError(unreadable_files(series.unreadable))
     try:
-        _check_images(series.headers)
-        return _stack(series.headers)
+        return _stack(series.headers, _checked_numbers(series.headers))
     except Irregular as reason:
         raise ValueError(f"DICOM series {series.uid} is not read as a volume: {reason}.") from None
 
 
-class Irregular(Exception):
-    """Why a series is no volume."""
-
-
-def _check_images(headers: Sequence[Header]) -> None:
+def _checked_numbers(headers: Sequence[Header]) -> list[SliceNumbers]:
     if len(headers) < 2:
         raise Irregular("it is a single image, and a volume has at least two")
-    first = headers[0]
     for header in headers:
-        name = _name(header)
-        syntax = header.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
-        if obstacle(syntax):
-            raise Irregular(f"{name} is {obstacle(syntax)}")
-        if header.missing_bytes:
-            raise Irregular(f"{name} is cut off, {header.missing_bytes} bytes are missing; export or copy it again")
-        for tag in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"):
-            if header.get(tag) is None:
-                raise Irregular(f"{name} has no {tag}, so its place in the body is unknown; export it again")
-        if header.get("RescaleSlope") is None or header.get("RescaleIntercept") is None:
-            raise Irregular(f"{name} has no RescaleSlope and RescaleIntercept, so its values may not be HU")
-        for tag in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
-            if not np.allclose(header.get(tag), first.get(tag), rtol=0.0, atol=1e-4):
-                raise Irregular(f"{tag} is {header.get(tag)} in {name} and {first.get(tag)} in {_name(first)}")
+        if why := obstacle(header.file_meta.TransferSyntaxUID):
+            raise Irregular(f"{name_of(header)} is {why}")
+    numbers = [numbers_of(header) for header in headers]
+    first = numbers[0]
+    for header, one in zip(headers, numbers, strict=True):
+        for tag, here, there in (
+            ("Rows", one.rows, first.rows),
+            ("Columns", one.columns, first.columns),
+            ("PixelSpacing", one.spacing, first.spacing),
+            ("ImageOrientationPatient", one.orientation, first.orientation),
+        ):
+            if not np.allclose(here, there, rtol=0.0, atol=1e-4):
+                values = f"{header.get(tag)} in {name_of(header)} and {headers[0].get(tag)} in {name_of(headers[0])}"
+                raise Irregular(f"{tag} is {values}")
+    return numbers
 
 
-def _stack(headers: Sequence[Header]) -> SliceStack:
-    along_row, along_column = np.asarray(headers[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+def _stack(headers: Sequence[Header], numbers: Sequence[SliceNumbers]) -> SliceStack:
+    along_row, along_column = numbers[0].orientation
     normal = np.cross(along_row, along_column)
-    places = np.asarray([header.ImagePositionPatient for header in headers], dtype=float)
+    places = np.stack([one.position for one in numbers])
     order = np.argsort(places @ normal, kind="stable")
     ordered, places = tuple(headers[index] for index in order), places[order]
-    pixel_height, pixel_width = (float(size) for size in headers[0].PixelSpacing)
+    pixel_height, pixel_width = numbers[0].spacing
     _check_distances(ordered, places @ normal)
+    _check_acquisitions(ordered)
     step = (places[-1] - places[0]) / (len(places) - 1)
     _check_tilt(step, normal, (len(places) - 1) / min(pixel_height, pixel_width))
     expected = places[0] + np.arange(len(places))[:, None] * step
     astray = np.linalg.norm(places - expected, axis=1) / min(pixel_height, pixel_width)
     worst = int(np.argmax(astray))
     if astray[worst] > 1.0:
-        raise Irregular(f"{_name(ordered[worst])} is shifted sideways by {astray[worst]:.1f} pixels; {HOW_TO_CONVERT}")
+        raise Irregular(
+            f"{name_of(ordered[worst])} is shifted sideways by {astray[worst]:.1f} pixels; {HOW_TO_CONVERT}"
+        )
     affine = np.eye(4)
     affine[:3] = np.stack([along_row * pixel_width, along_column * pixel_height, step, places[0]], axis=1)
-    return SliceStack(ordered, TO_RAS @ affine)
+    return SliceStack(ordered, tuple(numbers[index] for index in order), TO_RAS @ affine)
 
 
 def _check_distances(headers: Sequence[Header], heights: NDArray[np.float64]) -> None:
@@ -110,11 +114,22 @@ def _check_distances(headers: Sequence[Header], heights: NDArray[np.float64]) ->
         return
     wide = int(np.argmax(gaps))
     steps = gaps / usual
-    where = f"between {_name(headers[wide])} and {_name(headers[wide + 1])} ({gaps[wide]:.2f} mm, else {usual:.2f} mm)"
+    where = (
+        f"between {name_of(headers[wide])} and {name_of(headers[wide + 1])} ({gaps[wide]:.2f} mm, else {usual:.2f} mm)"
+    )
     if np.abs(steps - steps.round()).max() <= 2 * PLACE_TOLERANCE:
         missing = int((steps.round() - 1).sum())
         raise Irregular(f"{missing} slice{'s'[: missing > 1]} missing, the widest gap {where}; copy the series again")
     raise Irregular(f"distances of slices differ, from {gaps.min():.2f} to {gaps.max():.2f} mm; {HOW_TO_CONVERT}")
+
+
+def _check_acquisitions(headers: Sequence[Header]) -> None:
+    """Refuse slices of several acquisitions that alternate: two phases, shifted by half a distance, look regular."""
+    acquisitions = [str(header.get("AcquisitionNumber") or "") for header in headers]
+    changes = sum(one != other for one, other in pairwise(acquisitions))
+    if changes >= len(set(acquisitions)):
+        some = " and ".join(sorted(set(acquisitions))[:2])
+        raise Irregular(f"slices of acquisitions {some} alternate; export each acquisition as a series of its own")
 
 
 def _check_tilt(step: NDArray[np.float64], normal: NDArray[np.float64], per_pixel: float) -> None:
@@ -127,7 +142,3 @@ def _check_tilt(step: NDArray[np.float64], normal: NDArray[np.float64], per_pixe
             f"its slices are tilted by {degrees:.1f} degrees against the direction in which they are stacked (gantry "
             f"tilt); {HOW_TO_CONVERT}: dcm2niix straightens them"
         )
-
-
-def _name(header: Header) -> str:
-    return str(header.filename).replace("\\", "/").rpartition("/")[2]

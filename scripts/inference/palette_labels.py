@@ -17,7 +17,7 @@ pillow, _ = optional_import("PIL.Image")
 
 
 class SavePaletteLabelsd(ScanSaverd):
-    """Write the fused labels as `<case>_seg.png`, of the photograph's size, never half-written.
+    """Write the fused labels as `<case>.png`, of the photograph's size, never half-written.
 
     Args:
         keys: label map [1, x, y, 1] of class indices.

@@ -21,6 +21,8 @@ from scripts.training.streams import Batch, stream_loader
 STILL = RandomGeometry([1, 1], rotation=0.0, shift=0.0)
 WHITE = np.where(two_organs() == 2, 275, -175).astype(np.int16)
 """The liver is white, everything else black: image and label of it are the same picture."""
+BRIGHT = np.where(two_organs() == 2, 1000, 275).astype(np.int16)
+"""White everywhere in the window."""
 
 
 def patches_of(folder: Path, coarse_spacing: list[float] = SPACING, **changes: Any) -> CoarsePatches:
@@ -48,9 +50,7 @@ def test_a_still_patch_of_the_whole_volume_is_the_volume(tmp_path: Path) -> None
 
 
 def test_a_volume_that_is_smaller_than_the_patch_lies_in_the_middle_of_air(tmp_path: Path) -> None:
-    batch = first_batch(
-        patches_of(tmp_path, patch_size=[48, 32, 8], batch_size=1, image=np.full((44, 28, 6), 275, np.int16))
-    )
+    batch = first_batch(patches_of(tmp_path, patch_size=[48, 32, 8], batch_size=1, image=BRIGHT))
     inside = torch.zeros(48, 32, 8)
     inside[2:46, 2:30, 1:7] = 1
     torch.testing.assert_close(batch["image"][0, 0], inside, atol=1e-4, rtol=0)
@@ -68,7 +68,7 @@ def test_image_and_label_move_together(tmp_path: Path) -> None:
 
 
 def test_patches_stay_inside_of_a_volume_that_is_larger(tmp_path: Path) -> None:
-    batch = first_batch(patches_of(tmp_path, image=np.full((44, 28, 6), 275, np.int16), batch_size=64))
+    batch = first_batch(patches_of(tmp_path, image=BRIGHT, batch_size=64))
     assert float(batch["image"].min()) > 0.999
 
 

@@ -75,7 +75,7 @@ def test_inference_finds_code_configs_and_default_folders(
     shutil.copy(bundle.model, root / "models/model.pt")
     scan = sorted((tiny_data / "images").iterdir())[0]
     run(root, cwd, "inference", dataset_dir=str(scan), **TINY | {"device": "cpu"})
-    labels = nib.load(root / "runs/inference" / scan.name)
+    labels = nib.load(root / "runs/inference" / scan.name.replace(".nii.gz", "_seg.nii.gz"))
     assert labels.shape == nib.load(scan).shape and len(np.unique(labels.dataobj)) > 3
     assert cwd == root or list(cwd.iterdir()) == [], "nothing is left in the folder where the command was given"
     shutil.rmtree(root / "runs")

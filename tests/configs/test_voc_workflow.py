@@ -44,15 +44,15 @@ def test_an_evaluation_scores_all_pixels_and_writes_palette_masks(voc: Path, fin
     masks = [np.array(Image.open(voc / f"SegmentationClass/val_{n}.png")) for n in range(2)]
     known = sum(int((mask < 255).sum()) for mask in masks)
     assert frame["reference_pixels"].sum() == frame["predicted_pixels"].sum() == known
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["val_0_seg.png", "val_1_seg.png"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["val_0.png", "val_1.png"]
     assert not (tmp_path / "scores.csv").exists(), "Dice per case is for scans"
 
 
 def test_inference_takes_the_test_images(voc: Path, finished: Path, tmp_path: Path) -> None:
     given = {**TINY_VOC, "dataset_dir": str(voc), "model_path": str(finished / "model.pt")}
     run("inference", TRAIN, VOC, output_dir=str(tmp_path), **given)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "test_0_seg.png"]
-    written = Image.open(tmp_path / "test_0_seg.png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "test_0.png"]
+    written = Image.open(tmp_path / "test_0.png")
     assert written.mode == "P" and written.size == (WIDTH, HEIGHT)
     assert set(np.unique(np.asarray(written))) <= {0, 1, 2}
 

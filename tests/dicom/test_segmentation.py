@@ -116,14 +116,36 @@ def test_a_label_map_on_another_grid_is_refused_and_nothing_is_written(series: P
     assert not (series.parent / "out").exists()
 
 
-def test_a_series_without_frame_of_reference_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"StudyDate": "2020-01-01", "StudyTime": "10:10:10", "PatientBirthDate": "01.01.1950"},
+        {"SpecificCharacterSet": "Not Supplied"},
+        {"PatientSex": "unknown", "PatientID": "x" * 100},
+        {"StudyInstanceUID": None},
+        {"SOPInstanceUID": None},
+        {"FrameOfReferenceUID": None},
+    ],
+    ids=["dates", "characters", "patient", "study", "image", "frame of reference"],
+)
+def test_headers_against_the_standard_are_completed_and_that_is_said(
+    tags: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     series = write_ct_series(tmp_path / "ct", voxels_of(SHAPE))
-    for path in series.iterdir():
-        image = pydicom.dcmread(path)
-        del image.FrameOfReferenceUID
-        image.save_as(path)
-    with pytest.raises(ValueError, match="no FrameOfReferenceUID"):
-        written(label_map(), series)
+    with pydicom.config.disable_value_validation():
+        for path in series.iterdir():
+            image = pydicom.dcmread(path)
+            for tag, value in tags.items():
+                if tag in image:
+                    delattr(image, tag)
+                if value is not None:
+                    image.add_new(tag, pydicom.datadict.dictionary_VR(tag), value)
+            image.save_as(path, enforce_file_format=False)
+    before = {path: path.read_bytes() for path in series.iterdir()}
+    content = hd.seg.segread(written(label_map(), series))
+    assert content.StudyInstanceUID and content.FrameOfReferenceUID and content.pixel_array.any()
+    assert all(tag in caplog.text for tag in tags)
+    assert {path: path.read_bytes() for path in series.iterdir()} == before
 
 
 def test_as_a_step_of_inference_it_writes_for_series_and_passes_other_scans(series: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pydicom.uid import MRImageStorage
 
 from scripts.dicom import headers
 from scripts.dicom.series import choose_series, find_series, listing
+from scripts.dicom.slice_stack import slice_stack
 
 LOCALIZER = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 
@@ -81,8 +82,8 @@ def test_a_damaged_header_is_named(tmp_path: Path) -> None:
     write_ct_series(tmp_path, voxels_of((4, 4, 2)))
     broken = sorted(tmp_path.iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:150])
-    with pytest.raises(ValueError, match=rf"{broken.name} cannot be read .*; export or copy it again"):
-        find_series(str(tmp_path))
+    with pytest.raises(ValueError, match=rf"{broken.name} \(.*\) cannot be read; export or copy it again"):
+        slice_stack(find_series(str(tmp_path))[0])
 
 
 def test_without_pydicom_one_sentence_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ def test_a_label_map_becomes_a_palette_png_of_its_indices(tmp_path: Path) -> Non
     labels[0, 4, 0], labels[0, 1, 2] = 20, 15  # top right, and second from the left in the last row
     saver = SavePaletteLabelsd("pred", str(tmp_path / "new"))
     saver({"pred": MetaTensor(labels), "case": "2008_000006"})
-    written = Image.open(tmp_path / "new/2008_000006_seg.png")
+    written = Image.open(tmp_path / "new/2008_000006.png")
     assert written.format == "PNG" and written.mode == "P" and written.size == (5, 3)
     expected = np.zeros((3, 5), np.uint8)
     expected[0, 4], expected[2, 1] = 20, 15

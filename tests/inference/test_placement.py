@@ -53,7 +53,7 @@ def segment(path: Path) -> Path:
     body = (item["image"].as_tensor() > (BODY + AIR) / 2).float()
     item["pred"] = np.concatenate([1 - body.numpy(), body.numpy()])
     SaveImageLabelsd("pred", str(path.parent / "out"))(ScoresToScanLabelsd("pred")(item))
-    return path.parent / "out" / f"{path.name.split('.')[0]}.nii.gz"
+    return path.parent / "out" / f"{path.name.split('.')[0]}_seg.nii.gz"
 
 
 def assert_on_anatomy(scan: Path, labels: Path, hu: NDArray[Any]) -> None:

@@ -100,7 +100,7 @@ def organs_with_room() -> Any:
 
 def batches_of(folder: Path, share: float, **changes: Any) -> QueryBatches:
     label = organs_with_room()
-    case, store = stored(folder, label, image=np.full(label.shape, 50, np.int16), **changes)
+    case, store = stored(folder, label, image=np.where(label > 0, 300, 50).astype(np.int16), **changes)
     maps = known_maps(folder, store, {"x": coarse_maps_of(label, 2, (32, 32))})
     planner = QueryPlanner(patch_size=48, threshold=0.3, margin_slices=0, pad=2)
     settings: dict[str, Any] = {"views": 2, "background_share": share}
@@ -149,7 +149,7 @@ def test_air_is_no_background(tmp_path: Path) -> None:
 
 def test_an_unlabelled_scan_has_background_where_its_coarse_maps_have_no_organ(tmp_path: Path) -> None:
     label = organs_with_room()
-    case, store = stored(tmp_path, label, image=np.full(label.shape, 50, np.int16))
+    case, store = stored(tmp_path, label, image=np.where(label > 0, 300, 50).astype(np.int16))
     case.pop("label")
     maps = known_maps(tmp_path, store, {"x": coarse_maps_of(label, 2, (32, 32))})
     planner = QueryPlanner(patch_size=48, threshold=0.3, margin_slices=0, pad=2)

@@ -115,7 +115,7 @@ def test_the_label_is_the_organ_that_is_asked_for_and_no_other(tmp_path: Path) -
 
 
 def test_beyond_the_slice_there_is_air_no_attention_and_no_organ(tmp_path: Path) -> None:
-    bright = np.full((44, 28, 6), 200, np.int16)
+    bright = np.where(two_organs() > 0, 270, 200).astype(np.int16)
     batches = batches_of(tmp_path, image=bright, geometry=RandomGeometry([1, 1], 0.0, shift=0.0))
     batch = first_batch(batches)
     beyond = torch.cat([batch["image"], batch["label"]], dim=1)[:, :, :, 28:]

@@ -68,7 +68,7 @@ def test_both_pages_lead_from_weights_to_a_label_map(bundle: Path, phantom_dir: 
     (user / "use.py").write_text(python.replace("96, 96, 32", "32, 32, 8"), encoding="utf-8")
     follow(["python use.py"], user)
     follow([segment], user, SCANS=str(scan), RESULTS=str(results))
-    assert nib.load(results / scan.name).shape == nib.load(scan).shape
+    assert nib.load(results / scan.name.replace(".nii.gz", "_seg.nii.gz")).shape == nib.load(scan).shape
     assert (user / "hub_bundles" / name / "models/model.pt").stat().st_size == (
         bundle / "models/model.pt"
     ).stat().st_size

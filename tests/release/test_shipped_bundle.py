@@ -83,7 +83,7 @@ def test_a_clone_without_a_network_segments_a_scan_by_one_command(
     said = offline(clone, "-m", "scripts.segment", str(scan), "--output_dir", str(tmp_path / "out"), "--device", "cpu")
     assert "1 scan segmented" in said
     asked: Any = nib.load(scan)
-    found: Any = nib.load(tmp_path / "out" / scan.name)
+    found: Any = nib.load(tmp_path / "out" / scan.name.replace(".nii.gz", "_seg.nii.gz"))
     assert found.shape == asked.shape
     np.testing.assert_allclose(found.affine, asked.affine, atol=1e-4)
     assert set(np.unique(found.dataobj).tolist()) <= set(range(len(ORGANS) + 1))
