@@ -34,7 +34,7 @@ from scripts.evaluation.overlay import MARGIN_MM, draw_panel, legend_handles
 from scripts.evaluation.summary import organs_of, patients_to_look_at, read_scores
 from scripts.preprocessing.organ_labels import IGNORED, LoadOrganLabelsd
 from scripts.preprocessing.scan_reader import ScanReader
-from scripts.result_files import result_path
+from scripts.result_files import claim_outputs, result_path
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
@@ -141,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cases = load_cases(options.dataset_dir, options.split, organs)
     patients = load_patients(options.folder, cases, organs)
     output = options.output or options.folder / "patients.png"
+    read = [path for case in cases for path in (case["image"], case.get("label")) if path]
+    claim_outputs([output], [*map(str, read), *options.folder.glob("*_seg.*"), options.folder / "scores.csv"])
     with replacing(output) as temporary:
         patients_figure(patients, organs, options.title).savefig(temporary, format="png")
     print("\n".join([*(patient.title for patient in patients), f"written: {output}"]))

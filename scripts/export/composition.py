@@ -7,8 +7,10 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from scripts.inference.ensemble import paths_of
 from scripts.inference.predictor import TwoStagePredictor
 from scripts.inference.weights import load_weights
+from scripts.result_files import claim_outputs
 
 TRUNK = "configs/inference.yaml"
 
@@ -19,6 +21,16 @@ def composed(config_file: str | Sequence[str] = TRUNK, **overrides: Any) -> Conf
     parser.read_config([config_file] if isinstance(config_file, str) else list(config_file))
     parser.update(overrides)
     return parser
+
+
+def claim_export(filepath: str, config_file: str | Sequence[str], parser: ConfigParser) -> None:
+    """Make sure, before the work, that an export can be written and replaces neither weights nor configs.
+
+    Raises:
+        ValueError: it cannot, or it does.
+    """
+    configs = [config_file] if isinstance(config_file, str) else list(config_file)
+    claim_outputs([filepath], [*configs, *paths_of([parser.get_parsed_content("model_path")])])
 
 
 def trained_predictor(parser: ConfigParser) -> TwoStagePredictor:

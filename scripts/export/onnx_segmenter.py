@@ -20,7 +20,7 @@ import fire
 import torch
 from torch import Tensor
 
-from scripts.export.composition import TRUNK, composed, trained_predictor
+from scripts.export.composition import TRUNK, claim_export, composed, trained_predictor
 from scripts.inference.predictor import TwoStagePredictor
 from scripts.plain_errors import install_plain_errors
 
@@ -112,6 +112,7 @@ def export_onnx(
     """
     check_packages()
     parser = composed(config_file, **overrides)
+    claim_export(filepath, config_file, parser)
     predictor = trained_predictor(parser)
     properties = properties_of(predictor, parser.get_parsed_content("spacing"), parser.get_parsed_content("organs"))
     target = Path(filepath)

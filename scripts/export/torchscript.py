@@ -21,7 +21,7 @@ from monai.bundle import ConfigParser
 from monai.data import save_net_with_metadata
 from monai.networks import convert_to_torchscript
 
-from scripts.export.composition import TRUNK, composed, trained_predictor
+from scripts.export.composition import TRUNK, claim_export, composed, trained_predictor
 from scripts.plain_errors import install_plain_errors
 
 
@@ -60,6 +60,7 @@ def export_torchscript(
     """
     parser = composed(config_file, **overrides)
     metadata = read_metadata(meta_file, parser.get_parsed_content("organs"))
+    claim_export(filepath, config_file, parser)
     scripted = convert_to_torchscript(trained_predictor(parser))
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
     target = Path(filepath)

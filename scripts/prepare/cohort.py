@@ -14,8 +14,9 @@ from typing import Any
 from scripts.dataset.datalist_file import split_names
 from scripts.dataset_report.__main__ import report_dataset
 from scripts.demo import bundle_command
-from scripts.prepare.datalist_writer import check_datalist, write_datalist
+from scripts.prepare.datalist_writer import DATALIST, check_datalist, files_of, write_datalist
 from scripts.prepare.overlay import write_overlay
+from scripts.result_files import claim_outputs
 
 ROOT = Path(__file__).resolve().parents[2]
 TRUNK, TRAIN, EVALUATE = "configs/inference.yaml", "configs/train.yaml", "configs/evaluate.yaml"
@@ -23,7 +24,9 @@ REPORT, OVERLAY = "report.html", "cohort.yaml"
 logger = logging.getLogger(__name__)
 
 
-def write_cohort(output_dir: str, folds: Sequence[Mapping[str, Any]], organs: Sequence[str]) -> list[Path]:
+def write_cohort(
+    output_dir: str, folds: Sequence[Mapping[str, Any]], organs: Sequence[str], inputs: Sequence[Path] = ()
+) -> list[Path]:
     """Check a cohort and write its datalists, report and config; nothing is written if there is a problem.
 
     Args:
@@ -31,19 +34,22 @@ def write_cohort(output_dir: str, folds: Sequence[Mapping[str, Any]], organs: Se
             ``cohort.yaml``.
         folds: a datalist for each fold, with absolute paths; all list the same cases.
         organs: what is to be segmented, in the order of the class indices.
+        inputs: files other than scans and labels that were read, and must not be written over.
 
     Returns:
         The folders of the datalists.
 
     Raises:
-        ValueError: entries or files have problems; all are named.
+        ValueError: entries or files have problems, all are named; or an input would be written over.
     """
+    output = Path(output_dir).absolute()
+    folders = [output] if len(folds) == 1 else [output / f"fold{number}" for number in range(len(folds))]
+    written = [*(folder / DATALIST for folder in folders), output / REPORT, output / OVERLAY]
+    claim_outputs(written, [*inputs, *files_of(folds[0])])
     phases = phases_of(folds[0])
     warnings = check_datalist(folds[0], organs, phases).warnings
     for warning in warnings:
         logger.warning(warning)
-    output = Path(output_dir).absolute()
-    folders = [output] if len(folds) == 1 else [output / f"fold{number}" for number in range(len(folds))]
     for folder, content in zip(folders, folds, strict=True):
         write_datalist(folder, content)
     cases = report_dataset(str(folders[0]), str(output / REPORT), organs, warnings)

@@ -14,6 +14,7 @@ from scripts.atomic_write import replacing
 from scripts.dataset.check import DatasetSummary, check_dataset
 from scripts.dataset.datalist_file import read_datalist, split_names
 from scripts.dataset.datalists import load_cases
+from scripts.result_files import claim_outputs
 
 DATALIST = "dataset.json"
 PATH_KEYS = ("image", "label")
@@ -31,8 +32,12 @@ def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -
     Args:
         folder: made if it is missing.
         content: a datalist whose paths are absolute.
+
+    Raises:
+        ValueError: nothing can be written there, or a scan or label of the datalist would be written over.
     """
     root = Path(folder).absolute()
+    claim_outputs([root / DATALIST], files_of(content))
     placed = {
         key: [_placed(entry, root) for entry in entries] if isinstance(entries, list) else entries
         for key, entries in content.items()
@@ -40,6 +45,12 @@ def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -
     with replacing(root / DATALIST) as temporary:
         temporary.write_text(json.dumps(placed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return root / DATALIST
+
+
+def files_of(content: Mapping[str, Any]) -> list[str]:
+    """Scans and labels of a datalist whose paths are absolute."""
+    entries = [entry for split in split_names(content) for entry in content[split]]
+    return [str(entry[key]) for entry in entries for key in PATH_KEYS if entry.get(key)]
 
 
 def _placed(entry: Mapping[str, Any], root: Path) -> dict[str, Any]:

@@ -89,12 +89,13 @@ def prepare_merged(options: argparse.Namespace) -> list[Path]:
     names = options.names or [folder.name for folder in folders]
     if len(names) != len(folders) or len(set(names)) < len(names):
         raise ValueError(f"{len(folders)} data sets need as many different names, got {names}; give them with --names.")
+    datalists = [folder / DATALIST for folder in folders]
     content = merge_datalists(
-        {name: read_absolute(str(folder / DATALIST)) for name, folder in zip(names, folders, strict=True)},
+        {name: read_absolute(str(path)) for name, path in zip(names, datalists, strict=True)},
         {old: new for old, _, new in pairs},
     )
     known = [organ for organ in content["labels"].values() if organ != BACKGROUND]
-    return write_cohort(options.output_dir, [content], options.organs or known)
+    return write_cohort(options.output_dir, [content], options.organs or known, datalists)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -18,11 +18,15 @@ from monai.utils.module import optional_import
 
 from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES, case_name
 from scripts.prepare.scan_entry import ScanEntry
+from scripts.result_files import results_in
 
 itk, _ = optional_import("itk")
 
 VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
 NNUNET_CHANNEL = "_0000"
+IMAGES = "images"
+SEGMENTATION = "_seg"
+"""What follows the scan's name in label maps of this bundle and of other programs."""
 PATIENT_ID = "0010|0020"
 MAX_LISTED = 10
 
@@ -41,7 +45,7 @@ def find_scans(images: str, labels: str | None = None, patient_pattern: str | No
         ValueError: two files have one name, a label has no scan, a folder holds several DICOM series, or a name has
             no patient in it.
     """
-    scans = _named_files(images, "images")
+    scans = _named_files(images, IMAGES)
     label_of = _named_files(labels, "labels") if labels else {}
     label_of = {_scan_of_label(name, scans): path for name, path in label_of.items()}
     orphans = sorted(name for name in label_of if name not in scans)
@@ -63,7 +67,7 @@ def _named_files(place: str, what: str) -> dict[str, str]:
     if "*" in place:
         found = [(_matched_part(path, expanded), path) for path in sorted(glob(expanded))]
     elif os.path.isdir(expanded):
-        found = _short_names(list(_volumes_below(expanded)), expanded)
+        found = _short_names(list(_volumes_below(expanded, results=what != IMAGES)), expanded)
     else:
         raise FileNotFoundError(f"{what} '{place}' is no folder; give the folder of the {what}, or a pattern with *.")
     if not found:
@@ -78,10 +82,13 @@ def _named_files(place: str, what: str) -> dict[str, str]:
     return dict(sorted(paths.items()))
 
 
-def _volumes_below(folder: str) -> Iterator[str]:
+def _volumes_below(folder: str, results: bool) -> Iterator[str]:
+    """Volumes and series, without the results of a segmentation unless these are wanted."""
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] != ".")
         names = sorted(name for name in files if name[0] != ".")
+        passed_over = set() if results else results_in(root, names)
+        names = [name for name in names if name not in passed_over]
         volumes = [name for name in names if name.lower().endswith(VOLUME_SUFFIXES)]
         yield from (os.path.join(root, name) for name in volumes)
         if volumes or not names:
@@ -122,6 +129,8 @@ def _matched_part(path: str, pattern: str) -> str:
 
 def _scan_of_label(name: str, scans: dict[str, str]) -> str:
     """The scan that a label belongs to; nnU-Net's scans end in the number of their channel."""
+    if name not in scans and name.removesuffix(SEGMENTATION) in scans:
+        return name.removesuffix(SEGMENTATION)
     channel = name + NNUNET_CHANNEL
     return channel if name not in scans and channel in scans else name
 

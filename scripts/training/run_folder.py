@@ -40,7 +40,7 @@ def claim_run_folder(output_dir: str, settings: Mapping[str, Any]) -> Path:
         The folder.
 
     Raises:
-        ValueError: the folder holds a run with other settings; names them.
+        ValueError: the folder holds a run with other settings, which are named; or weights of no run.
     """
     with first_process_first():
         return _claim(Path(output_dir), flat_settings(settings))
@@ -67,6 +67,11 @@ def _claim(folder: Path, wanted: dict[str, Any]) -> Path:
                 "folder to start again."
             )
         return folder
+    if (folder / "model.pt").exists():
+        raise ValueError(
+            f"{folder} holds a model.pt that no training of this folder wrote, and it would be written over: give "
+            "another --output_dir."
+        )
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
     return folder
