@@ -24,9 +24,9 @@ from scripts.preprocessing.largest_part import without_other_parts
 from scripts.preprocessing.photograph import as_volume
 
 HOUNSFIELD_AIR = -1000.0
-SLICES_PER_SLAB = 32
 MAX_GRID_VOXELS = 2**29
 """Of the working grid: 2 GiB of float32, twice a whole body at 1.5 mm; our choice."""
+SLICES_PER_SLAB = 32
 WORLD_AXES = (("L", "R"), ("P", "A"), ("I", "S"))
 """World axes of every affine here, named and not left to the metadata: MONAI Deploy calls its right-anterior-superior
 affines "LPS", and MONAI would believe it and turn the patient around, left organs to the right."""
@@ -117,12 +117,13 @@ def _sampling_points(to_source: Tensor, box: Box, source: Sequence[int]) -> Tens
 
 
 def _reach(scores: Tensor, threshold: float, to_source: Tensor, shape: Sequence[int]) -> Box:
-    """Target voxels where a class can reach a threshold above 0: those within a voxel of scores that do.
+    """Target voxels where a class can reach a threshold (of 0: is positive): those within a voxel of scores that do.
 
     An interpolated score is a mean of its neighbours, so elsewhere it is lower. Beyond the score map its border is
     repeated, so a class that touches the border reaches as far as there are target voxels.
     """
-    hit, bounds = scores >= threshold - 1e-6, []  # rounding may lift a mean to the threshold
+    # Rounding may lift a mean to the threshold.
+    hit, bounds = scores >= threshold - 1e-6 if threshold > 0 else scores > 0, []
     for axis, size in enumerate(scores.shape):
         found = torch.nonzero(hit.amax(dim=[other for other in range(3) if other != axis]))[:, 0].tolist()
         if not found:
@@ -158,8 +159,7 @@ def resample_classes(
     to_source = torch.linalg.inv(source_affine.double()) @ target_affine.double()
     shape = [int(n) for n in target_shape]
     labels = torch.zeros(shape, dtype=torch.uint8)
-    whole: Box = [(0, n) for n in shape]
-    boxes = {n: _reach(class_scores(n), threshold, to_source, shape) if threshold > 0 else whole for n in classes}
+    boxes = {n: _reach(class_scores(n), threshold, to_source, shape) for n in classes}
     for first in range(0, shape[2], SLICES_PER_SLAB):
         last = min(first + SLICES_PER_SLAB, shape[2])
         best = torch.full((shape[0], shape[1], last - first), threshold, dtype=torch.float32)
@@ -187,7 +187,7 @@ def resample_labels(labels: Tensor, source_affine: Tensor, target_affine: Tensor
 
     Background is a class like the others here: where three organs meet none of them has half of the weight.
     """
-    present = [int(value) for value in torch.unique(labels)]
+    present = torch.nonzero(torch.bincount(labels.flatten()))[:, 0].tolist()  # several times as fast as torch.unique
     return resample_classes(lambda index: labels == index, present, source_affine, target_affine, shape, threshold=0.0)
 
 
