@@ -14,16 +14,31 @@ from torch.nn.functional import interpolate
 
 from scripts.baselines.slice_batches import SliceBatches, SlicePlace
 from scripts.baselines.slice_predictor import SlicePredictor
-from scripts.preprocessing.intensity import soft_tissue_window
-from scripts.queries.attention import maps_on_slices
+from scripts.coarse.maps import CoarseMaps
+from scripts.coarse.segmenter import CoarseSegmenter
+from scripts.queries.attention import AttentionMap, AttentionPerturbation, maps_on_slices
 from scripts.queries.views import sample_maps
 
 
 class CoarseChannelBatches(SliceBatches):
     """Slice windows whose last channels are the maps of all organs, with the perturbations of the query stage.
 
-    Takes the arguments of :class:`~scripts.baselines.slice_batches.SliceBatches`.
+    Args:
+        maps: coarse maps of the cases, with their slices, the soft-tissue window, and the device.
+        attention: how maps become channels.
+        perturbation: random faults of the maps; None for none.
+        settings: more arguments of :class:`~scripts.baselines.slice_batches.SliceBatches`.
     """
+
+    def __init__(
+        self,
+        maps: CoarseMaps,
+        attention: AttentionMap,
+        perturbation: AttentionPerturbation | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(store=maps.store, window=[maps.lower, maps.upper], device=maps.device, **settings)
+        self.maps, self.attention, self.perturbation = maps, attention, perturbation
 
     def _maps(
         self,
@@ -49,21 +64,19 @@ class CoarseChannelBatches(SliceBatches):
 class CoarseChannelPredictor(SlicePredictor):
     """Coarse stage, then every slice with the maps of all organs as channels.
 
-    Takes the arguments of the two-stage predictor and uses all of them but coarse_weight.
+    Args:
+        coarse: coarse stage.
+        attention: how coarse maps become channels.
+        settings: arguments of :class:`~scripts.baselines.slice_predictor.SlicePredictor`.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.coarse, self.attention = kwargs["coarse"], kwargs["attention"]
+    def __init__(self, coarse: CoarseSegmenter, attention: AttentionMap, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.coarse, self.attention = coarse, attention
 
     def maps_of(self, image: Tensor) -> Tensor:
         """Coarse maps [slice, organ, x', y'] of the windowed volume [channel, x, y, z]."""
         return maps_on_slices(self.coarse(image), image.shape[3])
-
-    def coarse_maps(self, hu: Tensor) -> Tensor:
-        """Coarse organ maps of one volume [channel, x, y, z] in HU: [organ, x', y', z'] on the coarse grid."""
-        maps: Tensor = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper))
-        return maps
 
     def on_slices(self, maps: Tensor, x: int, y: int) -> Tensor:
         """Interpolate the maps to the pixels of the slices and make attention of them."""

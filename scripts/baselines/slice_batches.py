@@ -11,13 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from scripts.coarse.maps import CoarseMaps
 from scripts.dataset.client_cases import complete_cases
 from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore
-from scripts.queries.attention import AttentionMap, AttentionPerturbation
 from scripts.queries.index import organs_in_slices
-from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry, gather_blocks, sample_patches, slices_with_neighbours
 from scripts.training.streams import Batch, BatchStream, in_turns
 
@@ -42,22 +39,17 @@ class SliceBatches(BatchStream):
     Organs (and background as one more) take turns; a case and a slice that shows the organ are drawn with equal
     chance, and the window lies at random around a pixel of it.
 
-    It takes the arguments of the query batches, so that an overlay only names this class in their place.
-
     Args:
         data: case dictionaries; those without a label are left out.
         store: slices of the cases.
-        maps: coarse maps of the cases, not used here but by a subclass.
-        planner: side of a window; it plans nothing.
-        attention: how maps become channels, not used here but by a subclass.
         window: soft-tissue window in HU.
+        patch_size: pixels of a window, along either side.
         batch_size: windows in a batch.
         geometry: random zoom, rotation, shift.
         adjacent_slices: neighbours on either side as extra channels.
         intensity: random intensities; None for none.
-        perturbation: random faults of the maps, not used here but by a subclass.
         device: where patches are sampled.
-        seed: of the stream.
+        seed: seed of the stream; the same seed gives the same batches.
 
     A batch has image [window, channel, x, y], label [window, 1, x, y] (class index or IGNORED) and annotated
     [window, 1 + organs] bool.
@@ -67,22 +59,18 @@ class SliceBatches(BatchStream):
         self,
         data: Sequence[Mapping[str, Any]],
         store: SliceStore,
-        maps: CoarseMaps,
-        planner: QueryPlanner,
-        attention: AttentionMap,
         window: Sequence[float],
+        patch_size: int,
         batch_size: int,
         geometry: RandomGeometry,
         adjacent_slices: int = 0,
         intensity: RandomIntensity | None = None,
-        perturbation: AttentionPerturbation | None = None,
         device: torch.device | str = "cpu",
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
         self.data = [case for case in complete_cases(data, store.organs) if case.get("label")]
-        self.store, self.maps, self.attention, self.perturbation = store, maps, attention, perturbation
-        self.patch_size, self.batch_size = planner.patch_size, self.share(batch_size)
+        self.store, self.patch_size, self.batch_size = store, int(patch_size), self.share(batch_size)
         self.lower, self.upper = check_window(window)
         self.geometry, self.intensity, self.adjacent_slices = geometry, intensity, adjacent_slices
         self.device = torch.device(device)

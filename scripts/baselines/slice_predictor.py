@@ -5,64 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
-from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.inference.fusion import blending_weights
-from scripts.inference.predictor import check_volume, encode_names, slices_of
+from scripts.inference.predictor import Predictor, slices_of
 from scripts.networks.segmenter import QuerySegmenter
-from scripts.preprocessing.intensity import check_window, soft_tissue_window
-from scripts.queries.attention import AttentionMap
 from scripts.queries.planner import QueryPlanner, window_corners
 from scripts.queries.views import slices_with_neighbours
 
 
-class SlicePredictor(nn.Module):
+class SlicePredictor(Predictor):
     """Plain 2D multi-class segmentation of every slice.
-
-    It takes the arguments of the two-stage predictor, so that an overlay only names this class in its place.
 
     Args:
         organs: organ names in the order of their class indices.
         window: soft-tissue window in HU.
-        coarse: not used, and not part of the weights.
-        attention: not used.
         planner: side and overlap of the windows; it plans nothing.
         segmenter: network with 1 + organs output channels.
         adjacent_slices: neighbours on either side as extra channels.
-        batch_size: windows in one pass.
-        coarse_weight: not used.
-        image_channels: of a slice: 1 in CT, 3 in colour photographs.
-
-    forward: [batch, image_channels, x, y, z] in HU on the working grid -> [batch, 1 + organs, x, y, z] in [0, 1].
+        batch_size: slices in one pass.
+        image_channels: channels of a slice.
     """
 
     def __init__(
         self,
         organs: Sequence[str],
         window: Sequence[float],
-        coarse: CoarseSegmenter | None,
-        attention: AttentionMap | None,
         planner: QueryPlanner,
         segmenter: QuerySegmenter,
         adjacent_slices: int = 0,
         batch_size: int = 32,
-        coarse_weight: float = 0.0,
         image_channels: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(organs, window, image_channels)
         self.segmenter, self.patch_size, self.overlap = segmenter, planner.patch_size, planner.overlap
-        self.lower, self.upper = check_window(window)
         self.adjacent_slices, self.batch_size = int(adjacent_slices), int(batch_size)
-        self.image_channels = int(image_channels)
-        self.register_buffer("organ_names", encode_names(organs))
         self.register_buffer("blend", blending_weights(self.patch_size), persistent=False)
-
-    def forward(self, volume: Tensor) -> Tensor:
-        """Segment volumes."""
-        check_volume(volume, self.image_channels)
-        return torch.stack([self._scores(volume[n]) for n in range(volume.shape[0])])
 
     def maps_of(self, image: Tensor) -> Tensor:
         """What the network sees beside the windowed volume [channel, x, y, z]: [slice, channel, x', y'], here none."""
@@ -78,11 +57,11 @@ class SlicePredictor(nn.Module):
         count, walk = window_corners(low, high, self.patch_size, self.overlap, size)
         return [int(round(float(walk[0, 0]) + n * float(walk[0, 1]))) for n in range(int(count[0]))]
 
-    def _scores(self, hu: Tensor) -> Tensor:
-        volume = soft_tissue_window(hu.float(), self.lower, self.upper)
-        maps, slices = self.maps_of(volume), slices_of(volume)
+    def scores(self, image: Tensor) -> Tensor:
+        """Class scores of one volume."""
+        maps, slices = self.maps_of(image), slices_of(image)
         # A pass of some slices at a time: full-size maps of all organs in all slices would fill the memory.
-        parts = torch.arange(volume.shape[3], device=hu.device).split(self.batch_size)
+        parts = torch.arange(image.shape[3], device=image.device).split(self.batch_size)
         near, channels = self.adjacent_slices, self.image_channels
         scores = [self._fused(slices_with_neighbours(slices, part, near, channels), maps[part]) for part in parts]
         return torch.cat(scores).permute(1, 2, 3, 0)

@@ -41,6 +41,15 @@ def paste(total: Tensor, weight: Tensor, probabilities: Tensor, windows: Tensor,
         weight[z, x : x + size_x, y : y + size_y] += blend
 
 
-def background_score(organ_probabilities: Tensor) -> Tensor:
-    """Organ probabilities [organ, ...] -> score of the background [...]; the argmax of all gives fused labels."""
-    return 1.0 - organ_probabilities.amax(dim=0)
+def background_score(organ_probabilities: Tensor, exclusive: bool = False) -> Tensor:
+    """Organ probabilities [organ, ...] -> score of the background [...]; the argmax of all gives fused labels.
+
+    Two rules, since probabilities are of two kinds. The two-stage predictor answers for each organ by itself: an organ
+    wins where it reaches .5, so that the background is 1 - max. The coarse stage alone is scored by the same rule, so
+    that the two differ in their maps only. The organs of one softmax exclude each other: the background is 1 - sum.
+
+    Args:
+        organ_probabilities: [organ, ...].
+        exclusive: whether they are of one softmax.
+    """
+    return 1.0 - (organ_probabilities.sum(dim=0) if exclusive else organ_probabilities.amax(dim=0))

@@ -57,24 +57,55 @@ def slices_of(volume: Tensor) -> Tensor:
     return volume.permute(3, 0, 1, 2).flatten(0, 1).contiguous()
 
 
-class TwoStagePredictor(nn.Module):
-    """Volume in HU -> class scores, whose argmax is the label map.
+class Predictor(nn.Module):
+    """Base of everything that segments volumes; a subclass defines `scores`.
 
     Args:
         organs: organ names in the order of their class indices (1, 2, ...); background is 0.
         window: soft-tissue window in HU (public code: [-175, 275]).
+        image_channels: channels of a slice: 1 in CT; 3 in colour photographs, which are volumes of one slice.
+
+    forward: [batch, image_channels, x, y, z] in HU (photographs: 0 to 255) on the working grid -> class scores
+    [batch, 1 + organs, x, y, z] in [0, 1], whose argmax is the label map.
+    """
+
+    def __init__(self, organs: Sequence[str], window: Sequence[float], image_channels: int = 1) -> None:
+        super().__init__()
+        self.lower, self.upper = check_window(window)
+        self.image_channels = int(image_channels)
+        self.register_buffer("organ_names", encode_names(organs))
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Segment volumes."""
+        check_volume(volume, self.image_channels)
+        if volume.shape[0] == 1:  # the usual case, without a second copy of the scores
+            return self.scores(soft_tissue_window(volume[0].float(), self.lower, self.upper)).unsqueeze(0)
+        return torch.stack(
+            [self.scores(soft_tissue_window(volume[n].float(), self.lower, self.upper)) for n in range(volume.shape[0])]
+        )
+
+    def scores(self, image: Tensor) -> Tensor:
+        """Class scores [1 + organ, x, y, z] of one windowed volume [channel, x, y, z] in [0, 1]."""
+        raise NotImplementedError("this predictor has no scores: use a subclass that defines them.")
+
+
+class TwoStagePredictor(Predictor):
+    """Coarse stage, then a query for each organ, slice and window.
+
+    Args:
+        organs: see :class:`Predictor`, as are window and image_channels.
+        window: soft-tissue window in HU.
         coarse: coarse stage.
         attention: how coarse maps become the attention channel.
-        planner: which queries are asked.
+        planner: which queries are planned.
         segmenter: query network with one output channel.
         adjacent_slices: neighbours on either side as extra image channels (paper: 0).
         batch_size: queries in one pass.
         coarse_weight: share of the coarse probability in the result (our choice; the paper's form is 0; docs/results.md
             compares them).
-        image_channels: of a slice: 1 in CT; 3 in colour photographs, which are volumes of one slice.
+        image_channels: channels of a slice.
 
-    forward: [batch, image_channels, x, y, z] in HU (photographs: 0 to 255) on the working grid ->
-    [batch, 1 + organs, x, y, z] in [0, 1], float16.
+    forward: as of :class:`Predictor`; scores are float16.
     """
 
     def __init__(
@@ -90,7 +121,7 @@ class TwoStagePredictor(nn.Module):
         coarse_weight: float = 0.0,
         image_channels: int = 1,
     ) -> None:
-        super().__init__()
+        super().__init__(organs, window, image_channels)
         channels = (2 * adjacent_slices + 1) * image_channels + 1
         if segmenter.encoder.in_channels != channels:
             raise ValueError(
@@ -100,45 +131,29 @@ class TwoStagePredictor(nn.Module):
         self.coarse, self.attention, self.planner = coarse, attention, planner
         # Queries are cut plane by plane; weights that lie channels-last make the convolutions take them so.
         self.segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.lower, self.upper = check_window(window)
         self.adjacent_slices, self.batch_size = int(adjacent_slices), int(batch_size)
         self.coarse_weight, self.slab_values = float(coarse_weight), SLAB_VALUES
-        self.image_channels = int(image_channels)
-        self.register_buffer("organ_names", encode_names(organs))
         self.register_buffer("blend", blending_weights(planner.patch_size), persistent=False)
 
-    def forward(self, volume: Tensor) -> Tensor:
-        """Segment volumes."""
-        check_volume(volume, self.image_channels)
-        if volume.shape[0] == 1:  # the usual case, without a second copy of the scores
-            return self._scores(volume[0]).unsqueeze(0)
-        return torch.stack([self._scores(volume[n]) for n in range(volume.shape[0])])
+    def scores(self, image: Tensor) -> Tensor:
+        """Class scores of one volume, one organ after another.
 
-    def coarse_maps(self, hu: Tensor) -> Tensor:
-        """Coarse organ maps of one volume [channel, x, y, z] in HU: [organ, x', y', z'] on the coarse grid."""
-        maps: Tensor = self.coarse(soft_tissue_window(hu.float(), self.lower, self.upper))
-        return maps
-
-    def _scores(self, hu: Tensor) -> Tensor:
-        """Class scores [1 + organ, x, y, z] of one volume [channel, x, y, z], one organ after another.
-
-        So the scores themselves and the coarse maps are all that grows with the number of organs, and half precision
-        keeps them small: to a label map, a score is worth what it says about .5.
+        Only the scores and the coarse maps grow with the number of organs. float16 is enough for them: only whether a
+        score exceeds 0.5 matters.
         """
-        image = soft_tissue_window(hu.float(), self.lower, self.upper)
         shape_x, shape_y, depth = image.shape[1], image.shape[2], image.shape[3]
         coarse = self.coarse(image)
         check_finite(coarse, "coarse")
         slices = self._with_room(slices_of(image))
         slab = max(1, self.slab_values // (shape_x * shape_y))
-        scores = torch.empty([1 + coarse.shape[0], shape_x, shape_y, depth], dtype=torch.half, device=hu.device)
+        scores = torch.empty([1 + coarse.shape[0], shape_x, shape_y, depth], dtype=torch.half, device=image.device)
         for organ in range(coarse.shape[0]):
             maps = maps_on_slices(coarse[organ : organ + 1], depth)
             queries = self.planner(maps, shape_x, shape_y)
             for first in range(0, depth, slab):
                 last = min(first + slab, depth)
-                asked = queries[(queries[:, 0] >= first) & (queries[:, 0] < last)]
-                fused = self._fuse_slab(slices, maps[first:last], asked, first, [shape_x, shape_y])
+                chosen = queries[(queries[:, 0] >= first) & (queries[:, 0] < last)]
+                fused = self._fuse_slab(slices, maps[first:last], chosen, first, [shape_x, shape_y])
                 check_finite(fused, "query")
                 scores[1 + organ, :, :, first:last] = fused.permute(1, 2, 0)
         scores[0] = background_score(scores[1:])
@@ -184,25 +199,19 @@ class TwoStagePredictor(nn.Module):
         return torch.stack(patches)
 
 
-class CoarseOnly(nn.Module):
-    """The coarse stage alone as a predictor: the baseline that the second stage has to beat.
+class CoarseOnly(Predictor):
+    """The coarse stage of a predictor alone: the baseline that the second stage has to beat.
 
     Args:
-        predictor: whose coarse stage is asked.
-
-    forward: [batch, channel, x, y, z] in HU -> class scores [batch, 1 + organs, x, y, z].
+        predictor: the predictor, which has a coarse stage.
     """
 
     def __init__(self, predictor: TwoStagePredictor) -> None:
-        super().__init__()
+        names = decode_names(predictor.organ_names)  # type: ignore[arg-type]
+        super().__init__(names, [predictor.lower, predictor.upper], predictor.image_channels)
         self.predictor = predictor
 
-    def forward(self, volume: Tensor) -> Tensor:
-        """Segment volumes."""
-        check_volume(volume, self.predictor.image_channels)
-        scores = []
-        for n in range(volume.shape[0]):
-            size = [volume.shape[2], volume.shape[3], volume.shape[4]]
-            organs = resized_maps(self.predictor.coarse_maps(volume[n]), size)
-            scores.append(torch.cat([1.0 - organs.amax(dim=0, keepdim=True), organs]))
-        return torch.stack(scores)
+    def scores(self, image: Tensor) -> Tensor:
+        """Class scores of one volume: the coarse maps on its voxels."""
+        organs = resized_maps(self.predictor.coarse(image), [image.shape[1], image.shape[2], image.shape[3]])
+        return torch.cat([background_score(organs)[None], organs])

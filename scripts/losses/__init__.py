@@ -1,5 +1,4 @@
-"""Losses: contrast of views (supcon) and of pixels (class_memory); DiceCE for partial labels (partial_labels).
+"""Losses: contrast of views (supcon) and of pixels (class_memory), and those of the segmentation stages.
 
-ignored_pixels: pixels whose truth is unknown leave every loss.
-query_loss: the segmentation stage's, organ by organ.
+query_loss: the segmentation stage's, organ by organ; partial_labels: DiceCE where the truth is partly unknown.
 """

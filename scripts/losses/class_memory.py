@@ -90,3 +90,26 @@ class PixelContrast(nn.Module):
         rows = torch.nonzero(chosen)[:, 0]
         count = min(self.pixels, len(rows))
         return rows[torch.linspace(0, len(rows) - 1, count, device=rows.device).long()]
+
+
+class ContrastedLoss(nn.Module):
+    """Segmentation loss + weight x contrast of pixels (our choice; the paper contrasts before segmentation only).
+
+    Args:
+        segmentation: loss of logits and targets.
+        contrastive: loss of embeddings and targets.
+        weight: of the contrastive term.
+    """
+
+    def __init__(self, segmentation: nn.Module, contrastive: nn.Module, weight: float = 0.1) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"the weight {weight} of the contrastive term is negative; give 0 or more.")
+        self.segmentation, self.contrastive, self.weight = segmentation, contrastive, weight
+
+    def forward(self, outputs: tuple[Tensor, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """Loss of a batch; targets has the label [query, 1, x, y] and the organ [query]."""
+        logits, embeddings = outputs
+        loss: Tensor = self.segmentation(logits, targets)
+        contrast: Tensor = self.contrastive(embeddings, targets)
+        return loss + self.weight * contrast

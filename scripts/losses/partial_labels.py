@@ -1,8 +1,11 @@
-"""Losses for cases that were contoured for some organs only.
+"""Losses where the truth is unknown: organs that were not contoured, and pixels that are IGNORED.
 
 An organ that was not contoured is somewhere inside the "background" of such a case. Its probability is therefore added
 to the background before the loss (marginal loss), instead of being punished as a false positive. Our choice; the
 paper's cohorts are contoured completely.
+
+At IGNORED pixels network and truth are both set to certain background: no cross entropy, nothing in a Dice without
+background, and no gradient. Our choice: MONAI's losses have no value to ignore.
 """
 
 from __future__ import annotations
@@ -14,8 +17,25 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-from scripts.losses.ignored_pixels import EXCLUDED_LOGIT, certain_background
 from scripts.preprocessing.organ_labels import IGNORED
+
+EXCLUDED_LOGIT = -1.0e4
+
+
+def certain_background(logits: Tensor, ignored: Tensor) -> Tensor:
+    """Logits that are certain of the background where `ignored`, and as they were elsewhere.
+
+    Args:
+        logits: [batch, class, ...], background first; or [batch, 1, ...] of one binary organ.
+        ignored: [batch, 1, ...] bool.
+
+    Example: at an ignored pixel the logits (.2, 3, 1) become (0, -1e4, -1e4), whose softmax is (1, 0, 0).
+    """
+    if not bool(ignored.any()):
+        return logits
+    if logits.shape[1] == 1:
+        return logits.masked_fill(ignored, EXCLUDED_LOGIT)
+    return torch.cat([logits[:, :1].masked_fill(ignored, 0.0), logits[:, 1:].masked_fill(ignored, EXCLUDED_LOGIT)], 1)
 
 
 def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:

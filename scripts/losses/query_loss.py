@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from scripts.losses.ignored_pixels import certain_background
+from scripts.losses.partial_labels import certain_background
 from scripts.preprocessing.organ_labels import IGNORED
 
 

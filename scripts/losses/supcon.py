@@ -73,13 +73,14 @@ class SupConLoss(nn.Module):
             embeddings: [views, dim], floating point; float64 is computed as such, anything else in float32.
             labels: [views], integers; equal labels are positives.
             intensities: [views] in [0, 1], needed by ``intensity_weighting`` and not read without it; taken
-                as measurements, so no gradient flows to them.
+                as measurements, so no gradient flows to them. Their range is the caller's to check, see
+                `check_targets`: the loss looks at shapes and types only, so that no step waits for a GPU.
 
         Returns:
             A scalar, float32 (float64 for float64 embeddings).
 
         Raises:
-            ValueError: shapes or types do not fit, or intensities are missing or outside [0, 1].
+            ValueError: shapes or types do not fit, or intensities are missing.
         """
         _check_views(embeddings, labels)
         weighted_by = _checked_intensities(embeddings, intensities) if self.intensity_weighting else None
@@ -159,7 +160,7 @@ class ContrastiveCriterion(nn.Module):
             A scalar, as from `SupConLoss`.
 
         Raises:
-            ValueError: a target that is needed is missing, or is not integers [views] in its range.
+            ValueError: a target that is needed is missing, or is not integers [views].
         """
         named = [_checked_target(targets, name, len(embeddings)) for name in POSITIVES[self.positives]]
         labels = named[0] if len(named) == 1 else named[0] * PHASE_STRIDE + named[1]
@@ -188,12 +189,7 @@ def _checked_intensities(embeddings: Tensor, intensities: Tensor | None) -> Tens
         raise ValueError("intensity_weighting is on but no intensities came; give [views] or switch it off.")
     if intensities.shape != embeddings.shape[:1]:
         raise ValueError(f"intensities have shape {tuple(intensities.shape)}, expected [{len(embeddings)}].")
-    intensities = intensities.detach().to(embeddings.device, torch.promote_types(intensities.dtype, torch.float32))
-    # Refused, not clamped: 0..255 or HU clamped to 1 would quietly switch the weighting off. NaN fails as well.
-    if not bool(((intensities - 0.5).abs() <= 0.5 + INTENSITY_ROUNDING).all()):
-        low, high = intensities.min().item(), intensities.max().item()
-        raise ValueError(f"intensities reach from {low} to {high}, expected [0, 1]; window and rescale them first.")
-    return intensities
+    return intensities.detach().to(embeddings.device, torch.promote_types(intensities.dtype, torch.float32))
 
 
 def _checked_target(targets: Mapping[str, Tensor], name: str, views: int) -> Tensor:
@@ -201,7 +197,24 @@ def _checked_target(targets: Mapping[str, Tensor], name: str, views: int) -> Ten
         raise ValueError(f"targets lack {name!r} (there are: {', '.join(targets) or 'none'}); add it, int64 [views].")
     values = targets[name]
     _check_integers(f"targets[{name!r}]", values, views)
-    low, high = LABEL_RANGES[name]
-    if not bool(((values >= low) & (values <= high)).all()):
-        raise ValueError(f"targets[{name!r}] holds {sorted(set(values.tolist()))}, expected {low} to {high}.")
     return values.to(torch.int64)
+
+
+def check_targets(targets: Mapping[str, Tensor]) -> None:
+    """Check the ranges of a batch's targets where the batch is made, once, and not in every step of the loss.
+
+    Values on a GPU are left out, since reading one makes the CPU wait: make targets on the CPU.
+
+    Raises:
+        ValueError: a label or an intensity lies outside of its range.
+    """
+    on_cpu = {name: values for name, values in targets.items() if values.device.type == "cpu"}
+    for name, (first, last) in LABEL_RANGES.items():
+        values = on_cpu.get(name)
+        if values is not None and not bool(((values >= first) & (values <= last)).all()):
+            raise ValueError(f"targets[{name!r}] holds {sorted(set(values.tolist()))}, expected {first} to {last}.")
+    if (given := on_cpu.get("intensity")) is not None:
+        # Refused, not clamped: 0..255 or HU clamped to 1 would quietly switch the weighting off. NaN fails as well.
+        if not bool(((given.float() - 0.5).abs() <= 0.5 + INTENSITY_ROUNDING).all()):
+            low, high = given.min().item(), given.max().item()
+            raise ValueError(f"intensities reach from {low} to {high}, expected [0, 1]; window and rescale them first.")

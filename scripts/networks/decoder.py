@@ -14,12 +14,15 @@ class DeepLabDecoder(nn.Module):
     """DeepLabV3+ decoder: ASPP on the last map, joined with low-level maps, then the class output.
 
     Args:
-        channels: channels of the encoder's maps (stem, layer1, last).
+        channels: channels of the encoder's three maps, see :class:`~scripts.networks.encoder.QueryEncoder`.
         out_channels: 1 for an organ query; organs + 1 for a multi-class slice model.
         width: channels of the decoder.
         dilations: of the ASPP branches; the public code's 18 would read only padding on an 8 x 8 map.
 
     The second, finer skip from the stem is our addition: organs such as the spinal cord are a few pixels wide.
+
+    Raises:
+        ValueError: the encoder has another number of maps.
     """
 
     def __init__(
@@ -30,6 +33,11 @@ class DeepLabDecoder(nn.Module):
         dilations: Sequence[int] = (1, 1, 2, 4),
     ) -> None:
         super().__init__()
+        if len(channels) != 3:
+            raise ValueError(
+                f"the decoder needs the channels of three encoder maps, the finest first, and got {list(channels)}: "
+                "let the encoder return three."
+            )
         stem, first, last = channels
         kernels = [1] + [3] * (len(dilations) - 1)
         self.aspp = SimpleASPP(2, last, width // 2, kernels, tuple(dilations))

@@ -1,9 +1,43 @@
-"""Encoder: a ResNet (ResNet-50 in the paper) that reads a query, slice window and attention as channels."""
+"""Encoders: the interface of a 2D network that reads a query, and MONAI's ResNets (ResNet-50 in the paper)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from monai.networks.nets import resnet18, resnet34, resnet50
 from torch import Tensor, nn
+
+
+class QueryEncoder(nn.Module):
+    """Interface of an encoder: any 2D network that returns three maps of a query, the finest first.
+
+    A subclass hands three facts to this constructor, which keeps them as attributes, and defines `forward`. Decoder,
+    projection head and predictor read nothing else. A config names it, and what a run must remember of it::
+
+        encoder:
+          _target_: scripts.networks.efficientnet.EfficientNetEncoder
+          name: efficientnet-b0
+          in_channels: '$(2 * @adjacent_slices + 1) * @image_channels + 1'
+        run_folder::settings::encoder: {name: '@encoder::name'}
+
+    Args:
+        in_channels: channels of a query: the slices of the window, then the attention.
+        channels: channels of the three maps.
+        strides: pixels of the query for each pixel of the three maps, along either axis. Powers of 2 of at most 32; the
+            sides of a query are multiples of 16.
+
+    forward: queries [query, in_channels, x, y] -> three maps [query, channels[n], x / strides[n], y / strides[n]].
+    TorchScript and ONNX need a `forward` that they can compile.
+    """
+
+    def __init__(self, in_channels: int, channels: Sequence[int], strides: Sequence[int]) -> None:
+        super().__init__()
+        self.in_channels, self.channels, self.strides = int(in_channels), list(channels), list(strides)
+
+    def forward(self, queries: Tensor) -> list[Tensor]:
+        """Encode queries."""
+        raise NotImplementedError(f"{type(self).__name__} is an encoder without forward: return its three maps.")
+
 
 RESNETS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
 
@@ -18,7 +52,7 @@ def _dilate(layer: nn.Module, dilation: int) -> None:
                 module.padding = (dilation, dilation)
 
 
-class ResNetEncoder(nn.Module):
+class ResNetEncoder(QueryEncoder):
     """MONAI's ResNet in 2D, returning the maps a decoder needs.
 
     Args:
@@ -42,7 +76,6 @@ class ResNetEncoder(nn.Module):
         output_stride: int = 16,
         widen_factor: float = 1.0,
     ) -> None:
-        super().__init__()
         if name not in RESNETS:
             raise ValueError(f"encoder '{name}' is unknown: choose one of {', '.join(RESNETS)}.")
         if output_stride not in (8, 16, 32):
@@ -62,14 +95,14 @@ class ResNetEncoder(nn.Module):
             _dilate(net.layer4, 2 if output_stride == 16 else 4)
         if output_stride == 8:
             _dilate(net.layer3, 2)
-        self.in_channels = in_channels
+        expansion = 4 if name == "resnet50" else 1
+        narrow, wide = int(64 * widen_factor), int(512 * widen_factor)
+        fine = stem_stride * (2 if stem_pool else 1)
+        channels = [narrow, narrow * expansion, wide * expansion]
+        super().__init__(in_channels, channels, strides=[stem_stride, fine, fine * output_stride // 4])
         self.stem = nn.Sequential(net.conv1, net.bn1, net.act)
         self.pool = net.maxpool if stem_pool else nn.Identity()
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
-        expansion = 4 if name == "resnet50" else 1
-        narrow, wide = int(64 * widen_factor), int(512 * widen_factor)
-        self.channels = [narrow, narrow * expansion, wide * expansion]
-        self.stride = stem_stride * (2 if stem_pool else 1) * output_stride // 4
 
     def forward(self, queries: Tensor) -> list[Tensor]:
         """Encode queries."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.networks.decoder import DeepLabDecoder
-from scripts.networks.encoder import ResNetEncoder
+from scripts.networks.encoder import QueryEncoder
 
 
 def attention_logits(queries: Tensor, classes: int, floor: float = 0.02) -> Tensor:
@@ -40,7 +40,7 @@ class QuerySegmenter(nn.Module):
 
     def __init__(
         self,
-        encoder: ResNetEncoder,
+        encoder: QueryEncoder,
         decoder: DeepLabDecoder,
         frozen_encoder: bool = False,
         attention_residual: bool = False,
@@ -54,10 +54,6 @@ class QuerySegmenter(nn.Module):
         maps = self.encoder(queries)
         if self.frozen_encoder:
             maps = [features.detach() for features in maps]
-        return self.decode(maps, queries)
-
-    def decode(self, maps: list[Tensor], queries: Tensor) -> Tensor:
-        """Logits of queries whose encoder maps are there."""
         return self.corrected(self.decoder(maps, queries.shape[2:]), queries)
 
     def corrected(self, logits: Tensor, queries: Tensor) -> Tensor:
@@ -76,3 +72,29 @@ class QuerySegmenter(nn.Module):
     def trainable_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters that the segmentation stage optimises."""
         return self.decoder.parameters() if self.frozen_encoder else self.parameters()
+
+
+class SharedSegmenter(nn.Module):
+    """What sites of a federated training share: a query segmenter whose weights are named as in the whole predictor.
+
+    A server that averages these weights can hand them to whoever evaluates the predictor, and they can be put into
+    its `model.pt`: names begin with "segmenter.".
+
+    Args:
+        segmenter: the predictor's.
+
+    forward: as :class:`~scripts.networks.segmenter.QuerySegmenter`.
+    """
+
+    def __init__(self, segmenter: QuerySegmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, queries: Tensor) -> Tensor:
+        """Segment the highlighted organ of each query."""
+        logits: Tensor = self.segmenter(queries)
+        return logits
+
+    def trainable_parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters that the segmentation stage optimises."""
+        return self.segmenter.trainable_parameters()

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from scripts.coarse.maps import CoarseMaps
 from scripts.dataset.client_cases import complete_cases
-from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
+from scripts.losses.supcon import check_targets
+from scripts.preprocessing.intensity import RandomIntensity, soft_tissue_window
 from scripts.preprocessing.organ_labels import IGNORED
-from scripts.preprocessing.slice_store import SliceStore, StoredCase
+from scripts.preprocessing.slice_store import StoredCase
 from scripts.queries.attention import AttentionMap, AttentionPerturbation
-from scripts.queries.background import Step, check_share, map_beside, step_in_window, with_background
 from scripts.queries.index import Query, QueryIndex
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import (
@@ -42,30 +42,26 @@ OUTSIDE = 254
 class QueryBatches(BatchStream):
     """Balanced batches of queries, cut out of the slice store.
 
+    Variants subclass it: `_draw`, `_map`, `_attention`, `_label`, `_class` and `_shown` are theirs to override, see
+    scripts/baselines/background_queries.py.
+
     Args:
         data: case dictionaries (MONAI Label puts its own here).
-        store: slices of the cases.
-        maps: coarse maps of the cases.
-        planner: which windows are asked, the predictor's own.
-        attention: how maps become the attention channel, the predictor's own.
-        window: soft-tissue window in HU.
+        maps: coarse maps of the cases, with their slices, the soft-tissue window, and the device that samples patches.
+        planner: the predictor's own, which plans the windows.
+        attention: the predictor's own, which turns maps into the attention channel.
         batch_size: queries in a batch.
         views: patches of each query: 1 for segmentation, 2 for contrast.
         adjacent_slices: neighbours on either side as extra channels.
         present_only: see :class:`~scripts.queries.index.QueryIndex`.
         unlabelled_confidence: see there.
-        background_share: of the queries, whose attention lies beside the organ of another query of the batch, on
-            background (see scripts/queries/background.py); organ is then the number of organs + 1.
-        cases_per_batch: draw each batch from so many cases and from neighbouring slices of each, so that the organs of
-            one image are compared; None: every query from any case.
         geometry: random zoom, rotation, shift; None for plain patches.
         intensity: random intensities; None for none.
         perturbation: random faults of the attention; None for none.
-        device: where patches are sampled.
-        seed: of the stream.
+        seed: seed of the stream; the same seed gives the same batches.
 
-    A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ, or in what
-    is no organ; IGNORED where the truth is unknown), and per view: organ, phase, query (the same number in all views of
+    A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ; IGNORED
+    where the truth is unknown), and per view: organ, phase, query (the same number in all views of
     a query), position (part of the volume that the slice lies in), intensity (mean of the window under the attention,
     in [0, 1]). Views of one query lie `batch_size` apart.
     """
@@ -73,35 +69,26 @@ class QueryBatches(BatchStream):
     def __init__(
         self,
         data: Sequence[Mapping[str, Any]],
-        store: SliceStore,
         maps: CoarseMaps,
         planner: QueryPlanner,
         attention: AttentionMap,
-        window: Sequence[float],
         batch_size: int,
         views: int = 1,
         adjacent_slices: int = 0,
         present_only: bool = False,
         unlabelled_confidence: float | None = None,
-        background_share: float = 0.0,
-        cases_per_batch: int | None = None,
         geometry: RandomGeometry | None = None,
         intensity: RandomIntensity | None = None,
         perturbation: AttentionPerturbation | None = None,
-        device: torch.device | str = "cpu",
         seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        self.data = complete_cases(data, store.organs)
-        self.store, self.maps, self.planner, self.attention = store, maps, planner, attention
-        self.lower, self.upper = check_window(window)
+        self.data = complete_cases(data, maps.store.organs)
+        self.store, self.maps, self.planner, self.attention = maps.store, maps, planner, attention
+        self.lower, self.upper, self.device = maps.lower, maps.upper, maps.device
         self.batch_size, self.views, self.adjacent_slices = self.share(batch_size), views, adjacent_slices
         self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
-        if cases_per_batch is not None and cases_per_batch < 1:
-            raise ValueError(f"cases_per_batch {cases_per_batch} is no number of cases: give 1 or more, null for any.")
-        self.background_share, self.cases_per_batch = check_share(background_share), cases_per_batch
         self.geometry, self.intensity, self.perturbation = geometry, intensity, perturbation
-        self.device = torch.device(device)
         self._index: QueryIndex | None = None
         self._stored: list[StoredCase] = []
 
@@ -128,35 +115,31 @@ class QueryBatches(BatchStream):
         if self.intensity is not None:
             image = self.intensity(image, generator)
         centre = image.unflatten(1, (-1, self.store.channels))[:, self.adjacent_slices].mean(dim=1, keepdim=True)
-        background = len(self.store.organs) + 1  # not 0, which the contrastive criterion takes for a mistake
         area = attention.sum(dim=(1, 2, 3))
         mean = (centre * attention).sum(dim=(1, 2, 3)) / area.clamp(min=1e-6)
-        return {
+        batch = {
             "image": torch.cat([image, attention], dim=1),
             "label": label,
-            "organ": torch.tensor([query.organ if query.beside is None else background for query in queries]),
+            "organ": torch.tensor([self._class(query) for query in queries]),
             "phase": torch.tensor([self._stored[query.case].phase for query in queries]),
             "query": torch.tensor([query.number for query in queries]),
             "position": torch.tensor([self._position(query) for query in queries]),
             "intensity": mean.clamp(0.0, 1.0),
         }
+        check_targets(batch)
+        return batch
 
     def _draw(self, generator: torch.Generator) -> list[Query]:
         """The queries of a batch, in one view each."""
-        if self.cases_per_batch is None:
-            drawn = self.index.draw(self.batch_size, generator)
-        else:
-            drawn = self.index.draw_from_few(self.batch_size, self.cases_per_batch, generator)
-        count = round(self.background_share * self.batch_size)
-        return with_background(drawn, count, lambda query: self._step_beside(query, generator)) if count else drawn
+        return self.index.draw(self.batch_size, generator)
 
-    def _step_beside(self, query: Query, generator: torch.Generator) -> Step | None:
-        """A move that brings the organ's map onto background within the query's window, if there is one."""
-        maps, channels = self.maps.of(self.data[query.case])[query.slice], self.store.channels
-        image = (
-            self._stored[query.case].image[query.slice * channels : (query.slice + 1) * channels].float().mean(dim=0)
-        )
-        return step_in_window(query, maps, self._label(query)[0], image > self.lower, self.planner, generator)
+    def _class(self, query: Query) -> int:
+        """Class of a query in the contrast, 1 or more."""
+        return query.organ
+
+    def _shown(self, query: Query) -> int:
+        """Class index whose pixels the label of a query marks."""
+        return query.organ
 
     def _cut(self, queries: Sequence[Query], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Windowed slices [view, slice, x, y], attention and label [view, 1, x, y] under one random geometry."""
@@ -185,13 +168,12 @@ class QueryBatches(BatchStream):
         slices = [self._slices(query) for query in queries]
         hu, origins = gather_blocks(slices, centres, reach, fill=math.floor(self.lower))
         classes, _ = gather_blocks([self._label(query) for query in queries], centres, reach, fill=OUTSIDE)
-        asked = [query.organ if query.beside is None else 0 for query in queries]
-        organ = torch.tensor(asked, device=self.device)
+        shown = torch.tensor([self._shown(query) for query in queries], device=self.device)
         blocks = torch.empty((len(queries), hu.shape[1] + 2, *hu.shape[2:]), device=self.device)
         blocks[:, :-2] = soft_tissue_window(hu.to(self.device).float(), self.lower, self.upper)
         blocks[:, -2:] = classes.to(self.device)
         # Comparing in place keeps floats, which a CPU does several times as fast as converting from booleans.
-        blocks[:, -2:-1].eq_(organ[:, None, None, None])
+        blocks[:, -2:-1].eq_(shown[:, None, None, None])
         blocks[:, -1:].ne_(OUTSIDE)
         within, unit = centres - origins, torch.ones(len(queries), 2)
         sampled = sample_patches(blocks, within, matrix, unit, size)
@@ -223,22 +205,19 @@ class QueryBatches(BatchStream):
     def _attention(
         self, queries: Sequence[Query], centres: Tensor, matrix: Tensor, inside: Tensor, label: Tensor
     ) -> Tensor:
-        """Attention of each query, sampled with the image's geometry from the coarser grid: [view, 1, x, y]."""
+        """Attention of each query, sampled with the image's geometry from the coarser grid: [view, 1, x, y].
+
+        `inside` is 1 within the slice; `label` is that of the views.
+        """
         maps = [self._map(query) for query in queries]
         shapes = [self._stored[query.case].image.shape[1:] for query in queries]
         sampled = sample_maps(maps, shapes, centres, matrix, self.planner.patch_size, self.device)
         attention: Tensor = self.attention(sampled * inside)
-        beside = [n for n, query in enumerate(queries) if query.beside is not None]
-        if beside:
-            attention[beside] = attention[beside] * (label[beside] == 1)  # no pixel of any organ
         return attention
 
     def _map(self, query: Query) -> Tensor:
         """Coarse map that becomes a query's attention: [1, x', y'] uint8."""
-        maps = self.maps.of(self.data[query.case])[query.slice]
-        if query.beside is None:
-            return maps[query.organ - 1][None]
-        return map_beside(maps, query.organ, query.beside, self.planner.threshold)
+        return self.maps.of(self.data[query.case])[query.slice, query.organ - 1][None]
 
 
 def query_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,9 +16,6 @@ from scripts.queries.planner import QueryPlanner
 from scripts.training.streams import in_turns
 
 logger = logging.getLogger(__name__)
-
-ADJACENT = 1
-"""Slices on either side that count as the same image when a batch is drawn from few cases."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,6 @@ class Query:
         x: first pixel of the window along x.
         y: first pixel of the window along y.
         number: its own number, the same in every view of it.
-        beside: for a background query the move of the organ's map, in pixels of the map along x and y; None for the
-            organ itself.
     """
 
     case: int
@@ -42,7 +37,6 @@ class Query:
     x: int
     y: int
     number: int
-    beside: tuple[int, int] | None = None
 
 
 def organs_in_slices(label: Tensor, organs: int) -> Tensor:
@@ -100,7 +94,6 @@ class QueryIndex:
         self.store, self.maps, self.planner = store, maps, planner
         self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
         self.groups: dict[int, list[tuple[int, Tensor]]] = {}
-        self._of_case: dict[int, Tensor] = {}
         self._planned = self._sure = 0
         for number, case in enumerate(cases):
             if store.open(case).label is not None or unlabelled_confidence is not None:
@@ -146,31 +139,3 @@ class QueryIndex:
             z, _, x, y = plan[int(torch.randint(len(plan), (1,), generator=generator))].tolist()
             drawn.append(Query(case, organ, z, x, y, number))
         return drawn
-
-    def draw_from_few(self, count: int, cases: int, generator: torch.Generator) -> list[Query]:
-        """Draw queries of few cases, those of each case from one slice and its neighbours.
-
-        Organs take turns in choosing case and slice; then the organs of these slices take turns. So those that touch
-        in an image are each other's negatives.
-        """
-        anchors = self.draw(min(cases, count), generator)
-        drawn: list[tuple[int, Query]] = []
-        for n, anchor in enumerate(anchors):
-            near = self._near(anchor)
-            share = count // len(anchors) + (n < count % len(anchors))
-            for turn, organ in enumerate(in_turns(torch.unique(near[:, 1]).tolist(), share, generator)):
-                plan = near[near[:, 1] == organ]
-                z, _, x, y = plan[int(torch.randint(len(plan), (1,), generator=generator))].tolist()
-                drawn.append((turn, Query(anchor.case, organ + 1, z, x, y, number=0)))
-        drawn.sort(key=lambda entry: entry[0])  # cases take turns
-        return [replace(query, number=number) for number, (_, query) in enumerate(drawn)]
-
-    def _near(self, query: Query) -> Tensor:
-        """What may be asked of a query's case within ADJACENT slices, [query, 4] as the planner gives it."""
-        if not self._of_case:
-            plans: dict[int, list[Tensor]] = {}
-            for case, plan in (entry for group in self.groups.values() for entry in group):
-                plans.setdefault(case, []).append(plan)
-            self._of_case = {case: torch.cat(of_organs) for case, of_organs in plans.items()}
-        plan = self._of_case[query.case]
-        return plan[(plan[:, 0] - query.slice).abs() <= ADJACENT]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from monai.bundle import ConfigParser
 
 from scripts.atomic_write import replacing
 from scripts.study.plan import NO_REGIME, Plan, Run
@@ -16,6 +17,9 @@ from scripts.study.plan import NO_REGIME, Plan, Run
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = "settings.yaml"
 """Settings of a run as the last overlay, written to its folder; with it the run can be repeated by hand."""
+
+PREDICTOR = "network_def::"
+"""What the ids of the predictor's arguments begin with."""
 
 COARSE_PATH = "evaluator::network::coarse_path"
 """Id that names the other checkpoint in an arm that is a mean."""
@@ -87,11 +91,16 @@ def configs_of(plan: Plan, name: str) -> list[str]:
     return [*plan.configs, *below, *arm.overlays]
 
 
-def write_settings(folder: Path, settings: Mapping[str, Any]) -> Path:
-    """Write the settings as an overlay into the folder of the run."""
-    path = folder / OVERLAY
+def write_settings(folder: Path, settings: Mapping[str, Any], configs: Sequence[str]) -> Path:
+    """Write the settings as an overlay into the folder of the run.
+
+    Arguments of the two-stage predictor are left out where the arm's configs have another predictor.
+    """
+    path, parser = folder / OVERLAY, ConfigParser()
+    parser.read_config([str(ROOT / name) for name in configs])
+    taken = {key: value for key, value in settings.items() if not key.startswith(PREDICTOR) or key in parser}
     with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(dict(settings), sort_keys=False), encoding="utf-8")
+        temporary.write_text(yaml.safe_dump(taken, sort_keys=False), encoding="utf-8")
     return path
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from scripts.study.claim import claimed
-from scripts.study.composition import ROOT, Places, settings_of, training_command, write_settings
+from scripts.study.composition import ROOT, Places, configs_of, settings_of, training_command, write_settings
 from scripts.study.plan import COARSE_STAGE, Plan, Run, check_names, read_plan
 from scripts.study.record import environment, stage_costs, write_json
 from scripts.study.results import COSTS, read_costs, stage_kind
@@ -98,7 +98,7 @@ def measure(plan: Plan, run: Run, begin_with: Run, places: Places, everybody: in
     with claimed(folder) as descriptor:
         if descriptor is None:
             raise ValueError(f"{folder} belongs to another process: wait for it, or give another --output_dir.")
-        write_settings(folder, settings_of(plan, run, everybody, extra))
+        write_settings(folder, settings_of(plan, run, everybody, extra), configs_of(plan, run.arm))
         if run != begin_with and plan.arms[run.arm].coarse != "none":
             share_coarse_stage(places.folder(begin_with), folder)
         command = ["env", "CUDA_VISIBLE_DEVICES=", *training_command(plan, run, places)]

@@ -92,11 +92,9 @@ def _batches(get: Any, folder: Path, queries: int) -> QueryBatches:
     maps = CoarseMaps(get("slice_store"), get("coarse_segmenter"), get("window"), str(folder / HELD_OUT_MAPS))
     return QueryBatches(
         get("validation_cases"),
-        get("slice_store"),
         maps,
         get("query_planner"),
         get("attention"),
-        get("window"),
         queries,
         adjacent_slices=get("adjacent_slices"),
         present_only=True,

@@ -53,7 +53,7 @@ def carry_out(plan: Plan, run: Run, places: Places, everybody: int, descriptor: 
     """
     folder, arm = places.folder(run), plan.arms[run.arm]
     settings = settings_of(plan, run, everybody, places.extra)
-    write_settings(folder, settings)
+    write_settings(folder, settings, configs_of(plan, run.arm))
     if arm.coarse == "shared" and not arm.members:
         share_coarse_stage(places.folder(plan.run_of(COARSE_STAGE, run.regime, run.labelled, run.seed)), folder)
     if not arm.members:

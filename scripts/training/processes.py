@@ -114,8 +114,8 @@ def on_device(network: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     devices = [device] if device.type == "cuda" else None
-    # A frozen encoder, or a decoder's class output in contrast, gets no gradients, for which the others would wait.
-    unused = any(getattr(network, name, False) for name in ("frozen_encoder", "unused_output"))
+    # A frozen encoder gets no gradients, for which the others would wait.
+    unused = bool(getattr(network, "frozen_encoder", False))
     return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=unused)
 
 

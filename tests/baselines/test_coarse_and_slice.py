@@ -10,19 +10,20 @@ from torch import Tensor, nn
 
 from scripts.baselines.coarse_and_slice import CoarseAndSlice
 from scripts.coarse.segmenter import CoarseSegmenter
+from scripts.inference.predictor import Predictor
 from scripts.training.resume import save_atomically
 
 
-class Certain(nn.Module):
+class Certain(Predictor):
     """A predictor that is sure of the first organ everywhere."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(["spleen", "liver"], (-175.0, 275.0))
         self.unused = nn.Parameter(torch.zeros(1))
 
-    def forward(self, volume: Tensor) -> Tensor:
-        scores = torch.zeros(volume.shape[0], 3, *volume.shape[2:])
-        scores[:, 1] = 1.0
+    def scores(self, image: Tensor) -> Tensor:
+        scores = torch.zeros(3, *image.shape[1:])
+        scores[1] = 1.0
         return scores
 
 
@@ -36,7 +37,7 @@ def coarse_stage(bias: list[float]) -> CoarseSegmenter:
 def test_class_scores_are_averaged_and_the_weights_come_from_the_checkpoint(tmp_path: Path) -> None:
     trained = coarse_stage([0.0, 0.0, 1.0e3])  # sure of the second organ
     save_atomically({"epoch": 1, "network": trained.network.state_dict()}, tmp_path / "coarse.pt")
-    both = CoarseAndSlice(Certain(), coarse_stage([0.0, 0.0, 0.0]), tmp_path / "coarse.pt", (-175.0, 275.0))
+    both = CoarseAndSlice(Certain(), coarse_stage([0.0, 0.0, 0.0]), tmp_path / "coarse.pt")
     scores = both(torch.zeros(1, 1, 4, 4, 6))
     assert scores.shape == (1, 3, 4, 4, 6)
     assert scores[0, :, 0, 0, 0].tolist() == pytest.approx([0.0, 0.5, 0.5])
@@ -46,4 +47,4 @@ def test_class_scores_are_averaged_and_the_weights_come_from_the_checkpoint(tmp_
 def test_what_is_no_checkpoint_of_this_coarse_stage_is_refused(tmp_path: Path, content: dict[str, object]) -> None:
     save_atomically(content, tmp_path / "coarse.pt")
     with pytest.raises(ValueError, match="coarse.pt is (no checkpoint|of another coarse network)"):
-        CoarseAndSlice(Certain(), coarse_stage([0.0] * 3), tmp_path / "coarse.pt", (-175.0, 275.0))
+        CoarseAndSlice(Certain(), coarse_stage([0.0] * 3), tmp_path / "coarse.pt")

@@ -21,8 +21,8 @@ STILL = RandomGeometry(zoom=(1.0, 1.0), rotation=0.0, shift=0.0)
 def batches_of(folder: Path, **settings: Any) -> CoarseChannelBatches:
     case, store = stored(folder, two_organs())
     maps = known_maps(folder, store, {"x": coarse_maps_of(two_organs(), 2, (44, 28))})
-    settings = {"geometry": STILL, "seed": 1, **settings}
-    return CoarseChannelBatches([case], store, maps, QueryPlanner(32), AttentionMap(), WINDOW, 12, **settings)
+    settings = {"patch_size": 32, "batch_size": 12, "geometry": STILL, "seed": 1, **settings}
+    return CoarseChannelBatches(maps, AttentionMap(), data=[case], **settings)
 
 
 def test_the_channels_behind_the_slices_are_the_maps_of_all_organs_in_step_with_the_label(tmp_path: Path) -> None:

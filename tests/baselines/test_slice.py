@@ -13,7 +13,6 @@ from scripts.baselines.slice_batches import SliceBatches
 from scripts.baselines.slice_predictor import SlicePredictor
 from scripts.preprocessing.intensity import soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore
-from scripts.queries.attention import AttentionMap
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry
 
@@ -21,13 +20,11 @@ STILL = RandomGeometry(zoom=(1.0, 1.0), rotation=0.0, shift=0.0)
 
 
 def make_batches(cases: Sequence[dict[str, Any]], store: SliceStore, **settings: Any) -> SliceBatches:
-    unused: Any = None
-    fixed = {"maps": unused, "planner": QueryPlanner(32), "attention": AttentionMap(), "window": (-175.0, 275.0)}
-    return SliceBatches(cases, store, **fixed, batch_size=28, **{"geometry": STILL, "seed": 3, **settings})
+    return SliceBatches(cases, store, (-175.0, 275.0), 32, 28, **{"geometry": STILL, "seed": 3, **settings})
 
 
 def predictor_of(segmenter: Any) -> SlicePredictor:
-    return SlicePredictor(["a"], (-175.0, 275.0), None, None, QueryPlanner(32), segmenter, batch_size=2)
+    return SlicePredictor(["a"], (-175.0, 275.0), QueryPlanner(32), segmenter, batch_size=2)
 
 
 def test_a_batch_has_windowed_slices_and_class_indices(

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_scan import SPACING, WINDOW, known_maps, stored, two_organs
+from tiny_scan import SPACING, WINDOW, stored, two_organs
 from torch import Tensor, nn
 
 from scripts.baselines import swin_unetr as swin_module
 from scripts.baselines.volumes import VolumeBatches, VolumePredictor, patch_side
 from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import soft_tissue_window
-from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry
 
 
@@ -31,10 +30,9 @@ def segmenter(coarse_spacing: list[float] = SPACING) -> CoarseSegmenter:
 
 def batches_of(folder: Path, batch_size: int) -> VolumeBatches:
     case, store = stored(folder, two_organs())
-    maps: Any = known_maps(folder, store, {})
-    maps.segmenter = segmenter()
     geometry = RandomGeometry((0.9, 1.1), 10.0, 0.0)
-    return VolumeBatches([case], store, maps, QueryPlanner(32), None, WINDOW, batch_size, geometry, depth=8)
+    settings: dict[str, Any] = {"segmenter": segmenter(), "window": WINDOW, "geometry": geometry}
+    return VolumeBatches(32, batch_size, depth=8, data=[case], store=store, **settings)
 
 
 def test_a_batch_has_as_many_images_as_its_patches_have_slices(tmp_path: Path) -> None:

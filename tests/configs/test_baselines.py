@@ -57,9 +57,9 @@ def test_a_baseline_changes_no_more_on_a_data_overlay(name: str) -> None:
 
 
 @every_baseline
-def test_a_baseline_has_at_most_fifteen_lines_below_its_header(name: str) -> None:
+def test_a_baseline_has_at_most_eighteen_lines_below_its_header(name: str) -> None:
     lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
-    assert len([line for line in lines if line.strip() and line[0] != "#"]) <= 15
+    assert len([line for line in lines if line.strip() and line[0] != "#"]) <= 18
 
 
 def test_every_baseline_has_a_name_of_its_own() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.losses import DiceCELoss
 
-from scripts.losses.class_memory import ClassMemory, PixelContrast
+from scripts.losses.class_memory import ClassMemory, ContrastedLoss, PixelContrast
+from scripts.losses.query_loss import QueryLoss
 from scripts.losses.supcon import SupConLoss
 
 
@@ -65,3 +67,16 @@ def test_at_most_the_given_number_of_pixels_is_drawn_from_each_class_evenly() ->
 def test_an_empty_memory_is_refused(sizes: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="give at least 1 of each"):
         ClassMemory(*sizes)
+
+
+def test_the_loss_is_the_weighted_sum_and_at_weight_0_the_segmentation_loss() -> None:
+    segmentation = QueryLoss(DiceCELoss(sigmoid=True, batch=True))
+    logits = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    embeddings = torch.nn.functional.normalize(torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(1)))
+    targets = {"label": (logits > 0.3).float(), "organ": torch.tensor([1, 1, 2, 2])}
+    parts = segmentation(logits, targets), PixelContrast(ClassMemory(3, 4, 3))(embeddings, targets)
+    for weight in (0.0, 0.5):
+        loss = ContrastedLoss(segmentation, PixelContrast(ClassMemory(3, 4, 3)), weight)
+        torch.testing.assert_close(loss((logits, embeddings), targets), parts[0] + weight * parts[1])
+    with pytest.raises(ValueError, match="is negative"):
+        ContrastedLoss(segmentation, PixelContrast(ClassMemory(3, 4, 3)), -1.0)

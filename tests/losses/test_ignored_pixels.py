@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.losses.ignored_pixels import certain_background
-from scripts.losses.partial_labels import PartialDiceCELoss
+from scripts.losses.partial_labels import PartialDiceCELoss, certain_background
 from scripts.preprocessing.organ_labels import IGNORED
 
 

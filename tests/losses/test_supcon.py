@@ -12,9 +12,10 @@ import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.multiprocessing.spawn import spawn
 
-from scripts.losses.supcon import ContrastiveCriterion, SupConLoss
+from scripts.losses.supcon import ContrastiveCriterion, SupConLoss, check_targets
 
 
 def equation(embeddings: Tensor, labels: Tensor, temperature: float, intensities: Tensor | None = None) -> float:
@@ -284,8 +285,6 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> No
         (torch.ones(4, 2), torch.ones(4), torch.ones(4), "labels is torch.float32"),
         (torch.ones(4, 2), torch.arange(4), None, "no intensities came"),
         (torch.ones(4, 2), torch.arange(4), torch.ones(4, 1), r"intensities have shape \(4, 1\)"),
-        (torch.ones(4, 2), torch.arange(4), torch.tensor([0, 0, 255, 0]), "reach from 0.0 to 255.0"),
-        (torch.ones(4, 2), torch.arange(4), torch.tensor([0, 0, math.nan, 0]), "expected .0, 1."),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(
@@ -299,14 +298,41 @@ def test_inputs_that_do_not_fit_are_refused(
     ("targets", "message"),
     [
         ({"organ": torch.ones(2).long()}, "targets lack 'phase'"),
-        ({"organ": torch.tensor([0, 1]), "phase": torch.zeros(2).long()}, "targets.'organ'. holds .0, 1., expected 1"),
-        ({"organ": torch.ones(2).long(), "phase": torch.tensor([0, -1])}, "targets.'phase'. holds .-1, 0."),
         ({"organ": torch.ones(2), "phase": torch.zeros(2).long()}, "targets.'organ'. is torch.float32"),
     ],
 )
 def test_targets_that_do_not_fit_are_refused(targets: dict[str, Tensor], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ContrastiveCriterion(SupConLoss())(torch.ones(2, 3), targets)
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ({"organ": torch.tensor([0, 1]), "phase": torch.zeros(2).long()}, "targets.'organ'. holds .0, 1., expected 1"),
+        ({"organ": torch.ones(2).long(), "phase": torch.tensor([0, -1])}, "targets.'phase'. holds .-1, 0."),
+        ({"intensity": torch.tensor([0, 0, 255, 0])}, "reach from 0 to 255"),
+        ({"intensity": torch.tensor([0, 0, math.nan, 0])}, "expected .0, 1."),
+    ],
+)
+def test_targets_out_of_their_range_are_refused_where_a_batch_is_made(targets: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_targets(targets)
+    check_targets(
+        {"organ": torch.ones(2).long(), "phase": torch.zeros(2).long(), "intensity": torch.tensor([0.0, 1.0])}
+    )
+
+
+def test_the_loss_reads_no_value_of_a_batch_so_that_no_step_waits_for_a_gpu() -> None:
+    """Fake tensors have shapes and no values: to ask for a value raises."""
+    with FakeTensorMode():
+        targets = {"organ": torch.ones(4, dtype=torch.int64), "phase": torch.zeros(4, dtype=torch.int64)}
+        targets["intensity"] = torch.ones(4)
+        for weighting in (False, True):
+            criterion = ContrastiveCriterion(SupConLoss(intensity_weighting=weighting))
+            assert criterion(torch.ones(4, 3), targets).shape == ()
+        with pytest.raises(DataDependentOutputException):
+            check_targets(targets)
 
 
 def test_an_unknown_rule_for_positives_is_refused() -> None:

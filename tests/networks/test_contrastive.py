@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from scripts.networks.contrastive import ContrastiveNetwork, ProjectionHead
-from scripts.networks.decoder import DeepLabDecoder
 from scripts.networks.encoder import ResNetEncoder
 
 
@@ -62,56 +61,6 @@ def test_embeddings_have_unit_norm_in_float32() -> None:
     assert low.dtype == torch.float32 and float(low.detach().norm()) == pytest.approx(1.0, abs=1e-6)
 
 
-class KnownDecoder(nn.Module):
-    """A decoder whose features are the last map, doubled."""
-
-    feature_channels = 1
-
-    def features(self, maps: list[Tensor]) -> Tensor:
-        return 2 * maps[-1]
-
-
-class NoHead(nn.Module):
-    """Hands the pooled features on."""
-
-    in_features = 1
-
-    def forward(self, features: Tensor) -> Tensor:
-        return features
-
-
-def test_decoder_pooling_averages_the_decoders_features_under_the_attention() -> None:
-    attention = torch.tensor([[0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0]]).float()[None, None]
-    views = torch.cat([torch.zeros_like(attention), attention], dim=1)
-    network = ContrastiveNetwork(KnownEncoder(FEATURES), NoHead(), "decoder", KnownDecoder())  # type: ignore[arg-type]
-    assert float(network(views)) == pytest.approx(2 * (1 * 3 + 0.5 * 10) / 1.5, abs=0.04)
-
-
-def test_contrast_trains_all_of_the_decoder_but_its_class_output() -> None:
-    encoder = ResNetEncoder("resnet18")
-    decoder = DeepLabDecoder(encoder.channels, width=16)
-    network = ContrastiveNetwork(encoder, ProjectionHead(decoder.feature_channels, 16, 8), "decoder", decoder)
-    embeddings = network(torch.rand(4, 2, 32, 32, generator=torch.Generator().manual_seed(0)))
-    (embeddings[0] @ embeddings[1] - embeddings[2] @ embeddings[3]).backward()
-    untouched = {name for name, value in network.named_parameters() if value.grad is None}
-    assert untouched == {"decoder.output.weight", "decoder.output.bias"}
-
-
-@pytest.mark.parametrize(("pooling", "given"), [("decoder", False), ("patch", True), ("attention", True)])
-def test_decoder_and_pooling_have_to_fit(pooling: str, given: bool) -> None:
-    encoder = ResNetEncoder("resnet18")
-    decoder = DeepLabDecoder(encoder.channels, width=16) if given else None
-    with pytest.raises(ValueError, match=f"'{pooling}' got .* decoder: set both, as .*decoder_contrast.yaml"):
-        ContrastiveNetwork(encoder, ProjectionHead(512, 16, 8), pooling, decoder)
-
-
-def test_a_head_of_another_width_than_the_decoders_features_is_refused() -> None:
-    encoder = ResNetEncoder("resnet18")
-    with pytest.raises(ValueError, match="head reads 512 features, the decoder has .*head::in_features"):
-        decoder = DeepLabDecoder(encoder.channels, width=16)
-        ContrastiveNetwork(encoder, ProjectionHead(512, 16, 8), "decoder", decoder)
-
-
 @pytest.mark.parametrize("pooling", ["patch", "attention"])
 def test_the_loss_reaches_the_encoder(pooling: str) -> None:
     encoder = ResNetEncoder("resnet18")
@@ -124,5 +73,5 @@ def test_the_loss_reaches_the_encoder(pooling: str) -> None:
 
 
 def test_another_pooling_is_refused_with_what_there_is() -> None:
-    with pytest.raises(ValueError, match="pooling 'max' is unknown: choose 'patch', 'attention' or 'decoder'"):
+    with pytest.raises(ValueError, match="pooling 'max' is unknown: choose 'patch' or 'attention'"):
         ContrastiveNetwork(ResNetEncoder("resnet18"), ProjectionHead(512), "max")

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.networks.encoder import ResNetEncoder
+from scripts.networks.decoder import DeepLabDecoder
+from scripts.networks.efficientnet import EfficientNetEncoder
+from scripts.networks.encoder import QueryEncoder, ResNetEncoder
 
 
 @pytest.mark.parametrize(
@@ -46,7 +48,7 @@ def test_the_sizes_of_the_maps_follow_from_stem_and_output_stride(
     with torch.no_grad():
         maps = encoder(torch.zeros(1, 2, 64, 96))
     assert [tuple(features.shape[2:]) for features in maps] == sizes
-    assert encoder.stride == 64 // sizes[-1][0]
+    assert encoder.strides == [64 // size[0] for size in sizes]
 
 
 @pytest.mark.parametrize(("output_stride", "dilations"), [(32, (1, 1)), (16, (1, 2)), (8, (2, 4))])
@@ -87,3 +89,29 @@ def test_every_input_channel_matters() -> None:
 def test_what_there_is_not_is_refused_with_what_there_is(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ResNetEncoder(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("encoder", [ResNetEncoder("resnet18", 4), EfficientNetEncoder("efficientnet-b0", 4)])
+@pytest.mark.parametrize("size", [(32, 32), (48, 80)])
+def test_every_encoder_keeps_to_the_interface_and_is_trained_whole(
+    encoder: QueryEncoder, size: tuple[int, int]
+) -> None:
+    maps = encoder.train()(torch.rand(2, encoder.in_channels, *size))
+    assert [features.shape[1] for features in maps] == encoder.channels
+    for features, stride in zip(maps, encoder.strides, strict=True):
+        assert tuple(features.shape[2:]) == tuple(-(-side // stride) for side in size)
+    encoder.zero_grad()
+    DeepLabDecoder(encoder.channels, width=8)(maps, list(size)).square().mean().backward()
+    assert [name for name, parameter in encoder.named_parameters() if parameter.grad is None] == []
+
+
+def test_an_encoder_that_draws_no_random_numbers_gives_a_resumed_run_the_same_ones() -> None:
+    encoder, queries = EfficientNetEncoder(in_channels=2).train(), torch.rand(2, 2, 32, 32)
+    state = torch.get_rng_state()
+    encoder(queries)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_an_encoder_of_two_maps_is_refused_by_the_decoder() -> None:
+    with pytest.raises(ValueError, match=r"needs the channels of three encoder maps.*got \[8, 16\]"):
+        DeepLabDecoder([8, 16])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from tiny_predictor import MakePredictor
 
 from scripts.networks.decoder import DeepLabDecoder
 from scripts.networks.encoder import ResNetEncoder
-from scripts.networks.segmenter import QuerySegmenter
+from scripts.networks.segmenter import QuerySegmenter, SharedSegmenter
 
 
 def segmenter_of(frozen: bool) -> QuerySegmenter:
@@ -81,3 +82,20 @@ def test_with_the_attention_residual_an_output_of_zero_means_the_coarse_map() ->
     expected = queries[:, 1:].clamp(0.02, 0.98)
     with torch.no_grad():
         assert torch.allclose(torch.sigmoid(segmenter(queries)), expected, atol=1e-5)
+
+
+def test_the_weights_that_sites_share_have_the_names_that_they_have_in_the_predictor(
+    make_predictor: MakePredictor,
+) -> None:
+    predictor = make_predictor()
+    shared, whole = SharedSegmenter(predictor.segmenter).state_dict(), predictor.state_dict()
+    assert shared.keys() == {name for name in whole if name.startswith("segmenter.")}
+    assert all(torch.equal(value, whole[name]) for name, value in shared.items())
+
+
+def test_the_shared_network_answers_and_learns_as_the_segmenter_does(make_predictor: MakePredictor) -> None:
+    segmenter = make_predictor().segmenter
+    shared, queries = SharedSegmenter(segmenter), torch.rand(2, 2, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(shared(queries), segmenter(queries))
+    assert list(shared.trainable_parameters()) == list(segmenter.trainable_parameters())

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_predictor import MakePredictor
-from tiny_scan import WINDOW, KnownCoarse, coarse_maps_of, known_maps, stored, two_organs
+from tiny_scan import KnownCoarse, coarse_maps_of, known_maps, stored, two_organs
 from torch import Tensor, nn
 
 from scripts.preprocessing.intensity import RandomIntensity, soft_tissue_window
@@ -32,12 +32,11 @@ def batches_of(folder: Path, map_size: tuple[int, int] = MAP_SIZE, **changes: An
     settings: dict[str, Any] = {
         "planner": QueryPlanner(patch_size=32, threshold=0.3, margin_slices=1, pad=4),
         "attention": AttentionMap(),
-        "window": WINDOW,
         "batch_size": 16,
         **changes,
     }
     maps = known_maps(folder, store, {"x": coarse_maps_of(two_organs(), 2, map_size)})
-    return QueryBatches([case], store, maps, **settings)
+    return QueryBatches([case], maps, **settings)
 
 
 def first_batch(batches: QueryBatches) -> Batch:
@@ -222,12 +221,3 @@ def test_the_position_is_the_tenth_of_the_volume_that_the_slice_lies_in(tmp_path
     batch, asked = first_batch(batches), batches.index.draw(16, batches.generator(0))
     # Six slices: tenths 0, 1, 3, 5, 6 and 8.
     assert batch["position"].tolist() == [[0, 1, 3, 5, 6, 8][query.slice] for query in asked]
-
-
-def test_batches_of_few_cases_are_drawn_as_the_index_draws_them(tmp_path: Path) -> None:
-    batches = batches_of(tmp_path, cases_per_batch=1)
-    batch, asked = first_batch(batches), batches.index.draw_from_few(16, 1, batches.generator(0))
-    assert batch["organ"].tolist() == [query.organ for query in asked]
-    assert len({query.slice for query in asked}) <= 3
-    with pytest.raises(ValueError, match="cases_per_batch 0 is no number of cases"):
-        batches_of(tmp_path / "b", cases_per_batch=0)

@@ -54,7 +54,7 @@ def maps_of(folder: Path, store: SliceStore, cases: list[dict[str, Any]]) -> Coa
 def batches_of(folder: Path, store: SliceStore, cases: list[dict[str, Any]], **settings: Any) -> QueryBatches:
     planner = QueryPlanner(patch_size=32, threshold=0.3, margin_slices=1, pad=4)
     given: dict[str, Any] = {"batch_size": 12, **settings}
-    return QueryBatches(cases, store, maps_of(folder, store, cases), planner, AttentionMap(), WINDOW, **given)
+    return QueryBatches(cases, maps_of(folder, store, cases), planner, AttentionMap(), **given)
 
 
 def first(batches: Any) -> Batch:
@@ -139,8 +139,7 @@ def test_the_intensity_under_the_attention_is_the_mean_over_the_colours(
 def test_the_slice_baseline_has_three_channels_and_keeps_what_is_unknown(
     store: SliceStore, cases: list[dict[str, Any]]
 ) -> None:
-    unused: Any = None
-    batch = first(SliceBatches(cases, store, unused, QueryPlanner(32), AttentionMap(), WINDOW, 12, STILL))
+    batch = first(SliceBatches(cases, store, WINDOW, 32, 12, STILL))
     assert batch["image"].shape == (12, 3, 32, 32)
     assert {1, IGNORED} <= set(batch["label"].unique().int().tolist()) <= {0, 1, 2, IGNORED}
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from config_compositions import ROOT, composed
 
-from scripts.study.composition import configs_of, settings_of
+from scripts.study.composition import PREDICTOR, configs_of, settings_of, write_settings
 from scripts.study.plan import NO_REGIME, Plan, Run, read_plan
 from scripts.study.run_command import extra_settings
 from scripts.training.run_folder import changed_settings
@@ -19,7 +19,14 @@ PLAN = ROOT / "configs/study/plan.yaml"
 RESULTS = ROOT / "docs/results"
 PLANS = {"study": PLAN, "full_budget": ROOT / "configs/study/full_budget.yaml"}
 """Folders of stored results, and the plan of each."""
-STORED = sorted(path.relative_to(RESULTS) for name in PLANS for path in (RESULTS / name).glob("**/run.json"))
+RETIRED = {"auxiliary_contrast", "decoder_contrast", "weak_attention_contrast"}
+"""Arms that lost: their results are kept, their code is in version 0.8.0."""
+STORED = sorted(
+    path.relative_to(RESULTS)
+    for name in PLANS
+    for path in (RESULTS / name).glob("**/run.json")
+    if path.parent.parent.name not in RETIRED
+)
 
 
 @pytest.fixture
@@ -74,7 +81,16 @@ def test_every_arm_composes_with_the_trunk_and_its_settings_exist() -> None:
     for name in plan.arms:
         parser = composed(tuple(configs_of(plan, name)))
         keys = settings_of(plan, plan.run_of(name, "same", 6, 0), 168, {})
-        assert [key for key in keys if key not in parser] == [], name
+        # The predictor's arguments are written only for arms that have it, see write_settings.
+        assert [key for key in keys if key not in parser and not key.startswith(PREDICTOR)] == [], name
+
+
+def test_settings_of_the_two_stage_predictor_are_not_written_for_another(tmp_path: Path) -> None:
+    plan, key = read_plan(PLAN), "network_def::coarse_weight"
+    for name, has_it in (("slice", False), ("mednext", False), ("mean", False), ("supcon", True), ("coarse", True)):
+        settings = settings_of(plan, plan.run_of(name, "same", 6, 0), 168, {})
+        content = yaml.safe_load(write_settings(tmp_path, settings, configs_of(plan, name)).read_text("utf-8"))
+        assert settings.keys() - content.keys() == (set() if has_it else {key})
 
 
 @pytest.mark.parametrize(

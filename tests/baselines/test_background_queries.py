@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_scan import WINDOW, coarse_maps_of, known_maps, stored
+from tiny_scan import coarse_maps_of, known_maps, stored
 from torch import Tensor
 
-from scripts.queries.attention import AttentionMap
-from scripts.queries.background import (
+from scripts.baselines.background_queries import (
     MARGIN,
+    BackgroundBatches,
+    BackgroundQuery,
     free_pixels,
-    map_beside,
     map_window,
     moved,
     step_beside,
     steps_beside,
-    with_background,
 )
-from scripts.queries.batches import QueryBatches
+from scripts.coarse.maps import CoarseMaps
+from scripts.queries.attention import AttentionMap
 from scripts.queries.index import Query
 from scripts.queries.planner import QueryPlanner
-
-QUERIES = [Query(0, 1 + n % 2, 0, 0, 0, number=n) for n in range(6)]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -36,9 +35,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def test_a_map_is_moved_by_whole_pixels_and_nothing_comes_in_from_outside() -> None:
     pixels = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    assert moved(pixels, 0, 1).tolist() == [[0, 1, 2], [0, 4, 5]]
-    assert moved(pixels, -1, -1).tolist() == [[5, 6, 0], [0, 0, 0]]
-    assert moved(pixels, 2, 0).sum() == 0 and torch.equal(moved(pixels, 0, 0), pixels)
+    assert moved(pixels, (0, 1)).tolist() == [[0, 1, 2], [0, 4, 5]]
+    assert moved(pixels, (-1, -1)).tolist() == [[5, 6, 0], [0, 0, 0]]
+    assert moved(pixels, (2, 0)).sum() == 0 and torch.equal(moved(pixels, (0, 0)), pixels)
 
 
 def test_every_move_brings_the_map_past_the_organ_with_a_margin_and_no_farther_than_needed() -> None:
@@ -47,7 +46,7 @@ def test_every_move_brings_the_map_past_the_organ_with_a_margin_and_no_farther_t
     steps = steps_beside(organ)
     assert {(5 + MARGIN, 0), (-5 - MARGIN, 0), (0, 9 + MARGIN), (0, -9 - MARGIN)} <= set(steps)
     for step in steps:
-        assert not bool((moved(organ, *step) & organ).any())
+        assert not bool((moved(organ, step) & organ).any())
         assert abs(step[0]) == 5 + MARGIN or abs(step[1]) == 9 + MARGIN
 
 
@@ -76,19 +75,16 @@ def test_the_only_free_side_is_chosen_and_without_room_there_is_no_background() 
 
 def test_the_moved_map_leaves_out_every_organ_of_the_coarse_stage() -> None:
     maps = torch.tensor([[[250, 200, 0, 0, 0]], [[0, 0, 0, 90, 40]]], dtype=torch.uint8)
-    assert map_beside(maps, 1, (0, 3), 0.3).tolist() == [[[0, 0, 0, 0, 200]]]  # 90 is above 0.3 x 255, 40 below
+    batches: Any = object.__new__(BackgroundBatches)
+    batches.data, batches.planner = [{}], QueryPlanner(threshold=0.3)
+    batches.maps = SimpleNamespace(of=lambda case: maps[None])
+    query = BackgroundQuery(0, 1, 0, 0, 0, number=0, beside=(0, 3))
+    assert batches._map(query).tolist() == [[[0, 0, 0, 0, 200]]]  # 90 is above 0.3 x 255, 40 below
 
 
 def test_the_window_of_a_query_on_a_map_of_other_pixels() -> None:
-    window = map_window(replace(QUERIES[0], x=10, y=9), 32, (44, 28), (22, 9))
+    window = map_window(Query(0, 1, 0, x=10, y=9, number=0), 32, (44, 28), (22, 9))
     assert window == (slice(5, 21), slice(2, 14))
-
-
-def test_background_queries_take_the_place_and_number_of_the_last_queries() -> None:
-    mixed = with_background(QUERIES, 2, lambda query: None if query.number == 0 else (query.number, 7))
-    assert mixed[:4] == QUERIES[:4]
-    assert mixed[4:] == [replace(QUERIES[1], number=4, beside=(1, 7)), replace(QUERIES[2], number=5, beside=(2, 7))]
-    assert with_background(QUERIES, 2, lambda query: None) == QUERIES
 
 
 def organs_with_room() -> Any:
@@ -98,13 +94,31 @@ def organs_with_room() -> Any:
     return label
 
 
-def batches_of(folder: Path, share: float, **changes: Any) -> QueryBatches:
+def batches_of(folder: Path, share: float, **changes: Any) -> BackgroundBatches:
     label = organs_with_room()
     case, store = stored(folder, label, image=np.where(label > 0, 300, 50).astype(np.int16), **changes)
     maps = known_maps(folder, store, {"x": coarse_maps_of(label, 2, (32, 32))})
+    return made_of(case, maps, share, views=2)
+
+
+def made_of(case: dict[str, Any], maps: CoarseMaps, share: float, **settings: Any) -> BackgroundBatches:
     planner = QueryPlanner(patch_size=48, threshold=0.3, margin_slices=0, pad=2)
-    settings: dict[str, Any] = {"views": 2, "background_share": share}
-    return QueryBatches([case], store, maps, planner, AttentionMap(), WINDOW, 16, **settings)
+    fixed: dict[str, Any] = {"maps": maps, "planner": planner, "attention": AttentionMap(), "batch_size": 16}
+    return BackgroundBatches(share, data=[case], **fixed, **settings)
+
+
+def test_background_queries_take_the_place_and_number_of_the_last_queries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = batches_of(tmp_path, 0.25)
+    drawn = batches.index.draw(16, batches.generator(0))
+    monkeypatch.setattr(batches, "_step", lambda query, _: None if query.number == 0 else (query.number, 7))
+    mixed = batches._draw(batches.generator(0))
+    assert mixed[:12] == drawn[:12]
+    moved_queries = [{**asdict(drawn[n]), "number": 11 + n, "beside": (n, 7)} for n in range(1, 5)]
+    assert mixed[12:] == [BackgroundQuery(**fields) for fields in moved_queries]
+    monkeypatch.setattr(batches, "_step", lambda query, _: None)
+    assert batches._draw(batches.generator(0)) == drawn
 
 
 def test_a_share_of_the_queries_is_background_of_one_class_in_both_views(tmp_path: Path) -> None:
@@ -115,7 +129,7 @@ def test_a_share_of_the_queries_is_background_of_one_class_in_both_views(tmp_pat
     assert torch.equal(batch["image"][:16], batch["image"][16:]), "no geometry: the views are the same"
 
 
-def truth_under(batch: dict[str, Tensor], batches: QueryBatches) -> Tensor:
+def truth_under(batch: dict[str, Tensor], batches: BackgroundBatches) -> Tensor:
     """How much attention lies on either organ, of each view."""
     label = batches.store.open(batches.data[0]).label
     assert label is not None
@@ -142,8 +156,7 @@ def test_air_is_no_background(tmp_path: Path) -> None:
     air = np.where(label > 0, 50, -1000).astype(np.int16)
     case, store = stored(tmp_path, label, image=air)
     maps = known_maps(tmp_path, store, {"x": coarse_maps_of(label, 2, (32, 32))})
-    planner = QueryPlanner(patch_size=48, threshold=0.3, margin_slices=0, pad=2)
-    batches = QueryBatches([case], store, maps, planner, AttentionMap(), WINDOW, 16, background_share=0.5)
+    batches = made_of(case, maps, 0.5)
     assert sorted(set(batches.batch(0, batches.generator(0))["organ"].tolist())) == [1, 2]
 
 
@@ -152,15 +165,13 @@ def test_an_unlabelled_scan_has_background_where_its_coarse_maps_have_no_organ(t
     case, store = stored(tmp_path, label, image=np.where(label > 0, 300, 50).astype(np.int16))
     case.pop("label")
     maps = known_maps(tmp_path, store, {"x": coarse_maps_of(label, 2, (32, 32))})
-    planner = QueryPlanner(patch_size=48, threshold=0.3, margin_slices=0, pad=2)
-    settings: dict[str, Any] = {"unlabelled_confidence": 0.5, "background_share": 0.5}
-    batches = QueryBatches([case], store, maps, planner, AttentionMap(), WINDOW, 16, **settings)
+    batches = made_of(case, maps, 0.5, unlabelled_confidence=0.5)
     batch = batches.batch(0, batches.generator(0))
     assert batch["organ"].tolist().count(3) == 8
     for query, view in zip(batches._draw(batches.generator(0)), batch["image"], strict=True):
         truth = torch.from_numpy(label[query.x : query.x + 48, query.y : query.y + 48, query.slice] > 0)
         on_organ = float((view[-1] * truth).sum() / view[-1].sum())
-        assert on_organ < 0.01 if query.beside is not None else on_organ > 0.8
+        assert on_organ < 0.01 if isinstance(query, BackgroundQuery) else on_organ > 0.8
 
 
 def test_without_a_share_the_stream_is_what_it_was(tmp_path: Path) -> None:
