@@ -27,6 +27,7 @@ BARE_START = re.compile(rb"\x02\0\0\0|\x08\0[\0-\x18]\0|\0\x08\0[\0-\x18]", re.D
 """First element of a file without preamble: group 2, or a low one of group 8 in either byte order."""
 DICOM_SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 NO_SLICES = {"dicomdir", "readme", "license", "version"}
+PIXEL_TAGS = (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10")  # either byte order
 UNDEFINED_LENGTH = b"\xff\xff\xff\xff"
 AGAIN = "export or copy it again"
 
@@ -92,6 +93,8 @@ def _header_of(path: str) -> Header | str:
             return "it is no file, or a link to nothing"
         if not os.path.getsize(path):
             return "it has 0 bytes"
+        if not _begins_like_dicom(path):
+            return "it does not begin like DICOM"
         with open(path, "rb") as stream:
             header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=TAGS, force=True)
             return _completed(header, stream, path)
@@ -109,11 +112,13 @@ def _completed(header: Header, stream: BinaryIO, path: str) -> Header | str:
     if frames is not None and not str(frames).strip().isdecimal():
         return f"its NumberOfFrames is '{frames}'"
     syntax = header.file_meta.get("TransferSyntaxUID")
-    if header.SOPClassUID == CT_IMAGE and syntax != DEFLATED and header.pixel_start >= os.path.getsize(path):
+    pixels = stream.read(12)  # tag, kind and length
+    image = header.SOPClassUID == CT_IMAGE or "SeriesInstanceUID" not in header  # the latter is cut off early
+    if image and syntax != DEFLATED and pixels[:4] not in PIXEL_TAGS:
         return "it ends before its pixels"
     header.incomplete = header.preamble is None or syntax is None
     if syntax is None:
-        if UNDEFINED_LENGTH in stream.read(12):
+        if UNDEFINED_LENGTH in pixels:
             return "its pixels are compressed, and it does not say how"
         implicit, little = header.original_encoding
         uids = pydicom.uid

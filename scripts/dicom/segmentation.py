@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scripts.atomic_write import replacing
 from scripts.bundle_identity import bundle_identity
 from scripts.dicom.organ_codes import codes, organ_code
-from scripts.dicom.referable import referable_images
+from scripts.dicom.referred_images import images_to_refer_to
 from scripts.dicom.series_folder import stack_in
 from scripts.evaluation.overlay import organ_colour
 from scripts.inference.outputs import scan_name
@@ -62,7 +62,9 @@ def write_segmentation(
             f"the label map ({labels.shape}) is not on the grid of the DICOM series in {series} ({stack.shape}), or "
             "its affine differs: give the label map of this series, in the order in which its slices are stacked."
         )
-    images = referable_images(stack.headers)
+    images, changed = images_to_refer_to(stack)
+    if changed:
+        logger.warning("%s: for the DICOM-SEG, %s", path.name, "; ".join(changed))
     bundle = bundle_identity()
     segmentation = hd.seg.Segmentation(
         source_images=images,
@@ -108,6 +110,8 @@ def _description(index: int, organ: str) -> Any:
 class SaveDicomSegmentationd(MapTransform):
     """Write `<case>_seg.dcm` for scans that were read from a DICOM series; others have nothing to refer to.
 
+    Where it cannot be written a warning says so, and the case goes on with its label map.
+
     Args:
         keys: label map [1, i, j, k] on the scan's grid.
         output_dir: folder of the files.
@@ -131,5 +135,8 @@ class SaveDicomSegmentationd(MapTransform):
             labels: MetaTensor = data[key]
             voxels = labels.as_tensor()[0].to("cpu").numpy().astype(np.uint8)
             path = result_path(self.output_dir, scan_name(data), "dicom_seg")
-            write_segmentation(voxels, labels.affine.numpy(), series, self.organs, path)
+            try:
+                write_segmentation(voxels, labels.affine.numpy(), series, self.organs, path)
+            except Exception as error:  # headers are odd in many ways, and the label map is there
+                logger.warning("%s: no DICOM-SEG is written (%s: %s)", scan_name(data), type(error).__name__, error)
         return dict(data)

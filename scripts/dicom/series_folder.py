@@ -72,10 +72,11 @@ def _folder_of_links(stack: SliceStack, name: str) -> str:
     atexit.register(shutil.rmtree, parent, ignore_errors=True)
     target = Path(parent) / name
     target.mkdir()
-    for number, (header, numbers) in enumerate(zip(stack.headers, stack.numbers, strict=True), start=1):
+    for number, header in enumerate(stack.headers, start=1):
         link = target / f"{number:05d}.dcm"
         if _has_to_be_copied(header, stack):
-            _write_for_itk(header, numbers, link, _rescale_varies(stack))
+            with pydicom.config.disable_value_validation():  # odd names and dates do not concern the reading
+                _write_for_itk(header, link, _rescale_varies(stack))
             continue
         try:
             link.symlink_to(Path(header.filename).resolve())
@@ -84,7 +85,7 @@ def _folder_of_links(stack: SliceStack, name: str) -> str:
     return str(target)
 
 
-def _write_for_itk(header: Header, numbers: SliceNumbers, path: Path, rescale_varies: bool) -> None:
+def _write_for_itk(header: Header, path: Path, rescale_varies: bool) -> None:
     """Copy a slice with the same HU.
 
     The copy has preamble and transfer syntax, without which ITK may not read it, and is MONOCHROME2: ITK inverts
@@ -101,12 +102,15 @@ def _write_for_itk(header: Header, numbers: SliceNumbers, path: Path, rescale_va
     if not rescale_varies:
         return
     stored = itk.array_from_image(_decoded(str(path), header)).astype(np.float64)
-    image.PixelData = np.rint(stored * STEPS_PER_HU).astype("<i4").tobytes()
+    syntax = header.file_meta.TransferSyntaxUID
+    words = np.rint(stored * STEPS_PER_HU).astype("<i4").view("<u2")  # OW: bytes are swapped within 16 bits
+    image.PixelData = (words if syntax.is_little_endian else words.byteswap()).tobytes()
     image["PixelData"].VR = "OW"
     image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 32, 32, 31, 1
     image.RescaleSlope, image.RescaleIntercept = str(1 / STEPS_PER_HU), "0"
-    image.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    image.save_as(path, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    if syntax.is_encapsulated:
+        image.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    image.save_as(path, enforce_file_format=True)
 
 
 def _decoded(path: str, header: Header) -> Any:
@@ -121,7 +125,7 @@ def _not_decoded(header: Header) -> str:
 
 
 def _check_reader_agrees(folder: str, stack: SliceStack) -> None:
-    """Refuse a series that ITK would take in part, or in which it reads other numbers than the headers say."""
+    """Refuse a series that ITK would take in part, or of which it would take another number than its header says."""
     finder = itk.GDCMSeriesFileNames.New()
     finder.SetUseSeriesDetails(True)
     finder.AddSeriesRestriction("0008|0021")

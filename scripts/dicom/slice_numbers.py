@@ -12,18 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scripts.dicom.compressions import UNCOMPRESSED
-from scripts.dicom.headers import AGAIN, Header
+from scripts.dicom.headers import AGAIN, Header, pydicom
 
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 """A number as the standard writes it (PS3.5, DS): with a point, without separators, units or nan."""
 COSINE_TOLERANCE = 1e-3
 """How far from 1 and 0 the lengths and the product of the two directions of a slice may be; as in GDCM."""
-LOST = {
-    **dict.fromkeys(("RescaleSlope", "RescaleIntercept"), "values may not be HU"),
-    **dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient"), "place in the body is unknown"),
-    "PixelSpacing": "size in mm is unknown",
-}
-"""What cannot be known without a number."""
+PLACE = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
 
 
 class Irregular(Exception):
@@ -64,6 +59,16 @@ def numbers_of(header: Header) -> SliceNumbers:
     Raises:
         Irregular: a number is missing, is none, or cannot be meant; the reason names file, tag and value.
     """
+    with pydicom.config.disable_value_validation():  # its warnings would precede the refusal
+        return _parsed(header)
+
+
+def name_of(header: Header) -> str:
+    """Name of a header's file."""
+    return str(header.filename).replace("\\", "/").rpartition("/")[2]
+
+
+def _parsed(header: Header) -> SliceNumbers:
     rows, columns = (_integer(header, tag, range(1, 65536)) for tag in ("Rows", "Columns"))
     height, width = _decimals(header, "PixelSpacing", 2)
     if min(height, width) <= 0:
@@ -78,11 +83,6 @@ def numbers_of(header: Header) -> SliceNumbers:
     numbers = SliceNumbers(rows, columns, (height, width), position, orientation, slope, intercept, _storage(header))
     _check_length(header, numbers)
     return numbers
-
-
-def name_of(header: Header) -> str:
-    """Name of a header's file."""
-    return str(header.filename).replace("\\", "/").rpartition("/")[2]
 
 
 def _storage(header: Header) -> tuple[int, int, int]:
@@ -111,8 +111,8 @@ def _check_length(header: Header, numbers: SliceNumbers) -> None:
 
 def _decimals(header: Header, tag: str, count: int) -> list[float]:
     value = _value(header, tag)
-    texts = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
-    texts = [str(text).strip(" \0") for text in texts]
+    listed = [value] if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)
+    texts = [str(text).strip(" \0") for text in listed]
     numbers = [float(text) for text in texts if DECIMAL.fullmatch(text)]
     if len(texts) != count or len(numbers) != count or not all(map(math.isfinite, numbers)):
         wanted = "a number" if count == 1 else f"{count} numbers"
@@ -134,9 +134,8 @@ def _value(header: Header, tag: str) -> Any:
     except Exception as error:  # the parser may fail at any damaged value
         raise Irregular(f"{tag} of {name_of(header)} cannot be read ({error}); {AGAIN}") from error
     if value is None or value == "":
-        raise Irregular(
-            f"{name_of(header)} has no {tag}, so its {LOST.get(tag, 'pixels are unknown')}; export it again"
-        )
+        unknown = "place in the body is unknown" if tag in PLACE else "values may not be HU"
+        raise Irregular(f"{name_of(header)} has no {tag}, so its {unknown}; export it again")
     return value
 
 

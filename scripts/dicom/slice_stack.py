@@ -91,9 +91,8 @@ def _stack(headers: Sequence[Header], numbers: Sequence[SliceNumbers]) -> SliceS
     astray = np.linalg.norm(places - expected, axis=1) / min(pixel_height, pixel_width)
     worst = int(np.argmax(astray))
     if astray[worst] > 1.0:
-        raise Irregular(
-            f"{name_of(ordered[worst])} is shifted sideways by {astray[worst]:.1f} pixels; {HOW_TO_CONVERT}"
-        )
+        pixels = f"{astray[worst]:.1f} pixels"
+        raise Irregular(f"{name_of(ordered[worst])} is shifted sideways by {pixels}; {HOW_TO_CONVERT}")
     affine = np.eye(4)
     affine[:3] = np.stack([along_row * pixel_width, along_column * pixel_height, step, places[0]], axis=1)
     return SliceStack(ordered, tuple(numbers[index] for index in order), TO_RAS @ affine)
@@ -114,9 +113,8 @@ def _check_distances(headers: Sequence[Header], heights: NDArray[np.float64]) ->
         return
     wide = int(np.argmax(gaps))
     steps = gaps / usual
-    where = (
-        f"between {name_of(headers[wide])} and {name_of(headers[wide + 1])} ({gaps[wide]:.2f} mm, else {usual:.2f} mm)"
-    )
+    between = " and ".join(map(name_of, headers[wide : wide + 2]))
+    where = f"between {between} ({gaps[wide]:.2f} mm, else {usual:.2f} mm)"
     if np.abs(steps - steps.round()).max() <= 2 * PLACE_TOLERANCE:
         missing = int((steps.round() - 1).sum())
         raise Irregular(f"{missing} slice{'s'[: missing > 1]} missing, the widest gap {where}; copy the series again")
@@ -125,7 +123,7 @@ def _check_distances(headers: Sequence[Header], heights: NDArray[np.float64]) ->
 
 def _check_acquisitions(headers: Sequence[Header]) -> None:
     """Refuse slices of several acquisitions that alternate: two phases, shifted by half a distance, look regular."""
-    acquisitions = [str(header.get("AcquisitionNumber") or "") for header in headers]
+    acquisitions = [str(header.get("AcquisitionNumber", "")) for header in headers]
     changes = sum(one != other for one, other in pairwise(acquisitions))
     if changes >= len(set(acquisitions)):
         some = " and ".join(sorted(set(acquisitions))[:2])

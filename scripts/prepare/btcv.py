@@ -42,7 +42,8 @@ def prepare_btcv(raw_dir: str, output_dir: str, split: str = MONAI, with_test: b
         raw_dir: the challenge's RawData folder, or one that holds it.
         output_dir: folder of the datalists.
         split: ``monai`` (24 training scans, validation on img0035 to img0040), ``five_fold`` (as nnU-Net deals 30
-            cases), or the path of a JSON file (see ``scripts.prepare.split.read_splits``).
+            cases), or the path of a JSON file (see ``scripts.prepare.split.read_splits``); then only the training scans
+            that it names have to be there.
         with_test: whether the test scans are expected and listed.
 
     Returns:
@@ -54,12 +55,14 @@ def prepare_btcv(raw_dir: str, output_dir: str, split: str = MONAI, with_test: b
     """
     files = find_files(find_raw_data(raw_dir), with_test)
     splits, stated = _splits(split)
-    _require_complete(files, with_test)
-    entries = {case_of(number): _entry(files, number) for number in files.images}
+    chosen_cases = {case for fold in splits for case in fold}
+    numbers = [number for number in TRAINING_NUMBERS if case_of(number) in chosen_cases]
+    _require_complete(files, numbers, with_test)
+    entries = {case_of(number): _entry(files, number) for number in numbers}
     tests = [{"image": str(path)} for path in files.tests.values()]
     everything = {"labels": labels_of(ORGANS), TRAINING: list(entries.values()), "test": tests}
     summary = check_datalist(everything, ORGANS)
-    for warning in _oddities(files):
+    for warning in _oddities(files, numbers):
         logger.warning(warning)
     logger.info("BTCV 2015: %d training and %d test scans, %d organs.", len(entries), len(tests), len(ORGANS))
     shown = ", ".join(f"{organ} {count}" for organ, count in summary.organ_cases[TRAINING].items())
@@ -87,22 +90,25 @@ def _splits(split: str) -> tuple[list[Split], list[str]]:
     ]
 
 
-def _require_complete(files: BtcvFiles, with_test: bool) -> None:
-    if not files.missing:
+def _require_complete(files: BtcvFiles, numbers: Sequence[int], with_test: bool) -> None:
+    unused = {f"{stem}{n:04d}" for n in set(TRAINING_NUMBERS) - set(numbers) for stem in ("img", "label")}
+    missing = [name for name in files.missing if Path(name).name.split(".")[0] not in unused]
+    if not missing:
         return
-    only_tests = all(name.startswith("Testing/") for name in files.missing)
     remedy = "download and unpack RawData.zip again, or put the files there"
-    if only_tests and with_test:
+    if all(name.startswith("Testing/") for name in missing) and with_test:
         remedy += "; to train without the test scans, add --no_test"
-    listed = "\n  ".join(files.missing)
-    raise ValueError(f"BTCV is incomplete, {len(files.missing)} files are missing; {remedy}:\n  {listed}")
+    elif not all(name.startswith("Testing/") for name in missing):
+        remedy += "; to use a part of the training scans, name them in a JSON file and give --split that file"
+    listed = "\n  ".join(missing)
+    raise ValueError(f"BTCV is incomplete, {len(missing)} files are missing; {remedy}:\n  {listed}")
 
 
-def _oddities(files: BtcvFiles) -> list[str]:
+def _oddities(files: BtcvFiles, numbers: Sequence[int]) -> list[str]:
     odd = []
     if files.extra:
         odd.append(f"files that the challenge does not have are left out ({len(files.extra)}): {_listed(files.extra)}")
-    scans = [*files.images.values(), *files.tests.values()]
+    scans = [*(files.images[number] for number in numbers), *files.tests.values()]
     if differing := differences_from_published(scans):
         odd.append(
             f"{len(differing)} of {len(scans)} scans differ from the published facts (were they resampled?): "

@@ -68,7 +68,7 @@ def find_raw_data(folder: str) -> Path:
     Raises:
         FileNotFoundError: none of them does.
     """
-    root = Path(folder).expanduser().absolute()
+    root = Path(folder).expanduser().resolve()
     for candidate in (root, root / "RawData", root / "Abdomen" / "RawData"):
         if (candidate / "Training").is_dir():
             return candidate

@@ -132,7 +132,7 @@ def test_a_file_that_is_cut_off_is_refused_and_not_filled_with_grey(compression:
 
 
 @by_name
-def test_a_damaged_picture_in_a_whole_file_stops_the_reader(compression: Compression, tmp_path: Path) -> None:
+def test_a_damaged_picture_in_a_whole_file_is_refused_by_name(compression: Compression, tmp_path: Path) -> None:
     folder = write_compressed(tmp_path / "ct", compression)
     path = sorted(folder.iterdir())[1]
     one = pydicom.dcmread(path)

@@ -1,77 +1,154 @@
-"""200 series made at random: their voxels lie where the standard puts them, in HU, or the refusal names a file."""
+"""Series made at random: voxels lie where the standard puts them with the right HU, or the refusal names the file."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
-from ct_series import voxels_of, write_ct_series
+from ct_series import slice_dataset
 from numpy.typing import NDArray
+from pydicom import uid
+from pydicom.dataset import FileMetaDataset
 
 from scripts.dataset.volume_file import read_volume_file
+from scripts.dicom.series_folder import series_folder
 
-SERIES, AT_ONCE = 200, 50
-READ, REFUSED = ("nothing", "preamble", "slopes", "shorter"), ("empty", "comma", "cut", "gap")
+SYNTAXES = [
+    *(uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian),
+    *(uid.DeflatedExplicitVRLittleEndian, uid.RLELossless, uid.JPEGLSLossless),
+]
+FAULTS = ("empty", "cut", "garbage", "comma", "nan", "missing", "place twice", "turned", "other rows")
+SERIES, BATCH = 200, 25
 
 
-def random_grid(rng: np.random.Generator) -> NDArray[np.float64]:
-    """A grid in any orientation: axes exchanged, turned round and rotated."""
-    turn, _ = np.linalg.qr(np.eye(3)[rng.permutation(3)] + rng.normal(0, 0.2, (3, 3)))
+@dataclass
+class Made:
+    """A series on disk.
+
+    Attributes:
+        affine: voxel index [column, row, slice] to mm (RAS).
+        hu: what its voxels mean.
+        files: path of each slice.
+    """
+
+    affine: NDArray[np.float64]
+    hu: NDArray[np.float64]
+    files: list[Path]
+
+
+def random_affine(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Axes in any order and direction, one time in three oblique, spacing 0.5 to 6 mm."""
+    axes = np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], 3)
+    if rng.random() < 0.33:
+        axes, _ = np.linalg.qr(rng.normal(size=(3, 3)))
     affine = np.eye(4)
-    affine[:3, :3] = turn * rng.choice([-1.0, 1.0], 3) * rng.uniform(0.5, 5.0, 3)
-    affine[:3, 3] = rng.uniform(-300, 300, 3)
+    affine[:3, :3] = axes * rng.uniform(0.5, 6.0, 3).round(3)
+    affine[:3, 3] = rng.uniform(-300, 300, 3).round(2)
     return affine
 
 
-def change(folder: Path, what: str, rng: np.random.Generator) -> None:
-    """Write the files of a series in another way, or damage one of them."""
-    inner = sorted(folder.iterdir(), key=lambda path: float(pydicom.dcmread(path).InstanceNumber))
-    one = inner[int(rng.integers(1, len(inner) - 1))]
-    if what == "preamble":
-        one.write_bytes(one.read_bytes()[132:])
-    elif what == "slopes":  # of one slice only, with the same HU
-        image = pydicom.dcmread(one)
-        image.PixelData = (2 * image.pixel_array).astype("<i2").tobytes()
-        image.RescaleSlope = 0.5
-        image.save_as(one)
-    elif what == "shorter":
-        inner[0].unlink()
-    elif what == "empty":
-        one.write_bytes(b"")
-    elif what == "comma":
-        one.write_bytes(one.read_bytes().replace(b"-1024", b"-10,4"))
-    elif what == "cut":
-        one.write_bytes(one.read_bytes()[:-10])
-    elif what == "gap":
-        one.unlink()
+def write_random_series(folder: Path, rng: np.random.Generator) -> Made:
+    folder.mkdir()
+    shape = tuple(rng.integers((8, 8, 4), (20, 20, 8)))
+    affine, syntax = random_affine(rng), SYNTAXES[rng.integers(len(SYNTAXES))]
+    bits, varies, bare = int(rng.choice([12, 16])), rng.random() < 0.4, rng.random() < 0.4
+    signed, slope = int(rng.integers(2)), float(rng.choice([1.0, 2.0, 0.5, 0.37, 1.25]))
+    made = Made(affine, np.zeros(shape), [])
+    names = rng.permutation(shape[2] * 3)
+    for k in range(shape[2]):
+        one = slice_dataset(np.zeros(shape[:2], np.int16), affine, k, "1.2.3.4")
+        if varies:
+            signed, slope = int(rng.integers(2)), float(rng.choice([1.0, 0.5, 0.37, 3.0]))
+        intercept = float(rng.choice([0.0, -1024.0, -1000.5])) if varies else -1024.0
+        low = -(2 ** (bits - 1)) if signed else 0
+        stored = rng.integers(low, low + 2**bits, shape[:2])
+        made.hu[:, :, k] = stored * slope + intercept
+        one.BitsStored, one.HighBit, one.PixelRepresentation = bits, bits - 1, signed
+        one.RescaleSlope, one.RescaleIntercept = slope, intercept
+        one.PhotometricInterpretation = "MONOCHROME1" if rng.random() < 0.1 else "MONOCHROME2"
+        one.PixelData = stored.T.astype("i2" if signed else "u2").tobytes()
+        one["PixelData"].VR = "OW"
+        made.files.append(folder / f"IM{names[k]:04d}")
+        save(one, made.files[-1], syntax, bare and not syntax.is_compressed)
+    return made
 
 
-@pytest.mark.parametrize("first", range(0, SERIES, AT_ONCE))
-def test_voxels_lie_where_the_standard_puts_them_or_the_refusal_says_where(first: int, tmp_path: Path) -> None:
-    for number in range(first, first + AT_ONCE):
-        rng = np.random.default_rng(number)
-        what = str(rng.choice([*READ, *READ, *REFUSED]))
-        affine, shape = random_grid(rng), rng.integers(4, 8, 3)
-        hu = voxels_of((int(shape[0]), int(shape[1]), int(shape[2])), number)
-        folder = write_ct_series(tmp_path / f"series{number}", hu, affine, series=f"1.2.{number}")
-        change(folder, what, rng)
-        if what in REFUSED:
-            with pytest.raises(ValueError, match="IM0"):
-                read_volume_file(str(folder))
-            continue
-        volume = read_volume_file(str(folder))
-        assert_same_place(hu, affine, volume.voxels, volume.affine, f"series {number}, {what}")
+def save(one: pydicom.Dataset, path: Path, syntax: uid.UID, bare: bool) -> None:
+    one.file_meta = FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    if syntax.is_encapsulated:
+        one.compress(syntax, generate_instance_uid=False)
+    elif not syntax.is_little_endian:
+        one.PixelData = np.frombuffer(one.PixelData, "<u2").astype(">u2").tobytes()
+    one.file_meta.TransferSyntaxUID = syntax
+    if bare:
+        del one.file_meta
+        encoding = {"implicit_vr": syntax.is_implicit_VR, "little_endian": syntax.is_little_endian}
+        pydicom.dcmwrite(path, one, **encoding, enforce_file_format=False)
+    else:
+        one.save_as(path, enforce_file_format=True)
 
 
-def assert_same_place(
-    hu: NDArray[np.int16], affine: NDArray[np.float64], found: NDArray[Any], place: NDArray[np.float64], about: str
-) -> None:
-    """Every voxel that was found has its HU at its place in mm."""
-    indices = np.indices(found.shape).reshape(3, -1)
-    there = np.linalg.solve(affine, place @ np.vstack([indices, np.ones((1, indices.shape[1]))]))[:3]
-    nearest = np.rint(there).astype(int)
-    np.testing.assert_allclose(there, nearest, atol=0.02, err_msg=about)
-    np.testing.assert_allclose(found[tuple(indices)], hu[tuple(nearest)], atol=0.01, err_msg=about)
+def damage(made: Made, fault: str, rng: np.random.Generator) -> list[Path]:
+    """Do the damage to a slice that is not the first or last; return the files of which the refusal has to name one."""
+    k = int(rng.integers(1, len(made.files) - 1))
+    path = made.files[k]
+    content = path.read_bytes()
+    if fault == "missing":
+        path.unlink()
+        return [made.files[k - 1], made.files[k + 1]]
+    if fault == "empty":
+        path.write_bytes(b"")
+    elif fault == "cut":
+        path.write_bytes(content[: int(rng.integers(1, len(content) - 10))])
+    elif fault == "garbage":
+        path.write_bytes(rng.bytes(len(content)))
+    else:
+        edit(path, fault, made)
+    return made.files if fault in ("turned", "other rows") else [path]
+
+
+def edit(path: Path, fault: str, made: Made) -> None:
+    with pydicom.config.disable_value_validation():
+        one = pydicom.dcmread(path, force=True)
+        tags: dict[str, Any] = {
+            "comma": {"RescaleSlope": "1,5"},
+            "nan": {"RescaleIntercept": "nan"},
+            "place twice": {"ImagePositionPatient": pydicom.dcmread(made.files[0], force=True).ImagePositionPatient},
+            "turned": {"ImageOrientationPatient": [0.6, 0.8, 0, -0.8, 0.6, 0]},
+            "other rows": {"Rows": one.Rows - 1},
+        }[fault]
+        for tag, value in tags.items():
+            element = one[tag]
+            one.add(pydicom.DataElement(element.tag, "LO" if isinstance(value, str) else element.VR, value))
+        one.save_as(path)
+
+
+@pytest.mark.parametrize("batch", range(SERIES // BATCH))
+def test_a_whole_series_is_read_with_the_right_hu_at_the_right_place(batch: int, tmp_path: Path) -> None:
+    for seed in range(batch * BATCH, (batch + 1) * BATCH):
+        made = write_random_series(tmp_path / str(seed), np.random.default_rng(seed))
+        before = {path: path.read_bytes() for path in made.files}
+        volume = read_volume_file(str(tmp_path / str(seed)))
+        index = np.stack(np.meshgrid(*map(np.arange, made.hu.shape), indexing="ij"), axis=-1)
+        to_read = np.linalg.inv(volume.affine) @ made.affine
+        found = index @ to_read[:3, :3].T + to_read[:3, 3]
+        np.testing.assert_allclose(found, found.round(), atol=0.02, err_msg=f"seed {seed}")
+        voxels = volume.voxels[tuple(np.moveaxis(found.round().astype(int), -1, 0))]
+        np.testing.assert_allclose(voxels, made.hu, atol=0.003, err_msg=f"seed {seed}")
+        assert {path: path.read_bytes() for path in made.files} == before
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_series_is_refused_with_the_name_of_the_file(fault: str, tmp_path: Path) -> None:
+    for seed in range(1000, 1010):
+        rng = np.random.default_rng(seed)
+        made = write_random_series(tmp_path / str(seed), rng)
+        named = damage(made, fault, rng)
+        with pytest.raises(ValueError) as refusal:
+            series_folder(str(tmp_path / str(seed)))
+        assert fault == "place twice" or any(path.name in str(refusal.value) for path in named), refusal.value

@@ -12,6 +12,9 @@ import pytest
 from ct_series import AXIAL, LPS, voxels_of, write_ct_series
 from matplotlib.colors import to_rgb
 from monai.data import MetaTensor
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import SegmentationStorage
 
 from scripts.bundle_identity import bundle_identity
@@ -116,36 +119,59 @@ def test_a_label_map_on_another_grid_is_refused_and_nothing_is_written(series: P
     assert not (series.parent / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "tags",
-    [
-        {"StudyDate": "2020-01-01", "StudyTime": "10:10:10", "PatientBirthDate": "01.01.1950"},
-        {"SpecificCharacterSet": "Not Supplied"},
-        {"PatientSex": "unknown", "PatientID": "x" * 100},
-        {"StudyInstanceUID": None},
-        {"SOPInstanceUID": None},
-        {"FrameOfReferenceUID": None},
-    ],
-    ids=["dates", "characters", "patient", "study", "image", "frame of reference"],
-)
-def test_headers_against_the_standard_are_completed_and_that_is_said(
-    tags: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+ODD = {
+    "dates": {"StudyDate": "2020-01-01", "StudyTime": "10:10:10", "PatientBirthDate": "01.01.1950"},
+    "no such day": {"StudyDate": "20201345", "PatientBirthDate": "1950"},
+    "character set": {"SpecificCharacterSet": "Not Supplied"},
+    "two character sets": {"SpecificCharacterSet": ["ISO 2022 IR 6", "UTF8"]},
+    "no UIDs": {"StudyInstanceUID": None, "SOPInstanceUID": None, "FrameOfReferenceUID": None},
+    "empty UIDs": {"StudyInstanceUID": "", "SOPInstanceUID": "", "FrameOfReferenceUID": "", "SeriesInstanceUID": ""},
+    "UIDs that are none": {"StudyInstanceUID": "ANON-7", "SOPInstanceUID": "removed", "FrameOfReferenceUID": "1..2"},
+    "one UID for all images": {"SOPInstanceUID": "1.2.3"},
+    "a person": {"PatientName": "A" * 90, "PatientSex": "unknown", "PatientID": "7" * 80, "PatientAge": "45 years"},
+    "numbers": {"PatientWeight": "70,5", "SliceThickness": "5,0", "SeriesNumber": "1A"},
+    "nothing": dict.fromkeys(("PatientID", "StudyDate", "StudyTime", "StudyID", "Modality", "Manufacturer")),
+}
+SAID = {"dates": "emptied PatientBirthDate, StudyDate, StudyTime", "no UIDs": "made StudyInstanceUID"}
+
+
+def as_text(tag: str, value: str | list[str]) -> RawDataElement:
+    """A value as it stands in a file, be it against the standard."""
+    number, content = tag_for_keyword(tag), "\\".join([value] if isinstance(value, str) else value).encode()
+    return RawDataElement(Tag(number), dictionary_VR(number), len(content), content, 0, False, True)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_headers_as_anonymisers_leave_them_are_completed_and_the_change_is_said(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     series = write_ct_series(tmp_path / "ct", voxels_of(SHAPE))
     with pydicom.config.disable_value_validation():
         for path in series.iterdir():
             image = pydicom.dcmread(path)
-            for tag, value in tags.items():
-                if tag in image:
-                    delattr(image, tag)
-                if value is not None:
-                    image.add_new(tag, pydicom.datadict.dictionary_VR(tag), value)
-            image.save_as(path, enforce_file_format=False)
-    before = {path: path.read_bytes() for path in series.iterdir()}
-    content = hd.seg.segread(written(label_map(), series))
-    assert content.StudyInstanceUID and content.FrameOfReferenceUID and content.pixel_array.any()
-    assert all(tag in caplog.text for tag in tags)
-    assert {path: path.read_bytes() for path in series.iterdir()} == before
+            for tag, value in ODD[name].items():
+                if value is None:
+                    del image[tag]
+                else:
+                    image[tag_for_keyword(tag)] = as_text(tag, value)
+            image.save_as(path)
+    labels = label_map()
+    content = hd.seg.segread(written(labels, series))
+    assert content.pixel_array.sum() == (labels > 0).sum()
+    referred = content.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert len({one.ReferencedSOPInstanceUID for one in referred}) == SHAPE[2]
+    assert all(pydicom.uid.UID(content[tag].value).is_valid for tag in ("StudyInstanceUID", "FrameOfReferenceUID"))
+    assert SAID.get(name, "") in caplog.text
+
+
+def test_a_dicom_seg_that_cannot_be_written_is_a_warning(
+    series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = MetaTensor(np.zeros((1, 2, 2, 2)), meta={"filename_or_obj": str(series)})
+    save = SaveDicomSegmentationd("pred", str(tmp_path / "saved"), ORGANS)
+    save({"case": "a", "pred": MetaTensor(label_map()[None, :, :, 1:], affine=AXIAL), "image": image})
+    assert "a: no DICOM-SEG is written (ValueError: the label map" in caplog.text
+    assert not (tmp_path / "saved").exists()
 
 
 def test_as_a_step_of_inference_it_writes_for_series_and_passes_other_scans(series: Path, tmp_path: Path) -> None:

@@ -82,8 +82,9 @@ def test_a_damaged_header_is_named(tmp_path: Path) -> None:
     write_ct_series(tmp_path, voxels_of((4, 4, 2)))
     broken = sorted(tmp_path.iterdir())[0]
     broken.write_bytes(broken.read_bytes()[:150])
+    (series,) = find_series(str(tmp_path))
     with pytest.raises(ValueError, match=rf"{broken.name} \(.*\) cannot be read; export or copy it again"):
-        slice_stack(find_series(str(tmp_path))[0])
+        slice_stack(series)
 
 
 def test_without_pydicom_one_sentence_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

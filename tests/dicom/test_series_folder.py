@@ -144,3 +144,51 @@ def test_the_dataset_check_of_a_training_refuses_it_too(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume_file(str(write_ct_series(tmp_path / "a", VOXELS))).voxels, VOXELS)
     with pytest.raises(ValueError, match="1 slice missing"):
         read_volume_file(str(write_ct_series(tmp_path / "b", VOXELS, leave_out=(1,))))
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 3000, b"version https://git-lfs.github.com/spec/v1"])
+def test_a_slice_that_cannot_be_read_is_named_even_at_the_end_of_the_stack(content: bytes, tmp_path: Path) -> None:
+    folder = write_ct_series(tmp_path / "ct", VOXELS)
+    last = max(folder.iterdir(), key=lambda path: pydicom.dcmread(path).InstanceNumber)
+    last.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{last.name} \(.*\) cannot be read; export or copy it again"):
+        series_folder(str(folder))
+
+
+@pytest.mark.parametrize("name", ["README", "README.txt", "DICOMDIR", ".DS_Store", "._IM0001", "Thumbs.db", "a.jpg"])
+@pytest.mark.parametrize("content", [b"", b"\0\1\2\3" * 50])
+def test_what_is_no_slice_lies_beside_a_series(name: str, content: bytes, tmp_path: Path) -> None:
+    folder = write_ct_series(tmp_path / "ct", VOXELS)
+    (folder / name).write_bytes(content)
+    assert_reads_as(str(series_folder(str(folder))), VOXELS)
+
+
+def test_a_file_without_preamble_and_with_odd_header_is_read(tmp_path: Path) -> None:
+    folder = write_ct_series(tmp_path / "ct", VOXELS)
+    with pydicom.config.disable_value_validation():
+        for path in folder.iterdir():
+            one = pydicom.dcmread(path)
+            one.SOPInstanceUID, one.StudyDate, one.PatientName = "removed", "2020-01-01", "A" * 90
+            del one.file_meta
+            pydicom.dcmwrite(path, one, implicit_vr=True, little_endian=True, enforce_file_format=False)
+    assert_reads_as(str(series_folder(str(folder))), VOXELS)
+
+
+def test_slices_in_a_linked_subfolder_are_a_part_of_the_series(tmp_path: Path) -> None:
+    folder = write_ct_series(tmp_path / "ct", VOXELS)
+    (tmp_path / "elsewhere").mkdir()
+    for path in sorted(folder.iterdir())[:2]:
+        path.rename(tmp_path / "elsewhere" / path.name)
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    (folder / "round").symlink_to(folder)
+    assert_reads_as(str(series_folder(str(folder))), VOXELS)
+
+
+def test_slices_of_two_acquisitions_that_alternate_are_refused(tmp_path: Path) -> None:
+    folder = write_ct_series(tmp_path / "ct", VOXELS)
+    for path in folder.iterdir():
+        one = pydicom.dcmread(path)
+        one.AcquisitionNumber = one.InstanceNumber % 2
+        one.save_as(path)
+    with pytest.raises(ValueError, match="slices of acquisitions 0 and 1 alternate"):
+        series_folder(str(folder))

@@ -88,6 +88,24 @@ def test_missing_files_are_named_and_nothing_is_written(own_btcv: Path, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+def test_a_list_needs_only_the_scans_that_it_names(
+    own_btcv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own_btcv / "Training/img/img0040.nii.gz").unlink()
+    with pytest.raises(ValueError, match=r"give --split that file"):
+        prepare_btcv(str(own_btcv), str(tmp_path / "out"))
+    (tmp_path / "mine.json").write_text(json.dumps({"train": ["img0001", "img0002"], "val": ["img0003"]}))
+    (tmp_path / "beside").mkdir()
+    monkeypatch.chdir(tmp_path / "beside")
+    prepare_btcv("../RawData", str(tmp_path / "out"), str(tmp_path / "mine.json"))
+    content = content_of(tmp_path / "out")
+    assert names(content, "training") == ["img0001.nii.gz", "img0002.nii.gz"]
+    assert content["training"][0]["image"] == str((own_btcv / "Training/img/img0001.nii.gz").resolve())
+    (tmp_path / "mine.json").write_text(json.dumps({"train": ["img0001", "img0040"], "val": ["img0003"]}))
+    with pytest.raises(ValueError, match=r"1 files are missing.*\n  Training/img/img0040.nii.gz"):
+        prepare_btcv("../RawData", str(tmp_path / "out"), str(tmp_path / "mine.json"))
+
+
 def test_without_the_test_scans_the_message_says_how_to_go_on(own_btcv: Path, tmp_path: Path) -> None:
     shutil.rmtree(own_btcv / "Testing")
     with pytest.raises(ValueError, match=r"20 files are missing.*add --no_test"):

@@ -1,0 +1,111 @@
+"""Headers of a series as a DICOM-SEG can refer to them: anonymisation leaves out or spoils what the standard wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from monai.utils.module import optional_import
+
+from scripts.dicom.headers import Header, pydicom
+from scripts.dicom.slice_stack import SliceStack
+
+valuerep, _ = optional_import("pydicom.valuerep")
+charset, _ = optional_import("pydicom.charset")
+
+EMPTY_IF_UNKNOWN = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
+    *("AccessionNumber", "ReferringPhysicianName"),
+)
+"""What the standard wants to be there, be it empty."""
+SEXES = ("M", "F", "O")
+OF_SERIES = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+UNICODE = "ISO_IR 192"
+
+
+def images_to_refer_to(stack: SliceStack) -> tuple[list[Header], list[str]]:
+    """Read the headers of a stack, empty what is against the standard and may be empty, and make the UIDs that lack.
+
+    Made UIDs are derived from the series and the place of the slice: a second DICOM-SEG refers to the same ones.
+
+    Returns:
+        The headers, and what was changed, by names of attributes (values may be of a person).
+    """
+    emptied: set[str] = set()
+    with pydicom.config.disable_value_validation():
+        images = [pydicom.dcmread(one.filename, stop_before_pixels=True, force=True) for one in stack.headers]
+        for image in images:
+            emptied |= _emptied(image)
+    made = _completed_uids(images)
+    if any(image.get("SliceThickness") in (None, "") for image in images):
+        made.append("SliceThickness")  # from their distance
+        for image in images:
+            image.SliceThickness = f"{np.linalg.norm(stack.affine[:3, 2]):.4f}"
+    changed = {"emptied": sorted(emptied), "made": made}
+    return images, [f"{what} {', '.join(names)}" for what, names in changed.items() if names]
+
+
+def _emptied(image: Header) -> set[str]:
+    """Empty or leave out attributes with values against the standard; return their names."""
+    changed = set()
+    character_sets = image.get("SpecificCharacterSet") or []
+    listed = [character_sets] if isinstance(character_sets, str) else character_sets
+    if any(one not in charset.python_encoding for one in listed):
+        image.SpecificCharacterSet = UNICODE
+        changed.add("SpecificCharacterSet")
+    for tag in list(image.keys()):
+        if tag.is_private:
+            del image[tag]
+        elif not _is_valid(image, tag):
+            keyword = pydicom.datadict.keyword_for_tag(tag)
+            changed.add(keyword or str(tag))
+            del image[tag]
+    if image.get("PatientSex") and image.PatientSex not in SEXES:
+        image.PatientSex = ""
+        changed.add("PatientSex")
+    for name in EMPTY_IF_UNKNOWN:
+        if name not in image:
+            setattr(image, name, "")
+    return changed
+
+
+def _is_valid(dataset: Header, tag: Any) -> bool:
+    try:
+        element = dataset[tag]
+        if element.VR == "SQ":
+            return all(_is_valid(item, inner) for item in element.value for inner in item.keys())  # noqa: SIM118
+        for value in element.value if element.VM > 1 else [element.value]:
+            if element.VR in ("DS", "IS"):
+                float(value or 0)
+                continue
+            valuerep.validate_value(element.VR, value, pydicom.config.RAISE)
+            if element.VR in ("DA", "TM", "DT") and value:
+                getattr(valuerep, element.VR)(str(value))
+    except Exception:  # noqa: BLE001 values are wrong in as many ways as there are parsers
+        return False
+    return True
+
+
+def _completed_uids(images: Sequence[Header]) -> list[str]:
+    """Give all images one study, series and frame of reference, and each a UID of its own; return what was made."""
+    made = []
+    seed = "/".join(str(image.get("SOPInstanceUID") or image.ImagePositionPatient) for image in images)
+    for name in OF_SERIES:
+        uids = [str(image.get(name) or "") for image in images]
+        known = [uid for uid in uids if _is_uid(uid)]
+        if len(known) < len(images) or len(set(known)) > 1:
+            made.append(name)
+        for image in images:
+            setattr(image, name, known[0] if known else pydicom.uid.generate_uid(entropy_srcs=[name, seed]))
+    own = [str(image.get("SOPInstanceUID") or "") for image in images]
+    if len({uid for uid in own if _is_uid(uid)}) < len(images):
+        made.append("SOPInstanceUID")
+        for image in images:
+            sources = [images[0].SeriesInstanceUID, str(image.ImagePositionPatient)]
+            image.SOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=sources)
+    return made
+
+
+def _is_uid(uid: str) -> bool:
+    return bool(uid) and bool(pydicom.uid.UID(uid).is_valid)
