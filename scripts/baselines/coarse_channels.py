@@ -24,7 +24,7 @@ class CoarseChannelBatches(SliceBatches):
     """Slice windows whose last channels are the maps of all organs, with the perturbations of the query stage.
 
     Args:
-        maps: coarse maps of the cases, with their slices, the soft-tissue window, and the device.
+        maps: coarse maps of the cases, with their slices, the soft-tissue window, and a device.
         attention: how maps become channels.
         perturbation: random faults of the maps; None for none.
         settings: more arguments of :class:`~scripts.baselines.slice_batches.SliceBatches`.
@@ -37,7 +37,7 @@ class CoarseChannelBatches(SliceBatches):
         perturbation: AttentionPerturbation | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(store=maps.store, window=[maps.lower, maps.upper], device=maps.device, **settings)
+        super().__init__(store=maps.store, window=[maps.lower, maps.upper], **{"device": maps.device, **settings})
         self.maps, self.attention, self.perturbation = maps, attention, perturbation
 
     def _maps(

@@ -47,7 +47,7 @@ class QueryBatches(BatchStream):
 
     Args:
         data: case dictionaries (MONAI Label puts its own here).
-        maps: coarse maps of the cases, with their slices, the soft-tissue window, and the device that samples patches.
+        maps: coarse maps of the cases, with their slices and the soft-tissue window.
         planner: the predictor's own, which plans the windows.
         attention: the predictor's own, which turns maps into the attention channel.
         batch_size: queries in a batch.
@@ -59,6 +59,7 @@ class QueryBatches(BatchStream):
         intensity: random intensities; None for none.
         perturbation: random faults of the attention; None for none.
         seed: seed of the stream; the same seed gives the same batches.
+        device: where patches are sampled; None: where the coarse stage runs. Loader processes need the CPU.
 
     A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ; IGNORED
     where the truth is unknown), and per view: organ, phase, query (the same number in all views of
@@ -81,11 +82,12 @@ class QueryBatches(BatchStream):
         intensity: RandomIntensity | None = None,
         perturbation: AttentionPerturbation | None = None,
         seed: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__(seed)
         self.data = complete_cases(data, maps.store.organs)
         self.store, self.maps, self.planner, self.attention = maps.store, maps, planner, attention
-        self.lower, self.upper, self.device = maps.lower, maps.upper, maps.device
+        self.lower, self.upper, self.device = maps.lower, maps.upper, torch.device(device or maps.device)
         self.batch_size, self.views, self.adjacent_slices = self.share(batch_size), views, adjacent_slices
         self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
         self.geometry, self.intensity, self.perturbation = geometry, intensity, perturbation

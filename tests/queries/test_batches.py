@@ -221,3 +221,10 @@ def test_the_position_is_the_tenth_of_the_volume_that_the_slice_lies_in(tmp_path
     batch, asked = first_batch(batches), batches.index.draw(16, batches.generator(0))
     # Six slices: tenths 0, 1, 3, 5, 6 and 8.
     assert batch["position"].tolist() == [[0, 1, 3, 5, 6, 8][query.slice] for query in asked]
+
+
+def test_patches_may_be_cut_elsewhere_than_the_coarse_stage_runs_for_loader_processes(tmp_path: Path) -> None:
+    plain, on_cpu = batches_of(tmp_path), batches_of(tmp_path, device="cpu")
+    on_cpu.maps.device = torch.device("meta")  # stands for a GPU; the maps are on disk
+    assert same(first_batch(plain), first_batch(on_cpu))
+    assert QueryBatches([], on_cpu.maps, on_cpu.planner, on_cpu.attention, 1).device.type == "meta"
