@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scripts.dataset.voc_layout import is_voc_layout, voc_datalist
@@ -14,6 +14,7 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # Volume formats other than NIfTI that MONAI reads through ITK.
 ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
+PATH_KEYS = ("image", "label")
 
 
 def datalist_path(dataset_dir: str) -> str:
@@ -90,6 +91,11 @@ def case_name(path: str) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
+
+
+def files_of(cases: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Paths of the scans and labels of cases; a case may lack either."""
+    return [str(case[key]) for case in cases for key in PATH_KEYS if case.get(key)]
 
 
 def refuse_equal_names(cases: Sequence[Mapping[str, Any]], source: str) -> None:

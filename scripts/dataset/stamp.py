@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from scripts.dataset.datalist_file import files_of
+
 if TYPE_CHECKING:
     from scripts.dataset.check import DatasetSummary
 
@@ -26,9 +28,7 @@ def dataset_digest(splits: Mapping[str, Sequence[Mapping[str, Any]]], settings: 
     is not read, which is the point.
     """
     cases = {split: [dict(case) for case in entries] for split, entries in splits.items()}
-    paths = {
-        case[key] for entries in splits.values() for case in entries for key in ("image", "label") if case.get(key)
-    }
+    paths = {path for entries in splits.values() for path in files_of(entries)}
     files = [_file_state(path) for top in sorted(paths) for path in _files_of(top)]
     content = json.dumps([CHECK_VERSION, cases, list(settings), files], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

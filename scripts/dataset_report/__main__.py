@@ -9,15 +9,13 @@ from typing import Any
 
 from scripts.console import start_command
 from scripts.dataset.check import check_dataset
-from scripts.dataset.datalist_file import datalist_path, read_datalist, split_names
+from scripts.dataset.datalist_file import datalist_path, files_of, read_datalist, split_names
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.problems import DatasetError
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.page import write_report
 from scripts.result_files import claim_outputs
-
-PATHS = ("image", "label")
 
 
 def report_dataset(
@@ -38,8 +36,7 @@ def report_dataset(
     content = read_datalist(path)
     shown = list(organs) or organs_of_datalist(content, path)
     splits = {split: load_cases(dataset_dir, split, shown) for split in split_names(content) if content[split]}
-    listed = [case[key] for cases in splits.values() for case in cases for key in PATHS if key in case]
-    claim_outputs([output], [path, *listed])
+    claim_outputs([output], [path, *files_of(case for cases in splits.values() for case in cases)])
     if notes is None:
         notes = _notes(splits, shown)
     cases = measure_cases(splits, shown)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from scripts.atomic_write import replacing
 from scripts.console import start_command
+from scripts.dataset.datalist_file import files_of
 from scripts.dataset.datalists import load_cases
 from scripts.evaluation.display import (
     Plane,
@@ -139,10 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     organs = organs_of(read_scores(options.folder / "scores.csv"))
     cases = load_cases(options.dataset_dir, options.split, organs)
-    patients = load_patients(options.folder, cases, organs)
     output = options.output or options.folder / "patients.png"
-    read = [path for case in cases for path in (case["image"], case.get("label")) if path]
-    claim_outputs([output], [*map(str, read), *options.folder.glob("*_seg.*"), options.folder / "scores.csv"])
+    claim_outputs([output], [*files_of(cases), options.folder / "scores.csv"])
+    patients = load_patients(options.folder, cases, organs)
     with replacing(output) as temporary:
         patients_figure(patients, organs, options.title).savefig(temporary, format="png")
     print("\n".join([*(patient.title for patient in patients), f"written: {output}"]))

@@ -17,7 +17,8 @@ from typing import Any
 from scripts.atomic_write import replacing
 from scripts.bundle_identity import bundle_identity
 from scripts.checksums import digest
-from scripts.result_files import FORMAT, MANIFEST, SUFFIXES, claim_outputs, read_manifest, result_path
+from scripts.dataset.datalist_file import files_of
+from scripts.result_files import FORMAT, MANIFEST, claim_outputs, read_manifest, result_path, results_in
 
 MAX_LISTED = 5
 SPACE_PER_SCAN = 8 << 20
@@ -37,6 +38,7 @@ class Manifest:
         self.folder, self.kinds = Path(output_dir), list(kinds)
         self.weights = {Path(path).name: digest(Path(path)) for path in weights if Path(path).is_file()}
         self.inputs: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
 
     def claim(self, cases: Sequence[Mapping[str, Any]]) -> None:
         """Make sure, before the work, that the results of all cases can be written and destroy nothing.
@@ -46,10 +48,9 @@ class Manifest:
                 folder cannot be written to.
         """
         self.inputs = {str(case["case"]): str(case["image"]) for case in cases}
-        sources = [str(case[key]) for case in cases for key in ("image", "label") if case.get(key)]
         outputs = [path for case in self.inputs for path in self.files_of(case)]
         space = sum(SPACE_PER_SCAN + _size(Path(image)) // 4 for image in self.inputs.values())
-        claim_outputs([*outputs, self.folder / MANIFEST], sources, space)
+        claim_outputs([*outputs, self.folder / MANIFEST], files_of(cases), space)
         content = read_manifest(self.folder)
         if (self.folder / MANIFEST).exists() and not content:
             raise ValueError(
@@ -87,7 +88,7 @@ class Manifest:
         earlier = read_manifest(self.folder).get("cases", {})
         entry = {
             "input": _source(Path(self.inputs[case])),
-            "input_sha256": content_digest(Path(self.inputs[case])),
+            "input_sha256": self._input_digest(case),
             "weights_sha256": self.weights,
             "bundle": f"{bundle.name} {bundle.version}",
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -98,11 +99,17 @@ class Manifest:
         with replacing(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
+    def _input_digest(self, case: str) -> str:
+        """SHA-256 of a case's scan, read once: scans are large, and several results depend on it."""
+        if case not in self._digests:
+            self._digests[case] = content_digest(Path(self.inputs[case]))
+        return self._digests[case]
+
     def _problem(self, entry: Mapping[str, Any] | None, case: str, path: Path) -> str:
         """Why a file may not be replaced, empty if it may."""
         if entry is None or (entry["finished"] and path.name not in entry["results"]):
             return f"no run listed in {MANIFEST} has written it"
-        if entry["input_sha256"] != content_digest(Path(self.inputs[case])):
+        if entry["input_sha256"] != self._input_digest(case):
             return f"made from another scan, {entry['input']}"
         if entry["weights_sha256"] != self.weights:
             return "made with other weights"
@@ -117,8 +124,8 @@ def content_digest(scan: Path) -> str:
         return digest(scan)
     if not scan.is_dir():
         return ""
-    endings = (MANIFEST, *SUFFIXES.values())
-    parts = sorted(digest(file) for file in scan.iterdir() if file.is_file() and not file.name.endswith(endings))
+    results = results_in(scan, os.listdir(scan))
+    parts = sorted(digest(file) for file in scan.iterdir() if file.is_file() and file.name not in results)
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

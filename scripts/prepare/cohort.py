@@ -14,7 +14,7 @@ from typing import Any
 from scripts.dataset.datalist_file import split_names
 from scripts.dataset_report.__main__ import report_dataset
 from scripts.demo import bundle_command
-from scripts.prepare.datalist_writer import DATALIST, check_datalist, files_of, write_datalist
+from scripts.prepare.datalist_writer import DATALIST, check_datalist, files_listed, write_datalist
 from scripts.prepare.overlay import write_overlay
 from scripts.result_files import claim_outputs
 
@@ -45,7 +45,7 @@ def write_cohort(
     output = Path(output_dir).absolute()
     folders = [output] if len(folds) == 1 else [output / f"fold{number}" for number in range(len(folds))]
     written = [*(folder / DATALIST for folder in folders), output / REPORT, output / OVERLAY]
-    claim_outputs(written, [*inputs, *files_of(folds[0])])
+    claim_outputs(written, [*inputs, *files_listed(folds[0])])
     phases = phases_of(folds[0])
     warnings = check_datalist(folds[0], organs, phases).warnings
     for warning in warnings:

@@ -12,12 +12,11 @@ from typing import Any
 
 from scripts.atomic_write import replacing
 from scripts.dataset.check import DatasetSummary, check_dataset
-from scripts.dataset.datalist_file import read_datalist, split_names
+from scripts.dataset.datalist_file import PATH_KEYS, files_of, read_datalist, split_names
 from scripts.dataset.datalists import load_cases
 from scripts.result_files import claim_outputs
 
 DATALIST = "dataset.json"
-PATH_KEYS = ("image", "label")
 logger = logging.getLogger(__name__)
 
 
@@ -37,7 +36,7 @@ def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -
         ValueError: nothing can be written there, or a scan or label of the datalist would be written over.
     """
     root = Path(folder).absolute()
-    claim_outputs([root / DATALIST], files_of(content))
+    claim_outputs([root / DATALIST], files_listed(content))
     placed = {
         key: [_placed(entry, root) for entry in entries] if isinstance(entries, list) else entries
         for key, entries in content.items()
@@ -47,10 +46,9 @@ def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -
     return root / DATALIST
 
 
-def files_of(content: Mapping[str, Any]) -> list[str]:
+def files_listed(content: Mapping[str, Any]) -> list[str]:
     """Scans and labels of a datalist whose paths are absolute."""
-    entries = [entry for split in split_names(content) for entry in content[split]]
-    return [str(entry[key]) for entry in entries for key in PATH_KEYS if entry.get(key)]
+    return files_of(entry for split in split_names(content) for entry in content[split])
 
 
 def _placed(entry: Mapping[str, Any], root: Path) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class SliceStore:
 
     def _folder(self, case: Mapping[str, Any]) -> Path:
         """Folder of a case, named after everything that its arrays depend on."""
-        files = [str(case[key]) for key in ("image", "label") if case.get(key)]
+        files = datalist_file.files_of([case])
         stamp = [[file, os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files]
         values = sorted((case.get("label_values") or {}).items())
         if case.get("ignored_value") is not None:
