@@ -29,7 +29,8 @@ from scripts.preprocessing.working_grid import ToWorkingGrid, resample_labels
 from scripts.training.processes import own_share, wait_for_all
 
 HU_RANGE = (-1024, 3071)
-STORE_VERSION = 1
+STORE_VERSION = 2
+"""Part of the name of a stored case. Raise it when reading or resampling changes; 1: volumes read by MONAI's LoadImage."""
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
