@@ -30,7 +30,7 @@ from scripts.training.processes import own_share, wait_for_all
 
 HU_RANGE = (-1024, 3071)
 STORE_VERSION = 2
-"""Part of the name of a stored case. Raise it when reading or resampling changes; 1: volumes read by MONAI's LoadImage."""
+"""Part of the name of a stored case, raised when reading or resampling changes. MONAI's LoadImage read the first."""
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
