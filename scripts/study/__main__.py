@@ -1,4 +1,4 @@
-"""The study's commands: run, report, costs and embed."""
+"""The study's commands: run, report and embed."""
 
 from __future__ import annotations
 
@@ -6,23 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from scripts.console import start_command
-from scripts.study import costs_command, embed_command, report_command, run_command
+from scripts.study import embed_command, report_command, run_command
 
-USAGE = """python -m scripts.study COMMAND ...
-
-  run     train and evaluate the arms of configs/study/plan.yaml, one run after another; goes on where it was stopped
-  report  tables and figures from the stored results
-  costs   what an epoch of every arm costs on one core
-  embed   a map of held-out queries in the embedding of the contrastive stage
-
-COMMAND --help lists the options."""
-
-COMMANDS = {
-    "run": run_command.main,
-    "report": report_command.main,
-    "costs": costs_command.main,
-    "embed": embed_command.main,
-}
+COMMANDS = {"run": run_command.main, "report": report_command.main, "embed": embed_command.main}
+USAGE = f"python -m scripts.study {{{','.join(COMMANDS)}}} ...; COMMAND --help describes it."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

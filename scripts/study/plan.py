@@ -54,9 +54,9 @@ class Run:
     seed: int
 
     @property
-    def folder(self) -> Path:
-        """Where its files lie, relative to the folder of the runs or of the results."""
-        return Path(self.regime) / str(self.labelled) / self.arm / f"seed{self.seed}"
+    def name(self) -> str:
+        """Its folder below that of all runs, and its name in the results."""
+        return f"{self.regime}/{self.labelled}/{self.arm}/seed{self.seed}"
 
 
 @dataclass(frozen=True)
