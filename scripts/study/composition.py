@@ -84,7 +84,7 @@ def configs_of(plan: Plan, name: str) -> list[str]:
 def composed(plan: Plan, name: str, *more: Path) -> ConfigParser:
     """The merged config files of an arm, and further ones."""
     parser = ConfigParser()
-    parser.read_config([str(ROOT / file) for file in [*configs_of(plan, name), *more]])
+    parser.read_config([str(ROOT / file) for file in (*configs_of(plan, name), *map(str, more))])
     return parser
 
 
@@ -119,7 +119,8 @@ def commands_of(plan: Plan, run: Run, places: Places) -> dict[str, list[str]]:
     *coarse, trained = plan.needs(run) if members else [run]
     where = {"model_path": places.folder(trained) / "model.pt", "dataset_dir": places.dataset_dir}
     where |= {"output_dir": folder / "evaluation"}
-    where |= {COARSE_PATH: places.folder(needed) / "coarse.pt" for needed in coarse}
+    if coarse:
+        where[COARSE_PATH] = places.folder(coarse[0]) / "coarse.pt"
     return {**training, "evaluation": _bundle_command("evaluate", [*files, plan.evaluation], where)}
 
 

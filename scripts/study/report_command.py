@@ -17,6 +17,8 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from scripts.study.composition import ROOT
 from scripts.study.plan import Plan, check_names, read_plan
 from scripts.study.results import GROUP, Results
@@ -26,11 +28,11 @@ REFERENCES = ("slice", "attention_only")
 
 HEAD = """# Report of the study
 
-Printed by `python -m scripts.study report` from the results in `{results}`. The unit is the patient: scores are averaged
-over the seeds first, then over patients. Intervals are 95 % percentile bootstraps over patients. "SD of seeds" is the
-standard deviation of the seeds' macro means. Differences are paired: the same patients, the same seeds; those of Dice
-and surface Dice are in points. p is Wilcoxon's signed-rank test over patients, "p, Holm" the same corrected for the arms
-of its table. HD95 leaves out the organs that were missed. Core-seconds are those of training, {costs}."""
+Printed by `python -m scripts.study report` from the results in `{results}`. The unit is the patient: scores are
+averaged over seeds first, then over patients. Intervals are 95 % percentile bootstraps over patients. "SD of seeds" is
+the standard deviation of the seeds' macro means. Differences are paired: the same patients, the same seeds; those of
+Dice and surface Dice are in points. p is Wilcoxon's signed-rank test over patients, "p, Holm" the same corrected for
+the arms of its table. HD95 leaves out organs that were missed. Core-seconds are those of training, {costs}."""
 
 MEASURED = "computed from what an epoch of each stage took in `{folder}` on {device}"
 RECORDED = "as each run took them"
@@ -68,7 +70,10 @@ def report(results: Results, plan: Plan, references: Sequence[str], costs: Resul
     regimes, stored = [*plan.regimes, *records["regime"]], set(records[GROUP].itertuples(index=False, name=None))
     titles = dict(zip(records["arm"], records["title"], strict=True))
     for regime, labelled in sorted(stored, key=lambda group: (regimes.index(group[0]), -group[1])):
-        of_group = [frame[(frame["regime"] == regime) & (frame["labelled"] == labelled)] for frame in (scores, records)]
-        arms = [name for name in dict.fromkeys([*plan.arms, *titles]) if name in set(of_group[1]["arm"])]
+        group = {"regime": regime, "labelled": labelled}
+        of_scores, of_records = (
+            frame.loc[(frame[GROUP] == pd.Series(group)).all(axis=1)] for frame in (scores, records)
+        )
+        arms = [name for name in dict.fromkeys([*plan.arms, *titles]) if name in set(of_records["arm"])]
         yield f"## Regime {regime}, {labelled} labelled patients"
-        yield from group_tables(*of_group, {name: titles[name] for name in arms}, references)
+        yield from group_tables(of_scores, of_records, {name: titles[name] for name in arms}, references)

@@ -19,7 +19,7 @@ GROUP = ["regime", "labelled"]
 """Runs that are compared with one another have these in common."""
 
 KEY = [*GROUP, "arm", "seed"]
-STAGES = ("coarse_core_seconds", "contrastive_core_seconds", "segmentation_core_seconds")
+STAGES = ("coarse", "contrastive", "segmentation")
 Costs = Mapping[tuple[str, str], Mapping[str, float]]
 """Core-seconds of an epoch of each stage, by regime and arm."""
 
@@ -93,8 +93,8 @@ def core_seconds_by_stage(record: Mapping[str, Any], costs: Costs | None = None)
         kind, took = stage_kind(name), float(stage["core_seconds"])
         if costs:
             took = stage["epochs"] * _cost_of_epoch(costs, record, kind)
-        seconds[f"{kind}_core_seconds"] += took
-    return {**seconds, "training_core_seconds": sum(seconds.values())}
+        seconds[kind] += took
+    return {**seconds, "all_stages": sum(seconds.values())}
 
 
 def core_seconds_per_epoch(record: Mapping[str, Any]) -> dict[str, float]:
@@ -103,7 +103,7 @@ def core_seconds_per_epoch(record: Mapping[str, Any]) -> dict[str, float]:
     epochs: dict[str, float] = {}
     for name, stage in record["stages"].items():
         epochs[stage_kind(name)] = epochs.get(stage_kind(name), 0.0) + stage["epochs"]
-    return {kind: round(seconds[f"{kind}_core_seconds"] / count, 2) for kind, count in epochs.items()}
+    return {kind: round(seconds[kind] / count, 2) for kind, count in epochs.items()}
 
 
 def _cost_of_epoch(costs: Costs, record: Mapping[str, Any], kind: str) -> float:

@@ -2,9 +2,9 @@
 
     python -m scripts.study run --dataset_dir OPENKBP --output_dir runs/study --arms slice attention_only --seeds 0 1 2
 
-Runs whose results are stored are skipped, one that was stopped goes on after its last epoch. Several processes may share
-the folders if each gets seeds of its own. Any setting of the configs can be added, as in `--encoder::name resnet50`; it
-overrides those of every run.
+Runs whose results are stored are skipped; one that was stopped goes on after its last epoch. Several processes may
+share the folders if each gets seeds of its own. Any setting of the configs can be added, as in `--encoder::name
+resnet50`; it overrides that of every run.
 """
 
 from __future__ import annotations
@@ -138,7 +138,9 @@ def _exists(parser: ConfigParser, key: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m scripts.study run", None, __doc__, formatter_class=form, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        "python -m scripts.study run", None, __doc__, formatter_class=form, allow_abbrev=False
+    )
     parser.add_argument("--dataset_dir", required=True, help="folder with a dataset.json")
     parser.add_argument("--output_dir", default="runs/study", help="folder of the runs (default: %(default)s)")
     parser.add_argument("--results_dir", default="docs/results/study", help="of the two files (default: %(default)s)")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from scripts.evaluation.comparison import compare, comparison_markdown, organ_means, summary_of_arm
-from scripts.evaluation.summary import MACRO_ROW, METRICS
+from scripts.evaluation.summary import MACRO_ROW, METRICS, organs_of
 from scripts.markdown_table import markdown_table
 from scripts.study.results import STAGES
 
@@ -26,29 +26,24 @@ def group_tables(
         titles: titles of its arms, in order.
         references: arms that the others are compared with; costs with the first.
     """
-    costs = records.groupby("arm")[[*STAGES, "training_core_seconds"]].mean()
+    costs = records.groupby("arm")[[*STAGES, "all_stages"]].mean().reindex(list(titles))
     differences = {
         (name, metric): compare(scores, list(titles), name, metric)
         for name in references
         for metric in METRICS
         if name in titles and len(titles) > 1
     }
-    yield _overview(scores, costs["training_core_seconds"], titles, differences)
+    yield _overview(scores, costs["all_stages"], titles, differences)
     for (name, metric), table in differences.items():
         heading = f"Against **{titles[name]}**:\n\n" if metric == METRICS[0] else ""
         yield heading + comparison_markdown(table, titles, f"arm ({METRIC_TITLES[metric]})")
     for metric in METRICS:
-        means = {arm: organ_means(scores[scores["arm"] == arm], metric) for arm in titles}
-        organs = list(dict.fromkeys(organ for of_arm in means.values() for organ in of_arm.index))
-        digits = 1 if metric == "hd95_mm" else 3
-        body = [
-            [title, *(number(means[arm].get(organ, math.nan), digits) for organ in organs), number(means[arm].mean(), digits)]
-            for arm, title in titles.items()
-        ]
-        yield markdown_table([f"arm ({METRIC_TITLES[metric]})", *(name.replace("_", " ") for name in organs), MACRO_ROW], body)
-    ratios = costs["training_core_seconds"] / costs["training_core_seconds"].get(references[0], math.nan)
-    body = [[title, *(number(costs.loc[arm, name], 0) for name in costs), number(ratios[arm], 2)] for arm, title in titles.items()]
-    yield markdown_table(["arm (core-seconds)", "coarse", "contrastive", "segmentation", "all stages", "ratio"], body)
+        means = pd.DataFrame({arm: organ_means(scores[scores["arm"] == arm], metric) for arm in titles})
+        means = means.reindex(organs_of(scores))
+        means.loc[MACRO_ROW] = means.mean()
+        yield _frame(means.T, titles, METRIC_TITLES[metric], [1 if metric == "hd95_mm" else 3] * len(means))
+    costs["ratio"] = costs["all_stages"] / costs["all_stages"].get(references[0], math.nan)
+    yield _frame(costs, titles, "core-seconds", [0, 0, 0, 0, 2])
 
 
 def _overview(
@@ -70,6 +65,12 @@ def _overview(
         body.append([title, *cells, number(hd95["mean"], 0), number(surface["mean"]), number(float(seconds[arm]), 0)])
     header = ["arm", "seeds", "macro Dice", "95 %", "SD of seeds", *(f"against {titles[name]}" for name in against)]
     return markdown_table([*header, "HD95, mm", "surface Dice", "core-seconds"], body)
+
+
+def _frame(frame: pd.DataFrame, titles: Mapping[str, str], heading: str, digits: Sequence[int]) -> str:
+    """A data frame as Markdown, a row per arm."""
+    body = [[titles[arm], *map(number, row, digits)] for arm, row in zip(frame.index, frame.to_numpy(), strict=True)]
+    return markdown_table([f"arm ({heading})", *(str(name).replace("_", " ") for name in frame)], body)
 
 
 def number(value: float, digits: int = 3) -> str:
