@@ -43,7 +43,7 @@ def scores_frame(scores: Sequence[CaseScore]) -> pd.DataFrame:
 
 
 def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a `scores.csv` back; cases named "007" or "NA" stay the text they are.
+    """Read a `scores.csv` back; cases named "007" or "NA" stay the text they are, metrics the float32 that they were.
 
     Args:
         path: a file, or FILE::RUN (`read_runs`).
@@ -51,8 +51,10 @@ def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises:
         ValueError: if the file lacks a column of `CaseScore`, or the run.
     """
-    text = dict.fromkeys(TEXT_COLUMNS, "str")
-    return read_runs(path, COLUMNS, dtype=text, keep_default_na=False, na_values={metric: [""] for metric in METRICS})
+    types = dict.fromkeys(TEXT_COLUMNS, "str") | dict.fromkeys(METRICS, "float32")
+    empty = {metric: [""] for metric in METRICS}
+    frame = read_runs(path, COLUMNS, dtype=types, keep_default_na=False, na_values=empty)
+    return frame.astype(dict.fromkeys(METRICS, "float64"))
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.evaluation.summary import read_scores
+from scripts.evaluation.summary import METRICS, read_scores
 from scripts.study.plan import COARSE_STAGE, NO_REGIME
 
 SCORES, RUNS = "scores.csv.xz", "runs.jsonl"
@@ -42,8 +42,8 @@ class Results:
 
     def add(self, record: Mapping[str, Any], scores: pd.DataFrame) -> None:
         """Append the scores of a run and its record, whose `run` is its name."""
-        rows = scores.assign(run=record["run"])[["run", *scores.columns]]
-        text = rows.to_csv(index=False, header=not (self.folder / SCORES).exists(), float_format="%.6g")
+        rows = scores.assign(run=record["run"])[["run", *scores.columns]].astype(dict.fromkeys(METRICS, "float32"))
+        text = rows.to_csv(index=False, header=not (self.folder / SCORES).exists())
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, content in ((SCORES, lzma.compress(text.encode())), (RUNS, f"{json.dumps(record)}\n".encode())):
             with (self.folder / name).open("ab", buffering=0) as file:

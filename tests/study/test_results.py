@@ -43,7 +43,7 @@ def test_runs_are_appended_and_read_back(tmp_path: Path) -> None:
     for name, content in first.items():
         assert (tmp_path / "results" / name).read_bytes().startswith(content), "what is there is never written again"
     found, records = Results(tmp_path / "results").tables()
-    assert found.groupby("seed")["dice"].max().to_dict() == {0: 0.8, 1: 0.25} and len(records) == 2
+    assert found.groupby("seed")["dice"].max().to_dict() == {0: pytest.approx(0.8), 1: 0.25} and len(records) == 2
     assert found["case"].tolist() == ["007", "NA", "008"] * 2 and found["hd95_mm"].isna().sum() == 2
 
 
@@ -62,7 +62,7 @@ def test_one_run_of_a_table_of_several_is_read_by_its_name_and_seeds_by_that_of_
     for arm, seed in (("slice", 0), ("slice", 1), ("slices", 0)):
         results.add(record(arm, seed), scores(0.5 + 0.1 * seed))
     one, both = (read_scores(f"{tmp_path / SCORES}::same/6/slice{part}") for part in ("/seed1", ""))
-    assert one["dice"].tolist() == [0.6, 0.6, 0.0] and set(one["seed"]) == {1}
+    assert one["dice"].tolist() == pytest.approx([0.6, 0.6, 0.0]) and set(one["seed"]) == {1}
     assert len(both) == 6 and set(both["seed"]) == {0, 1}
     with pytest.raises(ValueError, match="has no run 'same/6/unet': expected one of same/6/slice/seed0"):
         read_scores(f"{tmp_path / SCORES}::same/6/unet")
