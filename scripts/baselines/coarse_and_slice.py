@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.inference.fusion import background_score
 from scripts.inference.predictor import Predictor, decode_names
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.queries.attention import resized_maps
-from scripts.training.resume import load_checkpoint
+from scripts.runtime.resume import load_checkpoint
 
 
 class CoarseAndSlice(Predictor):

@@ -14,9 +14,9 @@ from torch.nn.functional import interpolate
 
 from scripts.baselines.slice_batches import SliceBatches, SlicePlace
 from scripts.baselines.slice_predictor import SlicePredictor
-from scripts.coarse.maps import CoarseMaps
-from scripts.coarse.segmenter import CoarseSegmenter
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.queries.attention import AttentionMap, AttentionPerturbation, maps_on_slices
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.views import sample_maps
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scripts.queries.batches import query_targets
-from scripts.training.streams import Batch
+from scripts.runtime.streams import Batch
 
 
 def unattended_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scripts.queries.batches import QueryBatches
 from scripts.queries.index import Query, QueryIndex
-from scripts.training.streams import in_turns
+from scripts.runtime.streams import in_turns
 
 ADJACENT = 1
 """Slices on either side that count as the same image."""

@@ -16,7 +16,7 @@ from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.index import organs_in_slices
 from scripts.queries.views import RandomGeometry, gather_blocks, sample_patches, slices_with_neighbours
-from scripts.training.streams import Batch, BatchStream, in_turns
+from scripts.runtime.streams import Batch, BatchStream, in_turns
 
 
 class SlicePlace(NamedTuple):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from scripts.coarse.patches import CoarsePatches
-from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.inference.fusion import background_score
 from scripts.inference.predictor import Predictor
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 
 SMALLEST_SIDE = 64
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scripts.plain_errors import install_plain_errors
-from scripts.result_files import claim_outputs
-from scripts.training.resume import load_checkpoint, save_atomically
+from scripts.files.result_files import claim_outputs
+from scripts.runtime.plain_errors import install_plain_errors
+from scripts.runtime.resume import load_checkpoint, save_atomically
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULT_DTYPE = "float16"

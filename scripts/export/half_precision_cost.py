@@ -20,7 +20,7 @@ from monai.bundle import run
 from scripts.evaluation.intervals import CONFIDENCE, macro_interval, macro_mean
 from scripts.evaluation.summary import format_table, read_scores, summarise
 from scripts.export.half_precision import DEFAULT_DTYPE, write_half_precision
-from scripts.plain_errors import install_plain_errors
+from scripts.runtime.plain_errors import install_plain_errors
 
 EVALUATION = ("configs/inference.yaml", "configs/evaluate.yaml")
 

@@ -75,7 +75,7 @@ class PartialDiceCELoss(nn.Module):
         organ_weight: weight of an organ's Dice and cross entropy; the background's cross entropy weighs 1. Organs are
             some thousandths of a volume: at equal weights a 3D network needs thousands of steps before it predicts a
             small organ at all (our choice). A weight that stays high makes organs too large:
-            :class:`~scripts.training.organ_weight.OrganWeightDecay` lowers it to 1 during a stage.
+            :class:`~scripts.losses.organ_weight.OrganWeightDecay` lowers it to 1 during a stage.
         kwargs: more settings of :class:`monai.losses.DiceCELoss`, e.g. lambda_ce.
     """
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from scripts.console import start_command
 from scripts.dataset.datalist_file import read_datalist
 from scripts.dataset.label_values import LabelValues, read_label_values
 from scripts.dataset.volume_file import read_volume_file
@@ -28,6 +27,7 @@ from scripts.prepare.scan_entry import ScanEntry, datalist_of
 from scripts.prepare.scan_folders import find_scans
 from scripts.prepare.scan_table import read_table
 from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION
+from scripts.runtime.console import start_command
 
 MAX_SHOWN_VALUES = 20
 

@@ -10,13 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from scripts.evaluation.display import (
+from scripts.drawing.display import (
     box_around_organs,
     display_spacing,
     slices_with_most_organs,
     to_display_order,
 )
-from scripts.evaluation.overlay import draw_panel, organ_colour
+from scripts.drawing.overlay import draw_panel, organ_colour
 
 COLUMNS = 4
 MARGIN_MM = 40.0

@@ -11,7 +11,7 @@ from string import Template
 
 from matplotlib.figure import Figure
 
-from scripts.evaluation.overlay import organ_colour
+from scripts.drawing.overlay import organ_colour
 from scripts.report.measures import OrganMeasure
 
 PAGE = Path(__file__).with_name("page.html")

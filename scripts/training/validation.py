@@ -8,7 +8,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.handlers import ValidationHandler
 
-from scripts.training.processes import own_share, same_buffers
+from scripts.runtime.processes import own_share, same_buffers
 
 
 def share_of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -23,8 +23,8 @@ from scripts.baselines.background_queries import (
     step_beside,
     steps_beside,
 )
-from scripts.coarse.maps import CoarseMaps
 from scripts.queries.attention import AttentionMap
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.index import Query
 from scripts.queries.planner import QueryPlanner
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scripts.baselines import swin_unetr as swin_module
 from scripts.baselines.volumes import VolumeBatches, VolumePredictor, patch_side
-from scripts.coarse.segmenter import CoarseSegmenter
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import soft_tissue_window
 from scripts.queries.views import RandomGeometry
 

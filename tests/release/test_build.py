@@ -12,14 +12,14 @@ import yaml
 from published_release import Published
 from tiny_checkout import OTHER_WEIGHTS, git, read_json, write_json
 
-from scripts.checksums import digest
-from scripts.release import build
-from scripts.release.__main__ import main
-from scripts.release.archive import archive_members
-from scripts.release.build import build_release
-from scripts.release.bundle_files import bundle_files
-from scripts.release.inspection import inspect_release
-from scripts.release.large_files import asset_name, read_large_files
+from development.release import build
+from development.release.__main__ import main
+from development.release.archive import archive_members
+from development.release.build import build_release
+from development.release.bundle_files import bundle_files
+from development.release.inspection import inspect_release
+from development.release.large_files import asset_name, read_large_files
+from scripts.files.checksums import digest
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_when_checks_fail_nothing_is_written_and_every_reason_is_said(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files_only = {title: check for title, check in build_checks().items() if title in ("no pickles", "weights fit")}
-    monkeypatch.setattr("scripts.release.zoo_checks.CHECKS", files_only)
+    monkeypatch.setattr("development.release.zoo_checks.CHECKS", files_only)
     (bundle / "docs/cache.pkl").write_bytes(b"x")
     git(bundle, "add", "--force", "docs/cache.pkl")
     (bundle / "models/model.pt").unlink()
@@ -135,7 +135,7 @@ def test_when_checks_fail_nothing_is_written_and_every_reason_is_said(
 
 
 def build_checks() -> dict[str, object]:
-    from scripts.release.zoo_checks import CHECKS
+    from development.release.zoo_checks import CHECKS
 
     return dict(CHECKS)
 

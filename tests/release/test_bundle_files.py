@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_checkout import git
 
-from scripts.release.bundle_files import bundle_files, uncommitted_files
+from development.release.bundle_files import bundle_files, uncommitted_files
 
 
 def test_tracked_files_and_weights_are_the_bundle_and_nothing_else_is(bundle: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from config_compositions import ROOT
 
-from scripts.release.metadata import bundle_name, read_metadata
-from scripts.release.model_card import front_matter, licence_text, model_card
+from development.release.metadata import bundle_name, read_metadata
+from development.release.model_card import front_matter, licence_text, model_card
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ from monai.bundle import ckpt_export
 from monai.bundle import load as load_bundle
 from monai.data import load_net_with_metadata
 
+from development.release.bundle_files import WEIGHTS, bundle_files, tracked_files
+from development.release.zoo_checks import CHECKS
 from scripts.inference.predictor import decode_names
-from scripts.release.bundle_files import WEIGHTS, bundle_files, tracked_files
-from scripts.release.zoo_checks import CHECKS
 
 ORGANS = load(TRUNK)["organs"]
 LARGEST_MB = 95
