@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-OURS = Path(__file__).resolve().parent
+BUNDLE = Path(__file__).resolve().parents[2]
+OURS = {BUNDLE / "scripts", BUNDLE / "development"}
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -35,7 +36,7 @@ def is_complaint(error: BaseException) -> bool:
     return (
         isinstance(error, (ValueError, FileNotFoundError))
         and bool(frames)
-        and OURS in Path(frames[-1].filename).resolve().parents
+        and not OURS.isdisjoint(Path(frames[-1].filename).resolve().parents)
     )
 
 
