@@ -73,7 +73,7 @@ def test_no_image_is_loaded_with_an_alarm_about_a_decoder_that_nobody_asked_for(
 def chained_raises() -> list[tuple[str, str]]:
     """File and class of every `raise ... from` of the bundle that a user can meet as a ValueError or a missing file."""
     found = []
-    for path in sorted(OURS.rglob("*.py")):
+    for path in sorted(path for folder in OURS for path in folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Raise) and node.cause is not None and isinstance(node.exc, ast.Call):
                 name = ast.unparse(node.exc.func)
