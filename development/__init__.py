@@ -1,6 +1,7 @@
 """For the makers of the bundle: what a person who downloads it does not need.
 
 phantom/      a synthetic abdomen, the embedded example data; demo.py trains on it
+baselines/    what the method is compared with, where an overlay on the configs is not enough
 study/        the arms of a plan trained and scored alike, and what their scores say
 release/      checks of the model zoo, zip, hub folder, addresses with checksums
 benchmarks/   speed and memory, measured side by side

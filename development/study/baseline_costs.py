@@ -23,7 +23,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from scripts.baselines.volumes import patch_side
+from development.baselines.volumes import patch_side
 from scripts.runtime.plain_errors import install_plain_errors
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

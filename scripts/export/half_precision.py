@@ -3,8 +3,8 @@
     python -m scripts.export.half_precision runs/mine/model.pt models/model.pt
 
 The result is a `model.pt` like any other: loading copies half-precision values into the network's float32 parameters,
-so every client reads it as it is, and computes as before. What the rounding costs is measured by
-``scripts.export.half_precision_cost``.
+so every client reads it as it is, and computes as before. What the rounding costs, an
+evaluation of both files and ``scripts.evaluation.comparison`` tell.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class QueryBatches(BatchStream):
     """Balanced batches of queries, cut out of the slice store.
 
     Variants subclass it: `_draw`, `_map`, `_attention`, `_label`, `_class` and `_shown` are theirs to override, see
-    scripts/baselines/background_queries.py.
+    development/baselines/background_queries.py.
 
     Args:
         data: case dictionaries (MONAI Label puts its own here).

@@ -13,7 +13,7 @@ import torch
 from tiny_scan import coarse_maps_of, known_maps, stored
 from torch import Tensor
 
-from scripts.baselines.background_queries import (
+from development.baselines.background_queries import (
     MARGIN,
     BackgroundBatches,
     BackgroundQuery,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scripts.baselines.coarse_and_slice import CoarseAndSlice
+from development.baselines.coarse_and_slice import CoarseAndSlice
 from scripts.inference.predictor import Predictor
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.runtime.resume import save_atomically

@@ -13,7 +13,7 @@ from tiny_voc import CLASSES, photograph_case, write_voc
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from scripts.baselines.slice_batches import SliceBatches
+from development.baselines.slice_batches import SliceBatches
 from scripts.coarse.patches import CoarsePatches
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.organ_labels import IGNORED

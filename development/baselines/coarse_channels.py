@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from scripts.baselines.slice_batches import SliceBatches, SlicePlace
-from scripts.baselines.slice_predictor import SlicePredictor
+from development.baselines.slice_batches import SliceBatches, SlicePlace
+from development.baselines.slice_predictor import SlicePredictor
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.queries.attention import AttentionMap, AttentionPerturbation, maps_on_slices
 from scripts.queries.coarse_maps import CoarseMaps
@@ -27,7 +27,7 @@ class CoarseChannelBatches(SliceBatches):
         maps: coarse maps of the cases, with their slices, the soft-tissue window, and a device.
         attention: how maps become channels.
         perturbation: random faults of the maps; None for none.
-        settings: more arguments of :class:`~scripts.baselines.slice_batches.SliceBatches`.
+        settings: more arguments of :class:`~development.baselines.slice_batches.SliceBatches`.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class CoarseChannelPredictor(SlicePredictor):
     Args:
         coarse: coarse stage.
         attention: how coarse maps become channels.
-        settings: arguments of :class:`~scripts.baselines.slice_predictor.SlicePredictor`.
+        settings: arguments of :class:`~development.baselines.slice_predictor.SlicePredictor`.
     """
 
     def __init__(self, coarse: CoarseSegmenter, attention: AttentionMap, **settings: Any) -> None:
