@@ -15,8 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.runtime.console import bundle_command
-from scripts.runtime.plain_errors import install_plain_errors
+from scripts.runtime.plain_errors import bundle_command, install_plain_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 TRUNK = "configs/inference.yaml"

@@ -31,8 +31,7 @@ from scripts.dataset.datalists import load_cases
 from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.volume_file import read_volume_file
 from scripts.drawing.overlay import save_overlay
-from scripts.files.checksums import digest
-from scripts.files.result_files import result_path
+from scripts.files.result_files import digest, result_path
 from scripts.monai_label.environment import FOLDER, ROOT, EnvironmentProblem, monai_of, python_of, require
 from scripts.monai_label.fine_tuning import PREFIX
 from scripts.monai_label.server import NAME, Server, prepare_app

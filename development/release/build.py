@@ -17,7 +17,7 @@ from development.release.metadata import bundle_name, read_metadata, versioned_n
 from development.release.model_card import front_matter, licence_text, model_card
 from development.release.model_info import model_info_text, read_model_info, release_entry, with_release
 from development.release.zoo_checks import failed_checks
-from scripts.files.checksums import digest
+from scripts.files.result_files import digest
 
 UPLOAD, HUB, CHECKSUMS = "upload", "hub", "sha256sums.txt"
 CARD = "docs/README.md"

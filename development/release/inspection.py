@@ -10,7 +10,7 @@ from pathlib import Path
 from development.release.archive import archive_members
 from development.release.metadata import METADATA, read_metadata
 from development.release.pickles import refuse_unexpected_pickles
-from scripts.files.checksums import digest
+from scripts.files.result_files import digest
 
 
 def inspect_release(path: Path, sha256: str | None = None) -> list[str]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from scripts.files.checksums import digest
+from scripts.files.result_files import digest
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 NAMES = ("large_files.yml", "large_files.yaml", "large_files.json")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scripts.files.checksums import digest
+from scripts.files.result_files import digest
 
 ModelInfo = dict[str, dict[str, str]]
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from development.study import costs_command, embed_command, report_command, run_command
-from scripts.runtime.console import start_command
+from scripts.runtime.plain_errors import start_command
 
 USAGE = """python -m development.study COMMAND ...
 

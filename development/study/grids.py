@@ -23,7 +23,7 @@ from scripts.dataset.label_values import organs_of_datalist
 from scripts.evaluation.intervals import macro_mean
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.working_grid import ToWorkingGrid, check_spacing, resample_labels
-from scripts.runtime.console import start_command
+from scripts.runtime.plain_errors import start_command
 
 
 def through_grid(labels: MetaTensor, spacing: Sequence[float]) -> Tensor:

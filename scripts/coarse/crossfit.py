@@ -25,8 +25,7 @@ from monai.optimizers import WarmupCosineSchedule
 from scripts.coarse.patches import CoarsePatches, coarse_targets
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
 from scripts.files.atomic_write import replacing
-from scripts.losses.organ_weight import OrganWeightDecay
-from scripts.losses.partial_labels import PartialDiceCELoss
+from scripts.losses.partial_labels import OrganWeightDecay, PartialDiceCELoss
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import RandomIntensity
 from scripts.queries.coarse_maps import CoarseMaps
@@ -77,7 +76,7 @@ class CrossFittedCoarse:
         epoch_length: iterations in an epoch.
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
         organ_weight: of organs in the loss at the start, see
-            :class:`~scripts.losses.organ_weight.OrganWeightDecay`.
+            :class:`~scripts.losses.partial_labels.OrganWeightDecay`.
         organ_share: of the training patches that lie around an organ.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes

@@ -15,7 +15,7 @@ from scripts.dataset.problems import DatasetError
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.page import write_report
 from scripts.files.result_files import claim_outputs
-from scripts.runtime.console import start_command
+from scripts.runtime.plain_errors import start_command
 
 
 def report_dataset(

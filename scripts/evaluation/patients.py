@@ -35,7 +35,7 @@ from scripts.files.atomic_write import replacing
 from scripts.files.result_files import claim_outputs, result_path
 from scripts.preprocessing.organ_labels import IGNORED, LoadOrganLabelsd
 from scripts.preprocessing.scan_reader import ScanReader
-from scripts.runtime.console import start_command
+from scripts.runtime.plain_errors import start_command
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 

@@ -6,6 +6,7 @@ command takes a result for a scan, and none writes over an input.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -123,3 +124,12 @@ def _require_writable(folder: Path, space: int) -> None:
             f"{folder} has {free / 2**20:.0f} MiB free and the results may need {space / 2**20:.0f} MiB: free some "
             "space, or give an output folder on another disk."
         )
+
+
+def digest(path: Path, kind: str = "sha256") -> str:
+    """Checksum of a file, in hexadecimal digits."""
+    checksum = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            checksum.update(block)
+    return checksum.hexdigest()

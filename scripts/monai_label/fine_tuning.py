@@ -22,7 +22,7 @@ from ignite.engine import Engine
 from scripts.dataset.check import check_dataset
 from scripts.dataset.stamp import dataset_digest
 from scripts.files.atomic_write import replacing
-from scripts.files.checksums import digest
+from scripts.files.result_files import digest
 from scripts.inference.weights import load_weights
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.runtime.processes import number_of_processes

@@ -16,7 +16,7 @@ from scripts.dataset_report.__main__ import report_dataset
 from scripts.files.result_files import claim_outputs
 from scripts.prepare.datalist_writer import DATALIST, check_datalist, files_listed, write_datalist
 from scripts.prepare.overlay import write_overlay
-from scripts.runtime.console import bundle_command
+from scripts.runtime.plain_errors import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
 TRUNK, TRAIN, EVALUATE = "configs/inference.yaml", "configs/train.yaml", "configs/evaluate.yaml"

@@ -20,7 +20,7 @@ from scripts.dataset.label_values import BACKGROUND, read_label_values, values_o
 from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
 from scripts.prepare.datalist_writer import DATALIST, labels_of, read_absolute
 from scripts.prepare.split import TRAINING, VALIDATION
-from scripts.runtime.console import start_command
+from scripts.runtime.plain_errors import start_command
 
 
 def merge_datalists(

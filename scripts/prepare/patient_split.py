@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from scripts.prepare.scan_entry import ScanEntry
+from scripts.prepare.scan_table import ScanEntry
 from scripts.prepare.split import TEST, TRAINING, VALIDATION, Split, deal_folds, hold_out, read_splits
 
 DRAWS = 100

@@ -25,7 +25,7 @@ from scripts.files.atomic_write import replacing
 from scripts.files.result_files import claim_outputs, result_path
 from scripts.inference.predictor import decode_names
 from scripts.prepare.btcv_layout import ORGANS, case_of, find_files, find_raw_data, label_file_of
-from scripts.runtime.console import start_command
+from scripts.runtime.plain_errors import start_command
 from scripts.runtime.resume import load_checkpoint
 
 AFFINE_TOLERANCE_MM = 1e-3

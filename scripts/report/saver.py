@@ -21,8 +21,7 @@ from scripts.files.result_files import result_path
 from scripts.outputs.scan_outputs import scan_name
 from scripts.preprocessing.scan_reader import WARNINGS, load_volume
 from scripts.report.measures import organ_measures
-from scripts.report.montage import montage_figure
-from scripts.report.page import report_page
+from scripts.report.page import montage_figure, report_page
 
 
 class SaveReportd(MapTransform):

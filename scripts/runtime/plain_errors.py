@@ -7,7 +7,7 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -71,3 +71,24 @@ def install_plain_errors() -> None:
     # MONAI warns that a GPU decoder is missing whenever pydicom is installed and any image is loaded.
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+
+
+# MONAI repeats for every image that it opens which optional decoders it did not find.
+REPETITIVE_LOGGERS = ("monai.data.nvimgcodec_pydicom_plugin",)
+
+
+def start_command() -> None:
+    """Report errors as sentences, log messages without decoration, and silence what repeats itself for every scan."""
+    install_plain_errors()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for name in REPETITIVE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def bundle_command(run_id: str, configs: Sequence[str], **settings: str) -> list[str]:
+    """A `python -m monai.bundle run` command line."""
+    files = "[" + ",".join(f"'{config}'" for config in configs) + "]"
+    command = ["-m", "monai.bundle", "run", run_id, "--config_file", files]
+    for name, value in settings.items():
+        command += [f"--{name}", value]
+    return command

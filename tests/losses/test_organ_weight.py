@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from ignite.engine import Engine, Events
 
-from scripts.losses.organ_weight import OrganWeightDecay
-from scripts.losses.partial_labels import PartialDiceCELoss
+from scripts.losses.partial_labels import OrganWeightDecay, PartialDiceCELoss
 
 
 def weights_of_a_stage(start: float, epochs: int, epoch_length: int, first_epoch: int = 0) -> list[float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from development.release.archive import archive_members, write_archive
-from scripts.files.checksums import digest
+from scripts.files.result_files import digest
 
 
 @pytest.fixture

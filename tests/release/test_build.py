@@ -19,7 +19,7 @@ from development.release.build import build_release
 from development.release.bundle_files import bundle_files
 from development.release.inspection import inspect_release
 from development.release.large_files import asset_name, read_large_files
-from scripts.files.checksums import digest
+from scripts.files.result_files import digest
 
 
 @pytest.fixture

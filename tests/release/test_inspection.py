@@ -12,7 +12,7 @@ import torch
 from development.release.__main__ import main
 from development.release.archive import write_archive
 from development.release.inspection import inspect_release
-from scripts.files.checksums import digest
+from scripts.files.result_files import digest
 
 METADATA = b'{"name": "agscl", "version": "0.1.0"}'
 

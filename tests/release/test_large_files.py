@@ -22,7 +22,7 @@ from development.release.large_files import (
     refuse_changed_files,
     served_files,
 )
-from scripts.files.checksums import digest
+from scripts.files.result_files import digest
 
 CONTENT = bytes(range(256)) * 64
 TRUNCATED = "truncated.pt"

@@ -18,7 +18,7 @@ from tiny_dataset import save
 
 from scripts.drawing.overlay import organ_colour
 from scripts.files.bundle_identity import bundle_identity
-from scripts.report.montage import montage_figure
+from scripts.report.page import montage_figure
 from scripts.report.saver import SaveReportd
 
 ORGANS = ["spleen", "right_kidney", "liver"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from development.baselines.pixel_contrast import PixelContrastedSegmenter
 from scripts.networks.decoder import DeepLabDecoder
 from scripts.networks.encoder import ResNetEncoder
-from scripts.networks.pixel_contrast import PixelContrastedSegmenter
 from scripts.networks.segmenter import QuerySegmenter
 
 

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from scripts.runtime.console import REPETITIVE_LOGGERS, start_command
-from scripts.runtime.plain_errors import report
+from scripts.runtime.plain_errors import REPETITIVE_LOGGERS, report, start_command
 
 
 def test_errors_are_plain_and_what_repeats_itself_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from itertools import chain
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from scripts.losses.class_memory import ClassMemory
+from development.baselines.class_memory import ClassMemory
 from scripts.networks.segmenter import QuerySegmenter
 
 

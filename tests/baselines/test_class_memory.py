@@ -6,8 +6,8 @@ import pytest
 import torch
 from monai.losses import DiceCELoss
 
-from scripts.losses.class_memory import ClassMemory, ContrastedLoss, PixelContrast
-from scripts.losses.query_loss import QueryLoss
+from development.baselines.class_memory import ClassMemory, ContrastedLoss, PixelContrast
+from scripts.losses.partial_labels import QueryLoss
 from scripts.losses.supcon import SupConLoss
 
 
