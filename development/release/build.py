@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from development.release.archive import write_archive
-from development.release.bundle_files import LARGE_FILES, MODEL_INFO, bundle_files, uncommitted_files
+from development.release.bundle_files import LARGE_FILES, MODEL_INFO, bundle_files, is_packed, uncommitted_files
 from development.release.hub import write_hub_folder
 from development.release.large_files import LargeFile, asset_name, large_files_text, require_url, served_files
 from development.release.metadata import bundle_name, read_metadata, versioned_name
@@ -53,7 +53,7 @@ class Plan:
         return {
             **files,
             LARGE_FILES: large_files_text(self.served).encode(),
-            CARD: model_card(self.metadata, documentation=".").encode(),
+            CARD: model_card(self.metadata).encode(),
         }
 
 
@@ -77,7 +77,7 @@ def build_release(root: Path, output_dir: Path, base_url: str | None = None, lar
     base = None if base_url is None else require_url(base_url)
     plan = Plan(root, metadata, base, served_files(root, large_files, base_url, versioned_name(metadata)))
     read_model_info(root / MODEL_INFO)
-    for name in uncommitted_files(root):
+    for name in filter(is_packed, uncommitted_files(root)):
         print(f"note: {name} differs from the last commit and is packed as it lies there")
     if failures := failed_checks(root):
         listed = "; ".join(f"{title}: {reason}" for title, reason in failures.items())
@@ -107,6 +107,6 @@ def _write(plan: Plan, folder: Path) -> None:
     releases = with_release(read_model_info(plan.root / MODEL_INFO), plan.release, entry)
     if plan.base_url is not None:
         (folder / Path(MODEL_INFO).name).write_text(model_info_text(releases), encoding="utf-8")
-    card = front_matter(plan.metadata, licence_text(plan.root)) + model_card(plan.metadata, documentation="docs")
+    card = front_matter(plan.metadata, licence_text(plan.root)) + model_card(plan.metadata)
     hub = {path: content for path, content in members.items() if path != CARD}
     write_hub_folder(folder / HUB / name, hub, card)

@@ -1,28 +1,42 @@
-"""Which files are the bundle: what git tracks and the weights, so that nothing private slips into a release."""
+"""Which files are the bundle: those of a short list that git tracks, so that nothing else slips into a release."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 WEIGHTS = "models/model.pt"
 MODEL_INFO = "models/model_info.json"
 LARGE_FILES = "large_files.yml"
-NOT_PACKED = (MODEL_INFO, LARGE_FILES)
-"""Written anew by every release: the first holds the checksum of the zip itself."""
+PACKED = (
+    "LICENSE",
+    "requirements.txt",
+    "requirements-export.txt",
+    "requirements-tracking.txt",
+    WEIGHTS,
+    "scripts/*",
+    "configs/*.json",
+    "configs/*.yaml",
+    "configs/logging.conf",
+)
+"""What a person who downloads the bundle runs; an asterisk also stands for folders."""
+NOT_PACKED = ("scripts/bootstrap.py", "configs/baselines/*", "configs/study/*", "configs/recipes/demo.yaml")
+"""What needs a clone of the repository: setting it up, its example data, and the comparisons in development/."""
 
 
 def bundle_files(root: Path) -> list[str]:
     """Files of the bundle, relative to its root, in the order of their names.
 
-    Hidden files and those of :data:`NOT_PACKED` are left out; the weights are in whether git tracks them or not.
+    They are those of :data:`PACKED` without those of :data:`NOT_PACKED` and hidden ones; the weights are in whether git
+    tracks them or not. A release adds what it writes anew: the model card and the list of large files.
 
     Raises:
         ValueError: not a git checkout, or a tracked file is a link or is gone.
         FileNotFoundError: there are no weights.
     """
-    names = {name for name in tracked_files(root) if not hidden(name) and name not in NOT_PACKED}
+    names = {name for name in tracked_files(root) if is_packed(name)}
     if not (root / WEIGHTS).is_file():
         raise FileNotFoundError(
             f"no weights at {root / WEIGHTS}: train, and copy the model.pt of the run there before a release."
@@ -34,6 +48,15 @@ def bundle_files(root: Path) -> list[str]:
         if not path.is_file():
             raise ValueError(f"{name} is tracked by git and not there: restore it, or remove it with git rm.")
     return sorted(names | {WEIGHTS})
+
+
+def is_packed(name: str) -> bool:
+    """Whether a tracked file is part of the bundle."""
+    return (
+        any(fnmatchcase(name, pattern) for pattern in PACKED)
+        and not any(fnmatchcase(name, pattern) for pattern in NOT_PACKED)
+        and not hidden(name)
+    )
 
 
 def hidden(name: str) -> bool:

@@ -29,12 +29,11 @@ python -m monai.bundle run inference --config_file configs/inference.yaml --data
 `SCANS` is a NIfTI file, a folder of them, or the folder of one DICOM series. The packages are in `requirements.txt`."""
 
 
-def model_card(metadata: dict[str, Any], documentation: str) -> str:
+def model_card(metadata: dict[str, Any]) -> str:
     """Markdown of the card.
 
     Args:
         metadata: content of configs/metadata.json.
-        documentation: path from the card to the folder of the documentation.
     """
     name = bundle_name(metadata)
     tensors = metadata["network_data_format"]
@@ -44,7 +43,7 @@ def model_card(metadata: dict[str, Any], documentation: str) -> str:
         "Input": "\n".join(_tensor(key, tensor) for key, tensor in tensors["inputs"].items()),
         "Output": "\n".join(_tensor(key, tensor) for key, tensor in tensors["outputs"].items()) + _classes(tensors),
         "Data": metadata.get("data_source", ""),
-        "Scores": _scores(metadata.get("eval_metrics", {}), documentation),
+        "Scores": _scores(metadata.get("eval_metrics", {})),
         "Versions": _table("version", "changes", dict(reversed(metadata["changelog"].items()))),
         "Software": _table("package", "version", _packages(metadata)),
         "References": "\n".join(f"- {reference}" for reference in metadata.get("references", [])),
@@ -52,7 +51,7 @@ def model_card(metadata: dict[str, Any], documentation: str) -> str:
     }
     body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in sections.items() if text.strip())
     title = f"# {metadata['name']}\n\n{metadata['task']}. Version {metadata['version']}, by {metadata['authors']}."
-    return f"{title}\n\n{body}\n\nNext: [getting started]({documentation}/getting_started.md).\n"
+    return f"{title}\n\n{body}\n"
 
 
 def front_matter(metadata: dict[str, Any], licence: str) -> str:
@@ -105,11 +104,11 @@ def _packages(metadata: dict[str, Any]) -> dict[str, str]:
     return {**{name: metadata[field] for name, field in own.items()}, **metadata["required_packages_version"]}
 
 
-def _scores(metrics: dict[str, Any], documentation: str) -> str:
+def _scores(metrics: dict[str, Any]) -> str:
     """The scores of the metadata and where the measurement is described."""
     where = (
-        f"[How they were measured, on which data]({documentation}/results.md); by organ and group, with failures and "
-        f"training data: [the weights]({documentation}/model_card.md)."
+        "The repository's `docs/results.md` says how they were measured and on which data; `docs/model_card.md` has "
+        "them by organ and group, with failures and training data."
     )
     return f"{_table('score', 'value', metrics)}\n\n{where}" if metrics else where
 

@@ -143,10 +143,10 @@ def test_configs_out_of_step_are_refused(bundle: Path) -> None:
 
 
 def test_a_pickle_in_the_bundle_is_refused(bundle: Path) -> None:
-    (bundle / "docs/cache.pkl").write_bytes(b"x")
-    git(bundle, "add", "--force", "docs/cache.pkl")
-    assert "docs/cache.pkl" in bundle_files(bundle)
-    with pytest.raises(ValueError, match="docs/cache.pkl is a pickle"):
+    (bundle / "scripts/cache.pkl").write_bytes(b"x")
+    git(bundle, "add", "--force", "scripts/cache.pkl")
+    assert "scripts/cache.pkl" in bundle_files(bundle)
+    with pytest.raises(ValueError, match="scripts/cache.pkl is a pickle"):
         CHECKS["no pickles"](bundle)
 
 
