@@ -22,8 +22,8 @@ from scipy import stats
 from scripts.evaluation.intervals import CONFIDENCE, macro_interval, macro_mean
 from scripts.evaluation.score_tables import run_name
 from scripts.evaluation.summary import MACRO_ROW, METRICS, read_scores
-from scripts.markdown_table import markdown_table
-from scripts.plain_errors import install_plain_errors
+from scripts.runtime.markdown_table import markdown_table
+from scripts.runtime.plain_errors import install_plain_errors
 
 
 def patient_scores(scores: pd.DataFrame, metric: str, seeds: Sequence[int] | None = None) -> pd.DataFrame:

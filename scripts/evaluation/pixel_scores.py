@@ -23,10 +23,10 @@ from ignite.metrics import ConfusionMatrix, MetricsLambda
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from scripts.atomic_write import replacing
 from scripts.evaluation.score_tables import read_runs
-from scripts.markdown_table import markdown_table
-from scripts.plain_errors import install_plain_errors
+from scripts.files.atomic_write import replacing
+from scripts.runtime.markdown_table import markdown_table
+from scripts.runtime.plain_errors import install_plain_errors
 
 BACKGROUND = "background"
 COLUMNS = ("class", "class_index", "iou", "reference_pixels", "predicted_pixels", "common_pixels")

@@ -23,13 +23,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from scripts.atomic_write import replacing
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.figures import save_dice_figure
 from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
 from scripts.evaluation.score_tables import read_runs, run_name
-from scripts.markdown_table import markdown_table
-from scripts.plain_errors import install_plain_errors
+from scripts.files.atomic_write import replacing
+from scripts.runtime.markdown_table import markdown_table
+from scripts.runtime.plain_errors import install_plain_errors
 
 METRICS = ("dice", "hd95_mm", "surface_dice")
 COLUMNS = tuple(field.name for field in fields(CaseScore))

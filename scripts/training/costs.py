@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from scripts.markdown_table import markdown_table
-from scripts.plain_errors import install_plain_errors
+from scripts.runtime.markdown_table import markdown_table
+from scripts.runtime.plain_errors import install_plain_errors
 
 
 def stage_costs(output_dir: str | Path) -> dict[str, dict[str, float]]:

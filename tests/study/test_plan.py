@@ -9,12 +9,12 @@ import pytest
 import yaml
 from config_compositions import ROOT, composed
 
-from scripts.study.composition import OVERLAY, PREDICTOR, configs_of, settings_of, write_settings
-from scripts.study.composition import composed as composed_arm
-from scripts.study.plan import NO_REGIME, Plan, Run, read_plan
-from scripts.study.results import Results
-from scripts.study.run_command import extra_settings
-from scripts.training.run_folder import changed_settings
+from development.study.composition import OVERLAY, PREDICTOR, configs_of, settings_of, write_settings
+from development.study.composition import composed as composed_arm
+from development.study.plan import NO_REGIME, Plan, Run, read_plan
+from development.study.results import Results
+from development.study.run_command import extra_settings
+from scripts.runtime.run_folder import changed_settings
 
 PLAN = ROOT / "configs/study/plan.yaml"
 RESULTS = ROOT / "docs/results"

@@ -9,9 +9,16 @@ import pandas as pd
 import pytest
 from config_compositions import ROOT
 
+from development.study.results import (
+    RUNS,
+    SCORES,
+    Results,
+    _in_every_regime,
+    core_seconds_by_stage,
+    core_seconds_per_epoch,
+)
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.summary import read_scores, scores_frame
-from scripts.study.results import RUNS, SCORES, Results, _in_every_regime, core_seconds_by_stage, core_seconds_per_epoch
 
 RECORD = {
     "arm": "supcon",

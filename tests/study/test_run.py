@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from tiny_study import write_plan
 
+from development.phantom.dataset import write_phantom_dataset
+from development.study import embed_command, report_command, run_command
+from development.study.results import SCORES, Results
+from development.study.single_run import first_error, share_coarse_stage
 from scripts.evaluation.summary import read_scores
-from scripts.phantom.dataset import write_phantom_dataset
-from scripts.study import embed_command, report_command, run_command
-from scripts.study.results import SCORES, Results
-from scripts.study.single_run import first_error, share_coarse_stage
 
 
 @pytest.fixture(scope="module")

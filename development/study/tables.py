@@ -1,0 +1,79 @@
+"""Tables of the report in Markdown, each of one group of runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import pandas as pd
+
+from development.study.results import STAGES
+from scripts.evaluation.comparison import compare, comparison_markdown, organ_means, summary_of_arm
+from scripts.evaluation.summary import MACRO_ROW, METRICS, organs_of
+from scripts.runtime.markdown_table import markdown_table
+
+METRIC_TITLES = {"dice": "Dice", "hd95_mm": "HD95, mm", "surface_dice": "surface Dice"}
+
+
+def group_tables(
+    scores: pd.DataFrame, records: pd.DataFrame, titles: Mapping[str, str], references: Sequence[str]
+) -> Iterator[str]:
+    """The tables of a group: overview, differences from every reference, organs, core-seconds.
+
+    Args:
+        scores: rows of the group.
+        records: its runs, with their core-seconds.
+        titles: titles of its arms, in order.
+        references: arms that the others are compared with; costs with the first.
+    """
+    costs = records.groupby("arm")[[*STAGES, "all_stages"]].mean().reindex(list(titles))
+    differences = {
+        (name, metric): compare(scores, list(titles), name, metric)
+        for name in references
+        for metric in METRICS
+        if name in titles and len(titles) > 1
+    }
+    yield _overview(scores, costs["all_stages"], titles, differences)
+    for (name, metric), table in differences.items():
+        heading = f"Against **{titles[name]}**:\n\n" if metric == METRICS[0] else ""
+        yield heading + comparison_markdown(table, titles, f"arm ({METRIC_TITLES[metric]})")
+    for metric in METRICS:
+        means = pd.DataFrame({arm: organ_means(scores[scores["arm"] == arm], metric) for arm in titles})
+        means = means.reindex(organs_of(scores))
+        means.loc[MACRO_ROW] = means.mean()
+        yield _frame(means.T, titles, METRIC_TITLES[metric], [1 if metric == "hd95_mm" else 3] * len(means))
+    costs["ratio"] = costs["all_stages"] / costs["all_stages"].get(references[0], math.nan)
+    yield _frame(costs, titles, "core-seconds", [0, 0, 0, 0, 2])
+
+
+def _overview(
+    scores: pd.DataFrame,
+    seconds: pd.Series[float],
+    titles: Mapping[str, str],
+    differences: Mapping[tuple[str, str], pd.DataFrame],
+) -> str:
+    """Macro means, Dice differences in points from every reference, and core-seconds."""
+    against = {name: table.set_index("arm") for (name, metric), table in differences.items() if metric == "dice"}
+    body = []
+    for arm, title in titles.items():
+        dice, hd95, surface = (summary_of_arm(scores[scores["arm"] == arm], metric) for metric in METRICS)
+        interval = f"{number(dice['low'])}-{number(dice['high'])}"
+        cells = [f"{dice['seeds']:.0f}", number(dice["mean"]), interval, number(dice["seed_sd"])]
+        for table in against.values():
+            low, middle, high = (100 * table[end].get(arm, math.nan) for end in ("low", "difference", "high"))
+            cells.append("" if math.isnan(middle) else f"{middle:+.1f} ({low:+.1f} to {high:+.1f})")
+        body.append([title, *cells, number(hd95["mean"], 0), number(surface["mean"]), number(float(seconds[arm]), 0)])
+    header = ["arm", "seeds", "macro Dice", "95 %", "SD of seeds", *(f"against {titles[name]}" for name in against)]
+    return markdown_table([*header, "HD95, mm", "surface Dice", "core-seconds"], body)
+
+
+def _frame(frame: pd.DataFrame, titles: Mapping[str, str], heading: str, digits: Sequence[int]) -> str:
+    """A data frame as Markdown, a row per arm."""
+    body = [[titles[arm], *map(number, row, digits)] for arm, row in zip(frame.index, frame.to_numpy(), strict=True)]
+    return markdown_table([f"arm ({heading})", *(str(name).replace("_", " ") for name in frame)], body)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number as the tables show it: no leading zero, a dash for none."""
+    text = f"{value:.{digits}f}"
+    return "-" if math.isnan(value) else text.removeprefix("0") if digits else text
