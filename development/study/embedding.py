@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scripts.coarse.maps import CoarseMaps
 from sklearn.metrics import silhouette_score
 
 from development.study.composition import OVERLAY, ROOT, composed
 from development.study.plan import Plan
 from scripts.queries.batches import QueryBatches
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.runtime.resume import load_checkpoint
 
 

@@ -1,6 +1,6 @@
 """The command `python -m development.study run`: the runs of a study, one after another.
 
-    python -m development.study run --dataset_dir OPENKBP --output_dir runs/study --arms slice attention_only --seeds 0 1 2
+    python -m development.study run --dataset_dir OPENKBP --output_dir runs/study --arms slice supcon --seeds 0 1 2
 
 Runs whose results are stored are skipped; one that was stopped goes on after its last epoch. Several processes may
 share the folders if each gets seeds of its own. Any setting of the configs can be added, as in `--encoder::name
