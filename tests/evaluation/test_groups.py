@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from development.study.groups import format_groups, groups_of, implausible, macro_dice, main
-from scripts.dataset_report.measure import CaseMeasure, OrganMeasure
+from scripts.dataset_report.measure import CaseMeasure, ContourMeasure
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.summary import scores_frame
 
@@ -23,7 +23,7 @@ def score(case: str, organ: str, dice: float, reference_ml: float = 10.0) -> Cas
 
 def measure(case: str, pixel: float, slices: float, *organs: str) -> CaseMeasure:
     return CaseMeasure(
-        case, "validation", spacing=(pixel, pixel, slices), organs={o: OrganMeasure(1.0) for o in organs}
+        case, "validation", spacing=(pixel, pixel, slices), organs={o: ContourMeasure(1.0) for o in organs}
     )
 
 
