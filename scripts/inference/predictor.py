@@ -101,8 +101,8 @@ class TwoStagePredictor(Predictor):
         segmenter: query network with one output channel.
         adjacent_slices: neighbours on either side as extra image channels (paper: 0).
         batch_size: queries in one pass.
-        coarse_weight: share of the coarse probability in the result (our choice; the paper's form is 0; docs/results.md
-            compares them).
+        coarse_weight: share of the coarse probability in the result (our choice; the paper's form is 0;
+            docs/studies/openkbp.md compares them).
         image_channels: channels of a slice.
 
     forward: as of :class:`Predictor`; scores are float16.
