@@ -14,7 +14,7 @@ from tqdm import tqdm
 from scripts.inference.ensemble import paths_of
 from scripts.inference.manifest import Manifest
 from scripts.preprocessing.scan_reader import WARNINGS
-from scripts.preprocessing.slice_store import case_name
+from scripts.preprocessing.slice_store import stored_name
 from scripts.runtime.plain_errors import complaint, root_cause
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class ScanDataset(Dataset):
         try:
             return super().__getitem__(index)
         except Exception as error:  # any reader may fail in its own way; the scan is reported, the others go on
-            return {"case": case_name(case), "failure": describe(error)}
+            return {"case": stored_name(case), "failure": describe(error)}
 
 
 def describe(error: BaseException) -> str:
