@@ -68,6 +68,24 @@ def test_preparing_into_the_folder_of_the_scans_leaves_them(cohort: Path) -> Non
         prepared(cohort, cohort / "other")
 
 
+def test_a_preparation_is_repeated_but_replaces_no_other_and_no_edited_config(
+    cohort: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared(cohort, cohort / "mine")
+    with unchanged(cohort / "scans"), unchanged(cohort / "mine"):
+        prepared(cohort, cohort / "mine")
+    (cohort / "mine/cohort.yaml").write_text("organs: [liver]\n")
+    with unchanged(cohort):
+        prepared(cohort, cohort / "mine")
+    assert "cohort.yaml is kept" in caplog.text
+    (cohort / "labels/p0.nii.gz").unlink()
+    with unchanged(cohort), pytest.raises(ValueError, match=r"dataset\.json is there already: give another output"):
+        prepared(cohort, cohort / "mine")
+    (cohort / "mine/dataset.json").unlink()
+    with unchanged(cohort), pytest.raises(ValueError, match=r"report\.html is there already"):
+        prepared(cohort, cohort / "mine")
+
+
 def test_a_merged_data_set_does_not_replace_one_of_its_parts(cohort: Path) -> None:
     prepared(cohort, cohort / "mine")
     shutil.copytree(cohort / "mine", cohort / "theirs")

@@ -10,7 +10,14 @@ import pandas as pd
 from ignite.engine import Engine, Events
 
 from scripts.evaluation.case_scores import CaseScore, score_case
-from scripts.evaluation.summary import MACRO_ROW, format_table, patients_to_look_at, scores_frame, write_report
+from scripts.evaluation.summary import (
+    MACRO_ROW,
+    REPORT_FILES,
+    format_table,
+    patients_to_look_at,
+    scores_frame,
+    write_report,
+)
 
 
 def dice_metrics(summary: pd.DataFrame) -> dict[str, float]:
@@ -32,6 +39,8 @@ class CaseScoreHandler:
         surface_tolerance_mm: of the surface Dice.
     """
 
+    tables = REPORT_FILES
+
     def __init__(
         self,
         cases: Sequence[Mapping[str, Any]],
@@ -43,6 +52,7 @@ class CaseScoreHandler:
         self.annotated = {str(case["case"]): case.get("annotated", list(organs)) for case in cases}
         self.organs, self.output_dir, self.title = list(organs), output_dir, title
         self.surface_tolerance_mm = surface_tolerance_mm
+        self.settings = {"title": title, "organs": self.organs, "surface_tolerance_mm": surface_tolerance_mm}
         self.scores: list[CaseScore] = []
 
     def attach(self, engine: Engine) -> None:

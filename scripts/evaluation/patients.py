@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     organs = organs_of(read_scores(options.folder / "scores.csv"))
     cases = load_cases(options.dataset_dir, options.split, organs)
     output = options.output or options.folder / "patients.png"
-    claim_outputs([output], [*files_of(cases), options.folder / "scores.csv"])
+    claim_outputs([output], [*files_of(cases), options.folder / "scores.csv"], new=True)
     patients = load_patients(options.folder, cases, organs)
     with replacing(output) as temporary:
         patients_figure(patients, organs, options.title).savefig(temporary, format="png")

@@ -31,6 +31,7 @@ METRICS = ("dice", "hd95_mm", "surface_dice")
 COLUMNS = tuple(field.name for field in fields(CaseScore))
 TEXT_COLUMNS = ("case", "organ", "status")
 MACRO_ROW = "macro mean"
+REPORT_FILES = ("scores.csv", "summary.csv", "summary.json", "dice.png")
 
 
 def scores_frame(scores: Sequence[CaseScore]) -> pd.DataFrame:
@@ -109,7 +110,7 @@ def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str]
 
     Args:
         scores: the rows of all cases (`score_case`).
-        output_dir: folder of the report; made if missing, its earlier report is overwritten.
+        output_dir: folder of the report; made if missing. Whoever calls has made sure that a report there may go.
         title: heading of the figure, kept in `summary.json`.
 
     Returns:

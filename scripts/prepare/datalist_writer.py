@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from scripts.dataset.datalists import load_cases
 from scripts.result_files import claim_outputs
 
 DATALIST = "dataset.json"
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""What stands for a byte of a file name that is not UTF-8."""
 logger = logging.getLogger(__name__)
 
 
@@ -33,17 +36,52 @@ def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -
         content: a datalist whose paths are absolute.
 
     Raises:
-        ValueError: nothing can be written there, or a scan or label of the datalist would be written over.
+        ValueError: nothing can be written there, or a scan, label or other datalist would be written over.
     """
-    root = Path(folder).absolute()
-    claim_outputs([root / DATALIST], files_listed(content))
+    path = Path(folder).absolute() / DATALIST
+    claim_outputs([path], files_listed(content))
+    if not is_written(folder, content):
+        claim_outputs([path], [], new=True)
+        with replacing(path) as temporary:
+            temporary.write_text(_text(path.parent, content), encoding="utf-8")
+    return path
+
+
+def is_written(folder: str | os.PathLike[str], content: Mapping[str, Any]) -> bool:
+    """Whether a folder holds exactly this datalist."""
+    path = Path(folder).absolute() / DATALIST
+    return path.is_file() and path.read_text(encoding="utf-8") == _text(path.parent, content)
+
+
+def claim_datalists(
+    folders: Sequence[Path], contents: Sequence[Mapping[str, Any]], others: Sequence[Path] = ()
+) -> None:
+    """Make sure, before the files are read, that nothing of another preparation would be replaced.
+
+    Args:
+        folders: of the datalists.
+        contents: a datalist for each.
+        others: files made from the datalists, which may be written anew where these are there already.
+
+    Raises:
+        ValueError: another datalist is there, or one of the other files without these datalists.
+    """
+    if not all(map(is_written, folders, contents)):
+        missing = [
+            folder / DATALIST
+            for folder, content in zip(folders, contents, strict=True)
+            if not is_written(folder, content)
+        ]
+        claim_outputs([*missing, *others], [], new=True)
+
+
+def _text(root: Path, content: Mapping[str, Any]) -> str:
     placed = {
         key: [_placed(entry, root) for entry in entries] if isinstance(entries, list) else entries
         for key, entries in content.items()
     }
-    with replacing(root / DATALIST) as temporary:
-        temporary.write_text(json.dumps(placed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return root / DATALIST
+    text = json.dumps(placed, indent=1, ensure_ascii=False) + "\n"
+    return SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def files_listed(content: Mapping[str, Any]) -> list[str]:
