@@ -31,7 +31,7 @@ LABEL_ENDINGS = tuple(
     for extension in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 )
 MANIFEST, JOURNAL = "manifest.json", ".manifest.jsonl"
-"""The journal has a line for each entry since the manifest was written; a run adds lines, and folds it in at its end."""
+"""A run adds a line to the journal for each entry, and folds it into the manifest at its end."""
 FORMAT = "results of the AGSCL CT segmentation bundle"
 """First key of a manifest: a ``manifest.json`` without it is of another program."""
 MAX_NAME_BYTES = 255

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from kept_files import unchanged
 
 from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.__main__ import report_dataset
@@ -21,19 +19,6 @@ from scripts.prepare.own import main as prepare_own
 from scripts.prepare.scan_folders import find_scans
 from scripts.result_files import claim_outputs
 from scripts.training.run_folder import claim_run_folder
-
-
-@contextmanager
-def unchanged(folder: Path) -> Iterator[None]:
-    """Fail if a file that is in the folder now is changed or gone afterwards."""
-    before = hashes(folder)
-    yield
-    after = hashes(folder)
-    assert {path: after.get(path) for path in before} == before
-
-
-def hashes(folder: Path) -> dict[Path, str]:
-    return {path: sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture

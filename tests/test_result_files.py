@@ -94,7 +94,9 @@ def test_scores_are_replaced_only_by_those_of_the_same_evaluation_and_only_uncha
         ({"weights": "others"}, "with other weights"),
         ({"settings": {"title": "theirs"}}, "with other settings"),
     ):
-        with pytest.raises(ValueError, match=f"scores.csv: made {words}\\nGive another output folder, or move or delete"):
+        with pytest.raises(
+            ValueError, match=f"scores.csv: made {words}\\nGive another output folder, or move or delete"
+        ):
             scored(scan, **change)
     (scan.parent / "out/scores.csv").write_text("anna,1.0")
     with pytest.raises(ValueError, match="changed since it was written"):
