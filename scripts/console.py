@@ -6,13 +6,8 @@ import logging
 
 from scripts.plain_errors import install_plain_errors
 
-# MONAI repeats for every image that it opens which optional decoders it did not find.
-REPETITIVE_LOGGERS = ("monai.data.nvimgcodec_pydicom_plugin",)
-
 
 def start_command() -> None:
-    """Report errors as sentences, log messages without decoration, and silence what repeats itself for every scan."""
+    """Report errors as sentences and log messages without decoration."""
     install_plain_errors()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for name in REPETITIVE_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -60,7 +60,7 @@ def complaint(error: BaseException) -> str:
 
 def _of_worker(text: str) -> str:
     """The complaint in the text of a traceback, which is all that a worker process of a loader sends of an error."""
-    kinds = {kind.__name__ for kind in (ValueError, FileNotFoundError, *ValueError.__subclasses__())}
+    kinds = {str(kind.__name__) for kind in [FileNotFoundError, ValueError, *ValueError.__subclasses__()]}
     for part in reversed(text.split(TRACEBACK)[1:]):
         lines = part.splitlines()
         frames = [*takewhile(lambda line: line.startswith("  "), lines)]

@@ -46,24 +46,21 @@ def result_path(output_dir: PathLike, case: str, kind: str) -> Path:
 
 def read_manifest(folder: PathLike) -> dict[str, Any]:
     """The manifest of a folder with what its journal adds, empty if there is none of this bundle."""
-    content = _parsed(_text(Path(folder) / MANIFEST))
-    for line in _text(Path(folder) / JOURNAL).splitlines():
+    texts = [
+        path.read_text("utf-8", "replace") if path.is_file() else ""
+        for path in (Path(folder) / MANIFEST, Path(folder) / JOURNAL)
+    ]
+    content = _parsed(texts[0])
+    for line in texts[1].splitlines():
         content["format"] = FORMAT
         for section, entries in _parsed(line).items():  # of a run that was killed the last line may be cut
             content[section] = content.get(section, {}) | entries
     return content if content.get("format") == FORMAT else {}
 
 
-def _text(path: Path) -> str:
+def _parsed(line: str) -> dict[str, Any]:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return ""
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        content = json.loads(text)
+        content = json.loads(line)
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}

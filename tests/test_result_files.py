@@ -90,12 +90,12 @@ def test_scores_are_replaced_only_by_those_of_the_same_evaluation_and_only_uncha
     first.finish()
     scored(scan).finish()
     for change, words in (
-        ({"label": "liver"}, "of other scans or labels"),
-        ({"weights": "others"}, "with other weights"),
-        ({"settings": {"title": "theirs"}}, "with other settings"),
+        ({"label": "liver"}, "cases"),
+        ({"weights": "others"}, "weights"),
+        ({"settings": {"title": "theirs"}}, "settings"),
     ):
         with pytest.raises(
-            ValueError, match=f"scores.csv: made {words}\\nGive another output folder, or move or delete"
+            ValueError, match=f"scores.csv: made with other {words}\\nGive another output folder, or move or delete"
         ):
             scored(scan, **change)
     (scan.parent / "out/scores.csv").write_text("anna,1.0")

@@ -65,11 +65,7 @@ def files_below(folder: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], dict[str, str]]:
-    """Read the header of every DICOM file in a folder, sorted by path; files of other kinds are passed over.
-
-    Args:
-        folder: where to look.
-        subfolders: whether to look in its subfolders too.
+    """Read the header of every DICOM file in a folder (and its subfolders), sorted by path; others are passed over.
 
     Returns:
         The headers; and of the files that look like a slice and cannot be read, by path, the reason. A file looks like

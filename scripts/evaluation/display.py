@@ -21,11 +21,7 @@ DISPLAY_AXES = ("L", "P", "S")
 
 
 def plain_text(name: str) -> str:
-    r"""A name as matplotlib can write it: no formula between dollar signs, no byte that is not UTF-8.
-
-    >>> plain_text("$x$ \udcff")
-    '\\$x\\$ \\udcff'
-    """
+    """A name as matplotlib can write it: no formula between dollar signs, no byte that is not UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
 
 

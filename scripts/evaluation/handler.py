@@ -10,14 +10,7 @@ import pandas as pd
 from ignite.engine import Engine, Events
 
 from scripts.evaluation.case_scores import CaseScore, score_case
-from scripts.evaluation.summary import (
-    MACRO_ROW,
-    REPORT_FILES,
-    format_table,
-    patients_to_look_at,
-    scores_frame,
-    write_report,
-)
+from scripts.evaluation.summary import MACRO_ROW, format_table, patients_to_look_at, scores_frame, write_report
 
 
 def dice_metrics(summary: pd.DataFrame) -> dict[str, float]:
@@ -39,7 +32,7 @@ class CaseScoreHandler:
         surface_tolerance_mm: of the surface Dice.
     """
 
-    tables = REPORT_FILES
+    tables = ("scores.csv", "summary.csv", "summary.json", "dice.png")
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from scripts.dataset.datalist_file import PATH_KEYS, files_of
 from scripts.result_files import FORMAT, JOURNAL, MANIFEST, claim_outputs, read_manifest, result_path, results_in
 
 MAX_LISTED = 5
+NO_TABLES: Mapping[str, Any] = {}
 SPACE_PER_SCAN = 8 << 20
 """Bytes for pictures and report; our choice, like the quarter of a scan's size for label map and DICOM-SEG."""
 
@@ -41,11 +42,10 @@ class Manifest:
         output_dir: str | Path,
         kinds: Sequence[str],
         weights: Sequence[str],
-        tables: Mapping[str, Mapping[str, Any]] | None = None,
+        tables: Mapping[str, Any] = NO_TABLES,
     ) -> None:
-        self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables or {})
+        self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables)
         self.weights = {Path(path).name: digest(Path(path)) for path in weights if Path(path).is_file()}
-        self.inputs: dict[str, str] = {}
         self.cases: dict[str, Mapping[str, Any]] = {}
         self._digests: dict[str, str] = {}
         self._entries: dict[str, Any] | None = None
@@ -57,11 +57,10 @@ class Manifest:
             ValueError: a result would replace an input or a file that is not the same result of an earlier run, or the
                 folder cannot be written to.
         """
-        self.inputs = {str(case["case"]): str(case["image"]) for case in cases}
         self.cases = {str(case["case"]): case for case in cases}
-        outputs = [path for case in self.inputs for path in self.files_of(case)]
+        outputs = [path for case in self.cases for path in self.files_of(case)]
         outputs += [self.folder / name for name in self.tables]
-        space = sum(SPACE_PER_SCAN + _size(Path(image)) // 4 for image in self.inputs.values())
+        space = sum(SPACE_PER_SCAN + _size(Path(case["image"])) // 4 for case in cases)
         claim_outputs([*outputs, self.folder / MANIFEST], files_of(cases), space)
         content = read_manifest(self.folder)
         if (self.folder / MANIFEST).exists() and not content:
@@ -70,15 +69,14 @@ class Manifest:
             )
         problems = [
             f"{path}: {problem}"
-            for case in self.inputs
+            for case in self.cases
             for path in self.files_of(case)
             if os.path.lexists(path) and (problem := self._problem(content.get("cases", {}).get(case), case, path))
         ]
+        listed = content.get("tables", {})
+        known = {name: listed.get(name) for name in self.tables if os.path.lexists(self.folder / name)}
         problems += [
-            f"{self.folder / name}: {problem}"
-            for name in self.tables
-            if os.path.lexists(self.folder / name)
-            and (problem := self._table_problem(content.get("tables", {}).get(name), name))
+            f"{self.folder / name}: {why}" for name, entry in known.items() if (why := self._table_problem(entry, name))
         ]
         if problems:
             more = [f"... ({len(problems)} in all)"] if len(problems) > MAX_LISTED else []
@@ -113,8 +111,8 @@ class Manifest:
             self._entries = self._fold({})
         bundle = bundle_identity()
         entry = {
-            "input": _source(Path(self.inputs[case])),
-            "input_sha256": self._digest(self.inputs[case]),
+            "input": _source(Path(self.cases[case]["image"])),
+            "input_sha256": self._digest(self.cases[case]["image"]),
             "weights_sha256": self.weights,
             "bundle": f"{bundle.name} {bundle.version}",
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -146,7 +144,7 @@ class Manifest:
         """Why a file may not be replaced, empty if it may."""
         if entry is None or (entry["finished"] and path.name not in entry["results"]):
             return f"no run listed in {MANIFEST} has written it"
-        if entry["input_sha256"] != self._digest(self.inputs[case]):
+        if entry["input_sha256"] != self._digest(self.cases[case]["image"]):
             return f"made from another scan, {entry['input']}"
         if entry["weights_sha256"] != self.weights:
             return "made with other weights"
@@ -158,23 +156,18 @@ class Manifest:
         """What a table is made of."""
         cases = [
             {key: self._digest(str(value)) if key in PATH_KEYS else value for key, value in case.items()}
-            for _, case in sorted(self.cases.items())
+            for case in map(self.cases.__getitem__, sorted(self.cases))
         ]
-        text = json.dumps(cases, sort_keys=True, default=str)
-        return {
-            "cases_sha256": hashlib.sha256(text.encode()).hexdigest(),
-            "weights_sha256": self.weights,
-            "settings": self.tables[name],
-        }
+        of_cases = hashlib.sha256(json.dumps(cases, sort_keys=True, default=str).encode()).hexdigest()
+        return {"cases_sha256": of_cases, "weights_sha256": self.weights, "settings": self.tables[name]}
 
     def _table_problem(self, entry: Mapping[str, Any] | None, name: str) -> str:
         """Why a table may not be replaced, empty if it may."""
         if entry is None:
             return f"no run listed in {MANIFEST} has written it"
-        ways = {"cases_sha256": "of other scans or labels", "weights_sha256": "with other weights"}
-        for key, value in self._origin(name).items():
-            if entry[key] != value:
-                return f"made {ways.get(key, 'with other settings')}"
+        changed = [key.partition("_")[0] for key, value in self._origin(name).items() if entry[key] != value]
+        if changed:
+            return f"made with other {', '.join(changed)}"
         return "" if digest(self.folder / name) == entry["sha256"] else "changed since it was written"
 
 

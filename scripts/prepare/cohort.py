@@ -40,8 +40,7 @@ def write_cohort(
         The folders of the datalists.
 
     Raises:
-        ValueError: entries or files have problems, all are named; or an input, or the files of another preparation
-            would be written over.
+        ValueError: entries or files have problems, all are named; or an input or earlier file would be written over.
     """
     output = Path(output_dir).absolute()
     folders = [output] if len(folds) == 1 else [output / f"fold{number}" for number in range(len(folds))]

@@ -55,9 +55,7 @@ def write_overlay(
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     elif Path(path).read_text(encoding="utf-8") != text:
-        logger.warning(
-            "%s is kept, although its content is another (edited?); delete it to have it written anew.", path
-        )
+        logger.warning("%s is kept although it differs (edited?); delete it to have it written anew.", path)
     return Path(path)
 
 

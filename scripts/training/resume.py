@@ -36,21 +36,14 @@ def save_atomically(content: Any, path: str | Path) -> None:
         torch.save(content, file)
 
 
-def load_checkpoint(
-    path: str | Path, device: torch.device | str = "cpu", remedy: str = "copy or download it again"
-) -> dict[str, Any]:
-    """Load a checkpoint, tensors and plain values only.
-
-    Args:
-        path: the file.
-        device: where its tensors go.
-        remedy: what to do about a damaged file.
+def load_checkpoint(path: str | Path, remedy: str = "copy or download it again") -> dict[str, Any]:
+    """Load a checkpoint, tensors and plain values only, to the CPU; the remedy is for a damaged file.
 
     Raises:
         ValueError: if the file is damaged or holds anything but tensors and plain values.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is not a readable checkpoint ({error}); {remedy}.") from error
     except Exception as error:  # pickle.UnpicklingError and its relatives, whose text names the forbidden class
