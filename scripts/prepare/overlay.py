@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.atomic_write import replacing
 from scripts.dataset_report.measure import CaseMeasure
+from scripts.files.atomic_write import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from scripts.dataset.datalist_file import case_name
 from scripts.dataset.inference_inputs import VOLUME_SUFFIXES
 from scripts.dicom.series import find_series, listing
+from scripts.files.result_files import results_in
 from scripts.prepare.scan_entry import ScanEntry
-from scripts.result_files import results_in
 
 logger = logging.getLogger(__name__)
 

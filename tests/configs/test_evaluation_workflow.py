@@ -12,7 +12,7 @@ from kept_files import unchanged
 from tiny_bundle import TINY, make_bundle
 from tiny_workflows import ABDOMEN, EVALUATE, run
 
-from scripts.plain_errors import complaint
+from scripts.runtime.plain_errors import complaint
 
 
 @pytest.fixture
