@@ -73,8 +73,11 @@ class PixelScoreHandler:
         title: name of the method.
     """
 
+    tables = ("iou.csv",)
+
     def __init__(self, organs: Sequence[str], output_dir: str, title: str) -> None:
         self.names, self.output_dir, self.title = [BACKGROUND, *organs], Path(output_dir), title
+        self.settings = {"title": title, "organs": list(organs)}
         self.inputs = confusion_inputs(len(self.names))
         self.matrix = ConfusionMatrix(len(self.names))
 

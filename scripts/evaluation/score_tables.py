@@ -25,7 +25,7 @@ def read_runs(path: str | os.PathLike[str], columns: Sequence[str], **options: A
         ValueError: if the file lacks a column or the run.
     """
     file, _, name = os.fspath(path).partition("::")
-    frame: pd.DataFrame = pd.read_csv(file, **options)
+    frame: pd.DataFrame = pd.read_csv(file, encoding_errors="surrogateescape", **options)
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise ValueError(f"{file} lacks the columns {missing}; give a scores.csv or iou.csv that an evaluation wrote.")

@@ -110,7 +110,7 @@ def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str]
 
     Args:
         scores: the rows of all cases (`score_case`).
-        output_dir: folder of the report; made if missing, its earlier report is overwritten.
+        output_dir: folder of the report; made if missing. Whoever calls has made sure that a report there may go.
         title: heading of the figure, kept in `summary.json`.
 
     Returns:
@@ -120,7 +120,7 @@ def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str]
     summary = summarise(frame)
     output = Path(output_dir)
     with replacing(output / "scores.csv") as temporary:
-        frame.to_csv(temporary, index=False)
+        frame.to_csv(temporary, index=False, errors="surrogateescape")  # names that are not UTF-8
     with replacing(output / "summary.csv") as temporary:
         summary.to_csv(temporary)
     with replacing(output / "summary.json") as temporary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 
 from scripts.dataset_report.measure import CaseMeasure
 from scripts.files.atomic_write import replacing
+
+logger = logging.getLogger(__name__)
 
 # Our choices, a starting point: finer costs time that organs do not repay; pixels coarser than 3 mm lose small ones.
 PIXEL_MM, SLICE_MM = (0.8, 3.0), (2.0, 5.0)
@@ -25,7 +28,7 @@ COARSE_VOXELS = (16, 168)
 def write_overlay(
     path: str | os.PathLike[str], name: str, organs: Sequence[str], phases: Sequence[str], cases: Sequence[CaseMeasure]
 ) -> Path:
-    """Write a config that lies on inference.yaml and train.yaml.
+    """Write a config that lies on inference.yaml and train.yaml; one that is there with other content is kept.
 
     Args:
         path: the YAML file.
@@ -47,8 +50,12 @@ def write_overlay(
         f"query_planner::patch_size: {patch}   # {patch} x {spacing[0]:g} mm = {patch * spacing[0]:.0f} mm",
         f"coarse::stage::patch_size: {_listed(coarse_patch)}   # voxels of the coarse grid",
     ]
-    with replacing(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n".join(lines) + "\n"
+    if not os.path.exists(path):
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    elif Path(path).read_text(encoding="utf-8") != text:
+        logger.warning("%s is kept although it differs (edited?); delete it to have it written anew.", path)
     return Path(path)
 
 
