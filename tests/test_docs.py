@@ -91,7 +91,7 @@ def documented() -> dict[str, dict[str, str]]:
     """The tables of the settings: section (name of a config file, or a title) -> id -> default as written."""
     sections: dict[str, dict[str, str]] = {}
     for part in re.split(r"^## ", text_of(REFERENCE), flags=re.M)[1:]:
-        rows = re.findall(r"^\| `([^`]+)` \|[^|]*\| `([^`]+)` \|[^|]*\|$", part, re.M)
+        rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)`[^|]*\|[^|]*\|$", part, re.M)
         assert len({key for key, _ in rows}) == len(rows), f"{part.splitlines()[0]}: an id is listed twice"
         sections[part.splitlines()[0]] = dict(rows)
     return sections
