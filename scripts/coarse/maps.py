@@ -30,10 +30,10 @@ class CoarseMaps:
         store: slices of the cases.
         segmenter: coarse stage for cases that have no maps yet.
         window: soft-tissue window in HU.
-        folder: where the maps lie.
-        device: where the segmenter runs.
+        folder: folder of the maps.
+        device: device that the segmenter runs on.
         precision: "auto", "float32" or "bfloat16".
-        place: what `folder` is relative to; None for the current folder.
+        place: folder that `folder` is relative to; None for the current folder.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ def load_cases(
         labelled: leave out scans without a label, with a log line: they cannot be scored.
         labelled_fraction: take the labels of all but this share of the labelled cases away, for experiments with few
             labels; see :func:`scripts.dataset.labelled_fraction.keep_labels_of`. None keeps them all.
-        seed: of that choice.
+        seed: seed of that choice.
 
     Returns:
         One dictionary per case: ``case`` (the file name without its extension), ``image``, ``label`` (absolute paths;

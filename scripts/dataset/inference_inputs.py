@@ -36,7 +36,7 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
             a ``dataset.json``, of which the ``test`` split is taken, or every entry if it has none; a folder that
             holds a DICOM series, also in subfolders; or a photograph, a folder of nothing else, or one in PASCAL VOC's
             layout.
-        series: which one of several DICOM series: its UID, or its number in the list that the refusal shows.
+        series: one of several DICOM series: its UID, or its number in the list that the refusal shows.
 
     Returns:
         One ``{"case": name, "image": absolute path}`` per scan, sorted by file name (a datalist keeps its order). The

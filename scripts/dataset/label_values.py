@@ -43,7 +43,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
 
     Args:
         labels: the map as it stands in the JSON file.
-        where: what the map belongs to, for the messages.
+        where: owner of the map, for the messages.
 
     Raises:
         ValueError: the map is missing or empty, a pair is not (value, name), an organ is named twice, or a value is

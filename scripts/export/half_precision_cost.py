@@ -31,7 +31,7 @@ class Cost:
 
     Attributes:
         macro: change of the macro mean; negative where half precision is worse.
-        interval: of `macro`, over patients; NaN for fewer than two.
+        interval: interval of `macro` over patients; NaN for fewer than two.
         largest: the largest change of one organ in one case, without sign.
         where: organ and case of it.
         statuses: organs that are found in a case with one and not with the other.

@@ -96,8 +96,8 @@ class TwoStagePredictor(Predictor):
         organs: see :class:`Predictor`, as are window and image_channels.
         window: soft-tissue window in HU.
         coarse: coarse stage.
-        attention: how coarse maps become the attention channel.
-        planner: which queries are planned.
+        attention: form of the attention channel.
+        planner: planner of the queries.
         segmenter: query network with one output channel.
         adjacent_slices: neighbours on either side as extra image channels (paper: 0).
         batch_size: queries in one pass.
@@ -169,8 +169,8 @@ class TwoStagePredictor(Predictor):
 
         Args:
             slices: all slices of the volume, with room for a patch.
-            maps: of the organ [slice, 1, x', y'], from the slice `first` on.
-            queries: of the organ in these slices.
+            maps: maps of the organ [slice, 1, x', y'], from the slice `first` on.
+            queries: queries of the organ in these slices.
             first: slice.
             shape: pixels of a slice.
         """

@@ -19,7 +19,7 @@ class QueryLoss(nn.Module):
     paper does not say how its Dice is pooled).
 
     Args:
-        loss: of logits [query, 1, x, y] and label [query, 1, x, y] of 0 and 1. A Dice should pool its queries
+        loss: loss of logits [query, 1, x, y] and label [query, 1, x, y] of 0 and 1. A Dice should pool its queries
             (MONAI: batch=True), since a query whose organ is absent has none.
     """
 

@@ -19,7 +19,7 @@ class PixelContrastedSegmenter(nn.Module):
     convolution. The class memory is kept here, so that checkpoints have it; the loss reads and fills it.
 
     Args:
-        segmenter: what is trained and later predicts.
+        segmenter: network that is trained and later predicts.
         classes: classes of the memory, background (what a query does not ask for) included.
         dim: length of an embedding.
         memory: embeddings kept for each class.

@@ -46,7 +46,7 @@ def hold_out(names: Sequence[str], validation: float, test: float = 0.0, seed: i
         names: patients.
         validation: share of the patients, of which at least one is drawn.
         test: share of the patients; 0 for no test split.
-        seed: of the draw.
+        seed: seed of the draw; the same seed gives the same split.
 
     Raises:
         ValueError: the shares leave no patient to train on.

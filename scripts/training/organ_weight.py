@@ -17,7 +17,7 @@ class OrganWeightDecay:
     Example: from 16, a quarter of the stage later the weight is 8, after half 4, at the end 1.
 
     Args:
-        loss: whose weight is changed; the weight it was made with is the one at the start.
+        loss: loss whose weight is changed; it starts with the weight that it was made with.
     """
 
     def __init__(self, loss: PartialDiceCELoss) -> None:
