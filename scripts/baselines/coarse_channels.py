@@ -1,6 +1,6 @@
 """The slice baseline with the coarse maps of all organs as channels: the coarse stage's knowledge, without queries.
 
-RAP-Net's gain comes from such a channel alone, so this is the control for asking one organ at a time.
+RAP-Net's gain comes from such a channel alone, so this is the control for querying one organ at a time.
 """
 
 from __future__ import annotations

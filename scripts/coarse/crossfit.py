@@ -4,7 +4,7 @@ A coarse network is better on its own training cases than on new ones, so a quer
 trusts them too much. With k folds every training case gets its maps from a network that has not seen it; the network
 that goes into the predictor is then trained on all cases. folds=1 is the public code's in-sample form.
 
-With few patients a fold's network misses whole organs, which would then never be asked for in training. An organ that
+With few patients a fold's network misses whole organs, which would then never be queried in training. An organ that
 it hardly finds gets the map of the final network instead.
 """
 

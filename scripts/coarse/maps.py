@@ -1,7 +1,7 @@
 """Coarse maps of stored cases, kept as small arrays: what the query stage sees as attention.
 
 For training cases the cross-fitting of the coarse stage writes them, with a network that has not seen the case. A case
-without maps (newly labelled, unlabelled) gets them from the given coarse segmenter when it is first asked for.
+without maps (newly labelled, unlabelled) gets them from the given coarse segmenter when it is first opened.
 """
 
 from __future__ import annotations

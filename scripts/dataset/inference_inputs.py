@@ -54,7 +54,7 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     elif os.path.isdir(absolute):
         cases = _named(_volumes_in(absolute, series) or _photographs_in(absolute) or _dicom_series_in(absolute, series))
     elif not os.path.isfile(absolute):
-        raise FileNotFoundError(f"input '{path}' does not exist; expected {ACCEPTED}; mend the path.")
+        raise FileNotFoundError(f"input '{path}' does not exist; expected {ACCEPTED}; fix the path.")
     elif absolute.lower().endswith(".json"):
         cases = _cases_of_datalist(absolute)
     elif absolute.lower().endswith(VOLUME_SUFFIXES) or is_photograph(absolute):

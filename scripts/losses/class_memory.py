@@ -55,8 +55,8 @@ class ClassMemory(nn.Module):
 class PixelContrast(nn.Module):
     """SupCon over pixels of the batch and the memory.
 
-    The class of a pixel is the organ that its query asks for, where the label says so, and 0 elsewhere: what is no
-    organ of this query may be one of another, so class 0 means "not asked for" (our choice; the query says what is
+    The class of a pixel is the organ that is queried, where the label says so, and 0 elsewhere: what is no
+    organ of this query may be one of another, so class 0 means "not queried" (our choice; the query says what is
     meant). On the coarser grid of the embeddings a pixel is the organ's where most of it is.
 
     Args:

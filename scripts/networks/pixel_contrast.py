@@ -20,7 +20,7 @@ class PixelContrastedSegmenter(nn.Module):
 
     Args:
         segmenter: network that is trained and later predicts.
-        classes: classes of the memory, background (what a query does not ask for) included.
+        classes: classes of the memory, background (organs that are not queried) included.
         dim: length of an embedding.
         memory: embeddings kept for each class.
 

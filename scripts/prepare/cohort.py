@@ -72,7 +72,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add what every preparation can do at its end."""
     parser.add_argument("--train", metavar="RUN_DIR", help="train on the cohort afterwards, into this folder")
     parser.add_argument(
-        "--config", nargs="+", default=[], metavar="YAML", help="further overlays for the training, laid on cohort.yaml"
+        "--config", nargs="+", default=[], metavar="YAML", help="further overlays of the training, after cohort.yaml"
     )
 
 

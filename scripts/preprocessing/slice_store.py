@@ -146,7 +146,7 @@ class SliceStore:
         if on_grid.shape[0] != self.channels:
             raise ValueError(
                 f"{case['image']} has {on_grid.shape[0]} channels, image_channels says {self.channels}: save it with "
-                "as many, or mend the setting."
+                "as many, or fix the setting."
             )
         hu = on_grid.as_tensor().clamp(*HU_RANGE).round().to(torch.int16)
         if case.get("label"):
