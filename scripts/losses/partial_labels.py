@@ -117,7 +117,7 @@ class OrganWeightDecay:
     Example: from 16, a quarter of the stage later the weight is 8, after half 4, at the end 1.
 
     Args:
-        loss: whose weight is changed; the weight it was made with is the one at the start.
+        loss: loss whose weight is changed; it starts with the weight that it was made with.
     """
 
     def __init__(self, loss: PartialDiceCELoss) -> None:
@@ -141,7 +141,7 @@ class QueryLoss(nn.Module):
     paper does not say how its Dice is pooled).
 
     Args:
-        loss: of logits [query, 1, x, y] and label [query, 1, x, y] of 0 and 1. A Dice should pool its queries
+        loss: loss of logits [query, 1, x, y] and label [query, 1, x, y] of 0 and 1. A Dice should pool its queries
             (MONAI: batch=True), since a query whose organ is absent has none.
     """
 

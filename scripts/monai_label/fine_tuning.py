@@ -133,7 +133,7 @@ def begin_run(parent: Path, begun: Mapping[str, Any]) -> Path:
     """Folder of a run: the last one, if it is unfinished and was begun with the same, else a new one.
 
     Args:
-        parent: where the folders of the runs lie.
+        parent: folder of the runs.
         begun: settings, digest of the weights and of the cases.
     """
     numbers = [

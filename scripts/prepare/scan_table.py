@@ -116,8 +116,8 @@ class ScanEntry:
         label: absolute path of its label map; None for an unlabelled scan.
         phase: contrast phase, None if unknown.
         organs: the organs that were contoured; None for all of the cohort.
-        patient: whose scan it is; None for a patient of its own.
-        split: where it has to go; None to draw.
+        patient: patient of the scan; None for a patient of its own.
+        split: split that it belongs to; None to draw.
     """
 
     case: str

@@ -156,7 +156,7 @@ def split_scans(
         validation: share of the drawn patients.
         test: share of the drawn patients.
         folds: 1 for one split; otherwise every drawn patient is held out by one of the folds.
-        seed: of the draw.
+        seed: seed of the draw; the same seed gives the same split.
         split_file: see ``scripts.prepare.split.read_splits``; cases that it leaves out are left out.
 
     Raises:
