@@ -50,7 +50,7 @@ class Settings:
         device: cpu or cuda.
         precision: auto, float32 or bfloat16.
         quick: tiny networks and coarse grids.
-        model_path: our weights; without them they are random and every organ is asked in every slice.
+        model_path: our weights; without them they are random and every organ is queried in every slice.
         config_files: configs of our bundle, the base config first; names within its folder.
         organs: number of organs of our predictor; None: those of the config.
     """
