@@ -10,12 +10,14 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sklearn.model_selection import KFold, train_test_split
 
 from scripts.dataset.datalist_file import case_name
-from scripts.prepare.scan_table import ScanEntry
+
+if TYPE_CHECKING:  # which reads this module
+    from scripts.prepare.scan_table import ScanEntry
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 NNUNET_SEED = 12345
