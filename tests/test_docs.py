@@ -31,6 +31,7 @@ EXCLUDED = {
     r"(validate::)?(pre|post)processing::.*",
     r"scores_to_labels::(keys|organs|one_piece)",
     r"(contrastive|train)::trainer::stage",
+    r"begun::anew",
     # Given by the data (3D, one channel) and by the method (one organ per query).
     r"coarse_network::spatial_dims",
     r"decoder::out_channels",
