@@ -40,7 +40,7 @@ class Budget:
 
     Attributes:
         method: its name in tables.
-        parameters: of the network that predicts.
+        parameters: number of parameters of the network that predicts.
         image_macs: multiply-adds of one image in the segmentation stage, forward.
         coarse_patches: 3D patches that the coarse networks are trained with, folds included.
         contrastive_images: views of the contrastive stage.

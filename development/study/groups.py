@@ -55,7 +55,7 @@ def groups_of(scores: pd.DataFrame, measures: Sequence[CaseMeasure]) -> dict[str
 
     Args:
         scores: one row per case and organ.
-        measures: of the same cases, with their spacing and contoured organs.
+        measures: measures of the same cases, with their spacing and contoured organs.
 
     Raises:
         ValueError: if a scored case is not among the measured ones.

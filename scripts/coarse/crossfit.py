@@ -4,7 +4,7 @@ A coarse network is better on its own training cases than on new ones, so a quer
 trusts them too much. With k folds every training case gets its maps from a network that has not seen it; the network
 that goes into the predictor is then trained on all cases. folds=1 is the public code's in-sample form.
 
-With few patients a fold's network misses whole organs, which would then never be asked for in training. An organ that
+With few patients a fold's network misses whole organs, which would then never be queried in training. An organ that
 it hardly finds gets the map of the final network instead.
 """
 
@@ -43,9 +43,9 @@ def split_folds(patients: Sequence[str], folds: int, seed: int) -> list[list[int
     """Deal patients into folds at random, each with all its scans.
 
     Args:
-        patients: of each case; scans of one patient stay together, or a fold's network would have seen the patient.
-        folds: how many.
-        seed: of the order.
+        patients: patient of each case; scans of one patient stay in one fold, unseen by its network.
+        folds: number of folds.
+        seed: seed of the order; the same seed gives the same folds.
 
     Returns:
         The case numbers of each fold: every number in exactly one of them.
@@ -65,25 +65,25 @@ class CrossFittedCoarse:
 
     Args:
         data: training cases, labelled for at least some organs.
-        maps: where the maps go; knows slice store, window, device and precision.
+        maps: store of the maps; knows slice store, window, device and precision.
         segmenter: the coarse stage of the predictor; trained in place.
         output_dir: checkpoints coarse.pt and coarse_fold<k>.pt, and coarse_recall.json.
         folds: number of cross-fitting folds, 1 for in-sample maps (public code).
         patch_size: voxels of a training patch on the coarse grid.
         batch_size: patches in a batch.
-        epochs: of the final network.
-        fold_epochs: of each fold's network; None for the same.
+        epochs: epochs of the final network.
+        fold_epochs: epochs of each fold's network; None for the same number.
         epoch_length: iterations in an epoch.
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
-        organ_weight: of organs in the loss at the start, see
+        organ_weight: weight of organs in the loss at the start, see
             :class:`~scripts.losses.partial_labels.OrganWeightDecay`.
-        organ_share: of the training patches that lie around an organ.
+        organ_share: share of the training patches that lie around an organ.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes
             its place, in-sample. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
         geometry: random geometry of patches.
         intensity: random intensities.
-        seed: of folds, initial weights and batches.
+        seed: seed of folds, initial weights and batches.
     """
 
     def __init__(

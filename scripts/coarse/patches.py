@@ -35,8 +35,8 @@ class CoarsePatches(BatchStream):
         geometry: random zoom (all axes), rotation and mirroring in plane.
         intensity: random intensities; None for none.
         organ_share: share of the patches that lie around an organ, in [0, 1].
-        seed: of the stream.
-        device: where patches are cut, and where the scans are kept for it.
+        seed: seed of the random stream; the same seed gives the same batches.
+        device: device that keeps the scans and cuts the patches.
 
     A batch has image [patch, channel, x, y, z] in [0, 1], label [patch, 1, x, y, z] and annotated [patch, 1 + organs]
     bool.

@@ -89,7 +89,7 @@ def check_dataset(
     if not organs or not splits or folds < 1:
         raise ValueError(
             f"check_dataset was given organs {list(organs)}, splits {list(splits)} and {folds} folds; expected at "
-            "least one of each; mend the config."
+            "least one of each; fix the config."
         )
     with first_process_first():  # the others then find its stamp
         return _checked(splits, organs, phases, folds, stamp, workers, progress)

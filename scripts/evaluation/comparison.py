@@ -32,7 +32,7 @@ def patient_scores(scores: pd.DataFrame, metric: str, seeds: Sequence[int] | Non
     Args:
         scores: rows of one arm in one group.
         metric: "dice", "hd95_mm" or "surface_dice".
-        seeds: that count; None for all.
+        seeds: seeds that count; None for all.
 
     Returns:
         Rows are cases, columns organs in the order of the class indices; NaN where an organ has no score in any seed.
@@ -50,7 +50,7 @@ def paired_differences(scores: pd.DataFrame, arm: str, reference: str, metric: s
         scores: rows of one group, of any arms.
         arm: name of the one.
         reference: name of the other.
-        metric: what is compared.
+        metric: name of the metric that is compared.
     """
     one, other = scores[scores["arm"] == arm], scores[scores["arm"] == reference]
     seeds = sorted(set(one["seed"]) & set(other["seed"]))
@@ -93,7 +93,7 @@ def compare(
         scores: rows of one group.
         arms: names; the reference itself, and arms that share no seed with it, are left out.
         reference: name.
-        metric: what is compared.
+        metric: name of the metric that is compared.
         by_organ: a row for every organ, in place of one of the macro mean.
 
     Returns:
@@ -144,9 +144,9 @@ def comparison_markdown(table: pd.DataFrame, titles: Mapping[str, str], heading:
     """Rows of :func:`compare` as a Markdown table; Dice and surface Dice in points, HD95 in mm.
 
     Args:
-        table: of one metric; without the column `seeds` where there are none.
-        titles: of the arms.
-        heading: of the first column.
+        table: comparisons of one metric; the column `seeds` is optional.
+        titles: titles of the arms.
+        heading: heading of the first column.
     """
     optional = [column for column in ("organ", "seeds") if column in table and set(table[column]) != {MACRO_ROW}]
     header = [heading, *optional, "patients", "difference", "95 %", "p", "p, Holm"]

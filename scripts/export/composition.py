@@ -1,4 +1,4 @@
-"""The network to export: the same config files, laid on one another, as for the workflow that it was trained with."""
+"""The network to export: the same config files, merged left to right, as for the workflow that it was trained with."""
 
 from __future__ import annotations
 

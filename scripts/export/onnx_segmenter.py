@@ -103,7 +103,7 @@ def export_onnx(
 
     Args:
         filepath: file to write.
-        config_file: one file or a list, in the order in which they are laid on one another.
+        config_file: one file, or a list that is merged left to right.
         tolerance: largest difference of a logit that is accepted; a file beyond it is not written.
         overrides: values by id, such as model_path.
 

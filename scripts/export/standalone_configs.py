@@ -29,7 +29,7 @@ NOTE = "written by python -m scripts.export.standalone_configs; edit the YAML co
 
 
 def standalone_text(names: Sequence[str], folder: Path = CONFIGS) -> str:
-    """JSON text of YAML configs laid on one another in this order, as MONAI does it."""
+    """JSON text of YAML configs, merged left to right as by MONAI."""
     merged = ConfigParser.load_config_files([str(folder / name) for name in names])
     return json.dumps({"note": NOTE, **merged}, indent=2, ensure_ascii=False) + "\n"
 

@@ -54,7 +54,7 @@ def export_torchscript(
 
     Args:
         filepath: file to write, .ts.
-        config_file: one file or a list, in the order in which they are laid on one another.
+        config_file: one file, or a list that is merged left to right.
         meta_file: metadata of the bundle.
         overrides: values by id, such as model_path.
     """

@@ -19,9 +19,9 @@ class FoldEnsemble(nn.Module):
     """As many copies of a predictor as there are files of weights; ``scripts.inference.weights`` loads them.
 
     Args:
-        predictor: of one fold, untrained.
+        predictor: untrained predictor of one fold.
         paths: weights of the folds, one ``model.pt`` each.
-        device: where the members work.
+        device: device that the members run on.
 
     forward: [batch, 1, x, y, z] in HU on the working grid -> mean class scores [batch, 1 + organs, x, y, z].
 

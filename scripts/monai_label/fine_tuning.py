@@ -2,7 +2,7 @@
 
 MONAI Label starts the config's `run` in the bundle's folder again and again, each time with more labelled studies. So
 every run gets a folder of its own, ``fine_tuning_001``, ``fine_tuning_002``, ...; only one that was stopped, and is
-asked for again with the same weights, cases and settings, goes on where it was. The coarse stage is not trained.
+started again with the same weights, cases and settings, continues. The coarse stage is not trained.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def begin_run(parent: Path, begun: Mapping[str, Any]) -> Path:
     """Folder of a run: the last one, if it is unfinished and was begun with the same, else a new one.
 
     Args:
-        parent: where the folders of the runs lie.
+        parent: folder of the runs.
         begun: settings, digest of the weights and of the cases.
     """
     numbers = [

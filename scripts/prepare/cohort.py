@@ -33,7 +33,7 @@ def write_cohort(
         output_dir: gets ``dataset.json`` (of several folds ``fold0/dataset.json`` and so on), ``report.html`` and
             ``cohort.yaml``.
         folds: a datalist for each fold, with absolute paths; all list the same cases.
-        organs: what is to be segmented, in the order of the class indices.
+        organs: organs to segment, in the order of the class indices.
         inputs: files other than scans and labels that were read, and must not be written over.
 
     Returns:
@@ -73,7 +73,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add what every preparation can do at its end."""
     parser.add_argument("--train", metavar="RUN_DIR", help="train on the cohort afterwards, into this folder")
     parser.add_argument(
-        "--config", nargs="+", default=[], metavar="YAML", help="further overlays for the training, laid on cohort.yaml"
+        "--config", nargs="+", default=[], metavar="YAML", help="further overlays of the training, after cohort.yaml"
     )
 
 

@@ -32,8 +32,8 @@ def write_overlay(
 
     Args:
         path: the YAML file.
-        name: of the cohort.
-        organs: what is segmented, in the order of the class indices.
+        name: name of the cohort.
+        organs: organs to segment, in the order of the class indices.
         phases: contrast phases; empty if they are not used.
         cases: the measured scans.
     """

@@ -98,7 +98,7 @@ def _require_known(organs: Sequence[str], values: LabelValues, scans: Sequence[S
     if unknown:
         raise ValueError(
             f"--values does not name {', '.join(unknown)}, which --organs or the table lists; its organs are: "
-            f"{', '.join(values.organs)}. Mend the spelling, or add the value."
+            f"{', '.join(values.organs)}. Fix the spelling, or add the value."
         )
 
 

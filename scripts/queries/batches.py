@@ -59,7 +59,7 @@ class QueryBatches(BatchStream):
         intensity: random intensities; None for none.
         perturbation: random faults of the attention; None for none.
         seed: seed of the stream; the same seed gives the same batches.
-        device: where patches are sampled; None: where the coarse stage runs. Loader processes need the CPU.
+        device: device that samples the patches; None: that of the coarse stage. Loader processes need the CPU.
 
     A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ; IGNORED
     where the truth is unknown), and per view: organ, phase, query (the same number in all views of

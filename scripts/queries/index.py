@@ -58,7 +58,7 @@ def map_confidence(maps: Tensor, threshold: float) -> Tensor:
 
 
 class QueryIndex:
-    """All queries that inference would ask of the training cases, grouped by organ and case.
+    """All queries that inference would plan in the training cases, grouped by organ and case.
 
     Args:
         cases: case dictionaries.

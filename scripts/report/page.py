@@ -41,12 +41,12 @@ def report_page(
 
     Args:
         title: name of the scan.
-        notice: what the report may not be used for.
+        notice: sentence on the uses that the report is not made for.
         facts: one sentence on the scan.
-        measures: of every organ.
+        measures: measures of every organ.
         figures: pictures by their heading.
-        footer: what made the report.
-        warnings: what may be wrong with the scan.
+        footer: program and version that made the report.
+        warnings: warnings about the scan.
     """
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=escape(title),

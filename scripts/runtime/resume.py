@@ -75,10 +75,10 @@ class Resume:
 
     Args:
         path: checkpoint file of the stage.
-        objects: what has a state_dict: network, optimizer, scheduler, ...
+        objects: objects with a state_dict: network, optimizer, scheduler, ...
         batches: the stream of batches, told at which iteration to go on.
         interval: epochs between two checkpoints.
-        place: what `path` is relative to; None for the current folder.
+        place: folder that `path` is relative to; None for the current folder.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class BestModel:
     Args:
         path: file for the weights, a plain state dict.
         network: module whose weights are kept.
-        place: what `path` is relative to; None for the current folder.
+        place: folder that `path` is relative to; None for the current folder.
     """
 
     def __init__(self, path: str, network: torch.nn.Module, place: RunPlace | None = None) -> None:

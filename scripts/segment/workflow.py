@@ -32,11 +32,11 @@ def run_workflow(
 
     Args:
         scan: file or folder.
-        output_dir: where results go.
+        output_dir: folder of the results.
         model_path: weights.
-        series: which of several DICOM series.
+        series: one of several DICOM series.
         overlays: configs that the weights were trained with, on top of the training's.
-        outputs: what to write beside the label maps: keys of `SETTINGS`.
+        outputs: files to write beside the label maps, as keys of `SETTINGS`.
         device: "cpu" or "cuda"; None: as the config chooses.
 
     Returns:

@@ -57,7 +57,7 @@ class RunTracking:
 
     Args:
         executed_config: the id `save_execute_config`, see :func:`is_wanted`.
-        tracking_uri: where MLflow keeps its data; the environment variable MLFLOW_TRACKING_URI comes first.
+        tracking_uri: database or server of MLflow; the environment variable MLFLOW_TRACKING_URI overrides it.
         experiment_name: experiment of all runs.
         run_name: name of this run.
         output_dir: folder of the files.
