@@ -26,6 +26,7 @@ from torch.nn.functional import one_hot
 
 from scripts.atomic_write import replacing
 from scripts.plain_errors import install_plain_errors
+from scripts.result_files import result_path
 
 BACKGROUND = "background"
 COLUMNS = ("class", "class_index", "iou", "reference_pixels", "predicted_pixels", "common_pixels")
@@ -64,35 +65,45 @@ def mean_iou_metric(classes: int) -> MetricsLambda:
 
 
 class PixelScoreHandler:
-    """Handler of an evaluator whose output has "pred" and "label" on the photograph's grid.
+    """Handler of a `ScanEvaluator` whose items have "pred" and "label" on the photograph's grid: counts for each one.
 
     Args:
+        cases: case dictionaries.
         organs: class names in the order of their indices, without background.
-        output_dir: folder of iou.csv.
+        output_dir: folder of the counts and of iou.csv.
         title: name of the method.
     """
 
+    kinds = ("pixel_counts",)
     tables = ("iou.csv",)
 
-    def __init__(self, organs: Sequence[str], output_dir: str, title: str) -> None:
-        self.names, self.output_dir, self.title = [BACKGROUND, *organs], Path(output_dir), title
+    def __init__(self, cases: Sequence[Mapping[str, Any]], organs: Sequence[str], output_dir: str, title: str) -> None:
+        self._cases, self.names = [str(case["case"]) for case in cases], [BACKGROUND, *organs]
+        self.output_dir, self.title = Path(output_dir), title
         self.settings = {"title": title, "organs": list(organs)}
-        self.inputs = confusion_inputs(len(self.names))
-        self.matrix = ConfusionMatrix(len(self.names))
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
-        engine.add_event_handler(Events.STARTED, self.matrix.reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
-        engine.add_event_handler(Events.COMPLETED, self._report)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
-    def _count(self, engine: Engine) -> None:
-        # An image that failed has no output.
-        for prediction, label in zip(*self.inputs(cast(Any, engine.state.output) or []), strict=True):
-            self.matrix.update((prediction[None], label[None]))
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Write the confusion matrix of a photograph, a row for each class of the reference."""
+        matrix = ConfusionMatrix(len(self.names))
+        for prediction, label in zip(*confusion_inputs(len(self.names))([item]), strict=True):
+            matrix.update((prediction[None], label[None]))
+        with replacing(result_path(self.output_dir, str(item["case"]), self.kinds[0])) as temporary:
+            pd.DataFrame(matrix.confusion_matrix.numpy(), columns=self.names).to_csv(temporary, index=False)
+        return item
 
     def _report(self, engine: Engine) -> None:
-        frame = scores_frame(self.matrix.confusion_matrix, self.names)
+        evaluator = cast(Any, engine)
+        if not evaluator.is_last:
+            return
+        cases = [case for case in self._cases if case not in evaluator.failures]
+        matrix = torch.zeros(len(self.names), len(self.names), dtype=torch.long)
+        for case in cases:
+            matrix += torch.from_numpy(pd.read_csv(result_path(self.output_dir, case, self.kinds[0])).to_numpy())
+        frame = scores_frame(matrix, self.names)
         with replacing(self.output_dir / "iou.csv") as temporary:
             frame.to_csv(temporary, index=False)
         print(format_table({self.title: [frame]}))
