@@ -123,8 +123,9 @@ class Manifest:
 
     def finish(self) -> None:
         """List the tables, and fold the journals in; for the last process."""
-        entries = read_manifest(self.folder).get("cases", {})
-        self._digests |= {scan: entries[case]["input_sha256"] for case, scan in self.inputs.items() if case in entries}
+        found = read_manifest(self.folder).get("cases", {})
+        done = [case for case in self.inputs if found.get(case, {}).get("finished")]
+        self._digests |= {self.inputs[case]: found[case]["input_sha256"] for case in done}
         paths = {name: self.folder / name for name in self.tables if (self.folder / name).is_file()}
         self.fold({name: {**self._origin(name), "sha256": digest(path)} for name, path in paths.items()})
 

@@ -13,17 +13,22 @@ PASSED_OVER = ("output_dir", "training")
 OURS = __name__.partition(".")[0]
 
 
-def settings_of(item: Any) -> Any:
+def settings_of(item: Any, inside: frozenset[int] = frozenset()) -> Any:
     """An object as plain values: its class and its public attributes, without tensors and paths.
 
     A network that is not of this bundle counts as what PyTorch prints of it.
+
+    Args:
+        item: networks and transforms.
+        inside: identities of the objects that this one is part of, which are passed over.
     """
     if item is None or isinstance(item, (str, bool, int, float)):
         return item
+    inside |= {id(item)}
     if isinstance(item, Mapping):
-        return {str(key): settings_of(value) for key, value in item.items()}
+        return {str(key): settings_of(value, inside) for key, value in item.items() if id(value) not in inside}
     if isinstance(item, (list, tuple)):
-        return [settings_of(value) for value in item]
+        return [settings_of(value, inside) for value in item if id(value) not in inside]
     if isinstance(item, np.ndarray):
         return item.tolist()
     if isinstance(item, (Tensor, Path)):
@@ -33,5 +38,4 @@ def settings_of(item: Any) -> Any:
     kept = dict(item.named_children()) if isinstance(item, nn.Module) else {}
     kept |= {} if isinstance(item, type) else getattr(item, "__dict__", {})
     public = {key: value for key, value in kept.items() if not key.startswith("_") and key not in PASSED_OVER}
-    name = getattr(item, "__qualname__", type(item).__qualname__)
-    return {"class": name} | {key: settings_of(value) for key, value in public.items()}
+    return {"class": getattr(item, "__qualname__", type(item).__qualname__)} | settings_of(public, inside)

@@ -20,6 +20,7 @@ from scripts.inference.shared_scans import SharedScans
 from scripts.plain_errors import complaint, root_cause
 from scripts.preprocessing.scan_reader import WARNINGS
 from scripts.preprocessing.slice_store import case_name
+from scripts.training.processes import launched
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +101,10 @@ class ScanEvaluator(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Go through all scans."""
         self.failures, self.is_last = {}, True
-        with self._sharing(), tqdm(total=self.state.epoch_length, desc="scans", unit="scan") as self.bar:
-            super().run(global_epoch=global_epoch)
+        with self._sharing():
+            self.bar = tqdm(total=self.state.epoch_length, desc="scans", unit="scan", disable=launched()[0] > 0)
+            with self.bar:
+                super().run(global_epoch=global_epoch)
         if self.failures and self.is_last:
             lines = "\n".join(f"  {name}: {reason}" for name, reason in self.failures.items())
             raise SystemExit(f"error: {len(self.failures)} of {self.state.epoch_length} scans failed:\n{lines}")

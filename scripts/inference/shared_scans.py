@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from scripts.training.processes import launched_processes
+from scripts.training.processes import launched
 
 FOLDER = ".running"
 DONE = "done"
@@ -113,7 +113,7 @@ class SharedScans:
                     if joined and os.path.samestat(os.fstat(descriptor), path.stat()):
                         return descriptor
                 except NoLocks as error:
-                    if launched_processes() == 1:
+                    if launched()[1] == 1:
                         return None
                     raise ValueError(
                         f"several processes share scans by file locks, and {self.folder} has none ({error}): give an "

@@ -36,9 +36,10 @@ def local_device() -> torch.device:
     return device
 
 
-def launched_processes() -> int:
-    """How many processes torchrun or srun started, whether or not they have joined."""
-    return int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+def launched() -> tuple[int, int]:
+    """Rank and number of the processes that torchrun or srun started, whether or not they have joined."""
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0
+    return int(rank), int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
 
 
 def join_processes() -> torch.device:

@@ -23,21 +23,24 @@ def work(folder: Path, die: bool) -> None:
     """What an evaluator does: every scan that it gets is written down, and the last process reports."""
     shared = SharedScans(folder)
     with shared.joined():
-        shared.open_to_others(["scan 0"])
+        shared.open_to_others((folder / "segmented").read_text().splitlines())
         for scan in SCANS:
             if shared.claim(scan):
                 time.sleep(0.01)
                 if scan == DEADLY and die:
                     os.kill(os.getpid(), signal.SIGKILL)
+                if scan == BAD:
+                    shared.settle(scan, "not a scan")
+                    continue
                 with (folder / "segmented").open("a") as file:
                     file.write(scan + "\n")
-                shared.settle(scan, *["not a scan"] * (scan == BAD))
+                shared.settle(scan)
         if shared.leave():
             (folder / "report").write_text("\n".join(f"{scan}: {why}" for scan, why in shared.failures().items()))
 
 
 def processes(folder: Path, count: int, die: bool = False) -> list[BaseProcess]:
-    folder.mkdir(exist_ok=True)
+    (folder / "segmented").touch()
     started = [multiprocessing.get_context("fork").Process(target=work, args=(folder, die)) for _ in range(count)]
     for process in started:
         process.start()
@@ -47,8 +50,9 @@ def processes(folder: Path, count: int, die: bool = False) -> list[BaseProcess]:
 
 
 def test_each_scan_is_segmented_once_and_one_process_reports_for_all(tmp_path: Path) -> None:
+    (tmp_path / "segmented").write_text("scan 0\n")
     processes(tmp_path, 4)
-    assert sorted((tmp_path / "segmented").read_text().splitlines()) == sorted(SCANS[1:])
+    assert sorted((tmp_path / "segmented").read_text().splitlines()) == sorted({*SCANS} - {BAD})
     assert (tmp_path / "report").read_text() == f"{BAD}: not a scan"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report", "segmented"], "nothing else is left"
 
@@ -56,7 +60,7 @@ def test_each_scan_is_segmented_once_and_one_process_reports_for_all(tmp_path: P
 def test_a_process_that_is_killed_loses_its_scan_only_and_the_last_one_says_which(tmp_path: Path) -> None:
     codes = sorted(process.exitcode or 0 for process in processes(tmp_path, 3, die=True))
     assert codes == [-signal.SIGKILL, 0, 0]
-    assert sorted((tmp_path / "segmented").read_text().splitlines()) == sorted({*SCANS[1:]} - {DEADLY})
+    assert sorted((tmp_path / "segmented").read_text().splitlines()) == sorted({*SCANS} - {BAD, DEADLY})
     assert (tmp_path / "report").read_text() == f"{BAD}: not a scan\n{DEADLY}: {LOST}"
 
 
@@ -76,7 +80,10 @@ def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_scans, "_locked", refuse)
 
 
-def test_where_files_cannot_be_locked_one_process_works_alone(without_locks: Callable[[], None], tmp_path: Path) -> None:
+def test_where_files_cannot_be_locked_one_process_works_alone(
+    without_locks: Callable[[], None], tmp_path: Path
+) -> None:
+    (tmp_path / "segmented").touch()
     work(tmp_path, die=False)
     assert (tmp_path / "report").read_text() == f"{BAD}: not a scan"
     assert not (tmp_path / ".running").exists()
