@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from scripts.atomic_write import replacing
+from scripts.evaluation.display import plain_text
 
 BOX_COLOUR = "#4477aa"
 MACRO_COLOUR = "#cc3311"
@@ -53,12 +54,16 @@ def save_dice_figure(scores: pd.DataFrame, macro_dice: float, path: str | os.Pat
         )
         figure.legend(loc="outside lower right", frameon=False)
     axes.set_yticks(
-        rows, [f"{organ.replace('_', ' ')} (n = {len(dice)})" for organ, dice in zip(organs, values, strict=True)]
+        rows,
+        [
+            f"{plain_text(organ.replace('_', ' '))} (n = {len(dice)})"
+            for organ, dice in zip(organs, values, strict=True)
+        ],
     )
     axes.set_ylim(len(organs) + 0.5, 0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("Dice")
-    axes.set_title(title)
+    axes.set_title(plain_text(title))
     axes.grid(axis="x", alpha=0.3)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")

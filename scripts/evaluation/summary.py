@@ -27,6 +27,7 @@ from scripts.evaluation.figures import save_dice_figure
 from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
 from scripts.plain_errors import install_plain_errors
 
+BYTES = "surrogateescape"  # keeps the names of files whose bytes are not UTF-8
 METRICS = ("dice", "hd95_mm", "surface_dice")
 COLUMNS = tuple(field.name for field in fields(CaseScore))
 TEXT_COLUMNS = ("case", "organ", "status")
@@ -47,6 +48,7 @@ def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     frame = pd.read_csv(
         path,
+        encoding_errors=BYTES,
         dtype=dict.fromkeys(TEXT_COLUMNS, "str"),
         keep_default_na=False,
         na_values={metric: [""] for metric in METRICS},
@@ -120,7 +122,7 @@ def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str]
     summary = summarise(frame)
     output = Path(output_dir)
     with replacing(output / "scores.csv") as temporary:
-        frame.to_csv(temporary, index=False)
+        frame.to_csv(temporary, index=False, errors=BYTES)
     with replacing(output / "summary.csv") as temporary:
         summary.to_csv(temporary)
     with replacing(output / "summary.json") as temporary:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scripts.evaluation.display import (
     box_around_organs,
     display_spacing,
+    plain_text,
     slices_with_most_organs,
     to_display_order,
 )
@@ -47,7 +48,7 @@ def montage_figure(
         box = box_around_organs([organ], spacing, MARGIN_MM)
         (largest,) = slices_with_most_organs([organ[box]], "axial", 1, class_count=1)
         draw_panel(axes, image[box], [labels[box]], "axial", largest, spacing)
-        axes.set_title(organs[index - 1].replace("_", " "), color=organ_colour(index), fontsize=12)
+        axes.set_title(plain_text(organs[index - 1].replace("_", " ")), color=organ_colour(index), fontsize=12)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure
