@@ -17,7 +17,6 @@ from pathlib import Path
 
 from scripts.training.processes import launched
 
-FOLDER = ".running"
 DONE = "done"
 LOST = "its process ended before it was done (killed, or out of memory?): run the same command again"
 POLL_S = 0.1
@@ -33,7 +32,7 @@ class SharedScans:
     """
 
     def __init__(self, output_dir: str | Path) -> None:
-        self.folder = Path(output_dir) / FOLDER
+        self.output_dir, self.folder = Path(output_dir), Path(output_dir) / ".running"
         self.scans = self.folder / "scans"
         self.is_first, self._is_last, self._left = True, True, False
         self._lock: int | None = None
@@ -41,24 +40,22 @@ class SharedScans:
     @contextmanager
     def joined(self) -> Iterator[None]:
         """Take part while the block runs. The first process is alone in it until `open_to_others`."""
-        made = not self.folder.parent.exists()
+        made = not self.output_dir.exists()
         self.is_first, self._is_last, self._left = True, True, False
-        with suppress(OSError):  # a folder that cannot be written to is refused by the manifest
-            self._lock = self._take_lock()
+        self._lock = self._take_lock()
+        try:
             if self.is_first:
                 shutil.rmtree(self.scans, ignore_errors=True)
-                self.scans.mkdir(parents=True)
-        try:
+                with suppress(OSError):  # a folder that cannot be written to is refused by the manifest
+                    self.scans.mkdir(parents=True)
             yield
         finally:
             if self.leave():
                 shutil.rmtree(self.folder, ignore_errors=True)
-                if made:
-                    with suppress(OSError):  # unless there are results in it
-                        self.folder.parent.rmdir()
+                if made and self.output_dir.is_dir() and not any(self.output_dir.iterdir()):
+                    self.output_dir.rmdir()
             if self._lock is not None:
                 os.close(self._lock)
-                self._lock = None
 
     def open_to_others(self, done: Iterable[str]) -> None:
         """Note scans that an earlier run has done, and let the other processes in."""
@@ -71,7 +68,7 @@ class SharedScans:
     def claim(self, case: str) -> bool:
         """Take a scan, unless another process has or had it."""
         try:
-            os.close(os.open(self.scans / case, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            (self.scans / case).touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
@@ -84,6 +81,10 @@ class SharedScans:
         """Scans that are done so far."""
         return [case for case, outcome in self._outcomes().items() if outcome == DONE]
 
+    def failures(self) -> dict[str, str]:
+        """Why scans failed, for the last process."""
+        return {case: outcome or LOST for case, outcome in self._outcomes().items() if outcome != DONE}
+
     def leave(self) -> bool:
         """Stop working; return whether this is the last process, which has the folder to itself from here on."""
         if not self._left and self._lock is not None:
@@ -91,10 +92,6 @@ class SharedScans:
             self._is_last = _locked(self._lock, "alone")
         self._left = True
         return self._is_last
-
-    def failures(self) -> dict[str, str]:
-        """Why scans failed, for the last process."""
-        return {case: outcome or LOST for case, outcome in self._outcomes().items() if outcome != DONE}
 
     def _outcomes(self) -> dict[str, str]:
         files = sorted(self.scans.iterdir()) if self.scans.is_dir() else []
@@ -104,33 +101,30 @@ class SharedScans:
         """Lock the folder: alone if nobody works there, else together with the others when the first allows it."""
         path = self.folder / "lock"
         while True:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # the last process of the run before is just removing the folder
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-                try:
-                    self.is_first = _locked(descriptor, "alone")
-                    joined = self.is_first or _locked(descriptor, "shared")
-                    if joined and os.path.samestat(os.fstat(descriptor), path.stat()):
+                self.is_first = _locked(descriptor, "alone")
+                if self.is_first or _locked(descriptor, "shared"):
+                    if os.path.samestat(os.fstat(descriptor), path.stat()):
                         return descriptor
-                except NoLocks as error:
-                    if launched()[1] == 1:
-                        return None
-                    raise ValueError(
-                        f"several processes share scans by file locks, and {self.folder} has none ({error}): give an "
-                        "output folder on another file system, or start one process."
-                    ) from error
                 os.close(descriptor)
+            except FileNotFoundError:
+                pass  # the last process of the run before is just removing the folder
+            except OSError as error:
+                if launched()[1] == 1:
+                    return None
+                raise ValueError(
+                    f"several processes share scans by file locks, which {self.folder} does not allow ({error}): give "
+                    "an output folder on another file system, or start one process."
+                ) from error
             time.sleep(POLL_S)
-
-
-class NoLocks(OSError):
-    """Files cannot be locked, by the operating system or where they are."""
 
 
 def _locked(descriptor: int, how: str) -> bool:
     """Change the lock on a file: "alone", "shared" or "none"; return whether other processes allow it."""
     if sys.platform == "win32":
-        raise NoLocks("Windows")
+        raise OSError("Windows")
     import fcntl
 
     kinds = {"alone": fcntl.LOCK_EX, "shared": fcntl.LOCK_SH, "none": fcntl.LOCK_UN}
@@ -138,6 +132,4 @@ def _locked(descriptor: int, how: str) -> bool:
         fcntl.flock(descriptor, kinds[how] | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError as error:
-        raise NoLocks(str(error)) from error
     return True

@@ -75,7 +75,7 @@ def test_what_killed_processes_left_is_cleared_away_by_the_first_one_of_the_next
 @pytest.fixture
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int, how: str) -> bool:
-        raise shared_scans.NoLocks("operation not supported")
+        raise OSError("operation not supported")
 
     monkeypatch.setattr(shared_scans, "_locked", refuse)
 
