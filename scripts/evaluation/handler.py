@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from scripts.atomic_write import replacing
 from scripts.evaluation.case_scores import CaseScore, score_case
 from scripts.evaluation.summary import (
+    BYTES,
     COLUMNS,
     MACRO_ROW,
     REPORT_FILES,
@@ -76,7 +77,7 @@ class CaseScoreHandler:
             self.surface_tolerance_mm,
         )
         with replacing(result_path(self.output_dir, name, self.kinds[0])) as temporary:
-            scores_frame(scores).to_csv(temporary, index=False)
+            scores_frame(scores).to_csv(temporary, index=False, errors=BYTES)
         return item
 
     def _report(self, engine: Engine) -> None:

@@ -40,7 +40,7 @@ class SharedScans:
     @contextmanager
     def joined(self) -> Iterator[None]:
         """Take part while the block runs. The first process is alone in it until `open_to_others`."""
-        made = not self.output_dir.exists()
+        made = [folder for folder in (self.output_dir, *self.output_dir.parents) if not folder.exists()]
         self.is_first, self._is_last, self._left = True, True, False
         self._lock = self._take_lock()
         try:
@@ -52,8 +52,9 @@ class SharedScans:
         finally:
             if self.leave():
                 shutil.rmtree(self.folder, ignore_errors=True)
-                if made and self.output_dir.is_dir() and not any(self.output_dir.iterdir()):
-                    self.output_dir.rmdir()
+                with suppress(OSError):  # unless something was written
+                    for folder in made:
+                        folder.rmdir()
             if self._lock is not None:
                 os.close(self._lock)
 
