@@ -35,14 +35,10 @@ class Series:
 
 
 def find_series(folder: str, subfolders: bool = True) -> list[Series]:
-    """List the series in a folder, those that may be CT volumes first, each kind by series number.
+    """List the series in a folder (and its subfolders), possible CT volumes first, each kind by series number.
 
     A localizer within a series is taken out of it. An image that lies there twice counts once. A file that cannot be
     read counts for the series of its folder; where its folder holds no readable file, for every series.
-
-    Args:
-        folder: where to look.
-        subfolders: whether to look in its subfolders too.
 
     Raises:
         ValueError: there are slices, and none can be read.

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scripts.atomic_write import replacing
-from scripts.evaluation.display import plain_text
+from scripts.drawing.display import plain_text
+from scripts.files.atomic_write import replacing
 
 BOX_COLOUR = "#4477aa"
 MACRO_COLOUR = "#cc3311"
@@ -53,12 +53,9 @@ def save_dice_figure(scores: pd.DataFrame, macro_dice: float, path: str | os.Pat
             macro_dice, color=MACRO_COLOUR, linestyle="--", linewidth=1.2, label=f"macro mean {macro_dice:.3f}"
         )
         figure.legend(loc="outside lower right", frameon=False)
+    counts = [f" (n = {len(dice)})" for dice in values]
     axes.set_yticks(
-        rows,
-        [
-            f"{plain_text(organ.replace('_', ' '))} (n = {len(dice)})"
-            for organ, dice in zip(organs, values, strict=True)
-        ],
+        rows, [plain_text(organ).replace("_", " ") + count for organ, count in zip(organs, counts, strict=True)]
     )
     axes.set_ylim(len(organs) + 0.5, 0.5)
     axes.set_xlim(-0.02, 1.02)

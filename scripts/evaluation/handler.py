@@ -9,20 +9,18 @@ import numpy as np
 import pandas as pd
 from ignite.engine import Engine, Events
 
-from scripts.atomic_write import replacing
 from scripts.evaluation.case_scores import CaseScore, score_case
 from scripts.evaluation.summary import (
-    BYTES,
     COLUMNS,
     MACRO_ROW,
-    REPORT_FILES,
     format_table,
     patients_to_look_at,
     read_scores,
     scores_frame,
     write_report,
 )
-from scripts.result_files import result_path
+from scripts.files.atomic_write import replacing
+from scripts.files.result_files import result_path
 
 
 def dice_metrics(summary: pd.DataFrame) -> dict[str, float]:
@@ -45,7 +43,7 @@ class CaseScoreHandler:
     """
 
     kinds = ("case_scores",)
-    tables = REPORT_FILES
+    tables = ("scores.csv", "summary.csv", "summary.json", "dice.png")
 
     def __init__(
         self,
@@ -77,7 +75,7 @@ class CaseScoreHandler:
             self.surface_tolerance_mm,
         )
         with replacing(result_path(self.output_dir, name, self.kinds[0])) as temporary:
-            scores_frame(scores).to_csv(temporary, index=False, errors=BYTES)
+            scores_frame(scores).to_csv(temporary, index=False, errors="surrogateescape")
         return item
 
     def _report(self, engine: Engine) -> None:

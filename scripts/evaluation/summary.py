@@ -21,18 +21,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from scripts.atomic_write import replacing
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.figures import save_dice_figure
 from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
-from scripts.plain_errors import install_plain_errors
+from scripts.files.atomic_write import replacing
+from scripts.runtime.plain_errors import install_plain_errors
 
-BYTES = "surrogateescape"  # keeps the names of files whose bytes are not UTF-8
 METRICS = ("dice", "hd95_mm", "surface_dice")
 COLUMNS = tuple(field.name for field in fields(CaseScore))
 TEXT_COLUMNS = ("case", "organ", "status")
 MACRO_ROW = "macro mean"
-REPORT_FILES = ("scores.csv", "summary.csv", "summary.json", "dice.png")
 
 
 def scores_frame(scores: Sequence[CaseScore]) -> pd.DataFrame:
@@ -48,7 +46,7 @@ def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     frame = pd.read_csv(
         path,
-        encoding_errors=BYTES,
+        encoding_errors="surrogateescape",
         dtype=dict.fromkeys(TEXT_COLUMNS, "str"),
         keep_default_na=False,
         na_values={metric: [""] for metric in METRICS},
@@ -122,7 +120,7 @@ def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str]
     summary = summarise(frame)
     output = Path(output_dir)
     with replacing(output / "scores.csv") as temporary:
-        frame.to_csv(temporary, index=False, errors=BYTES)
+        frame.to_csv(temporary, index=False, errors="surrogateescape")  # names that are not UTF-8
     with replacing(output / "summary.csv") as temporary:
         summary.to_csv(temporary)
     with replacing(output / "summary.json") as temporary:

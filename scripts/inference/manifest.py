@@ -16,13 +16,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from scripts.atomic_write import replacing
-from scripts.bundle_identity import bundle_identity
-from scripts.checksums import digest
 from scripts.dataset.datalist_file import PATH_KEYS, files_of
-from scripts.result_files import FORMAT, JOURNALS, MANIFEST, claim_outputs, read_manifest, result_path, results_in
+from scripts.files.atomic_write import replacing
+from scripts.files.bundle_identity import bundle_identity
+from scripts.files.result_files import (
+    FORMAT,
+    JOURNALS,
+    MANIFEST,
+    claim_outputs,
+    digest,
+    read_manifest,
+    result_path,
+    results_in,
+)
 
 MAX_LISTED = 5
+NO_TABLES: Mapping[str, Any] = {}
 SPACE_PER_SCAN = 8 << 20
 """Bytes for pictures and report; our choice, like the quarter of a scan's size for label map and DICOM-SEG."""
 
@@ -43,13 +52,12 @@ class Manifest:
         output_dir: str | Path,
         kinds: Sequence[str],
         weights: Sequence[str],
-        tables: Mapping[str, Mapping[str, Any]] | None = None,
+        tables: Mapping[str, Any] = NO_TABLES,
         settings: Any = None,
     ) -> None:
-        self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables or {})
+        self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables)
         self.weights = {Path(path).name: digest(Path(path)) for path in weights if Path(path).is_file()}
         self.settings, self.journal = settings, self.folder / JOURNALS.replace("*", uuid.uuid4().hex)
-        self.inputs: dict[str, str] = {}
         self.cases: dict[str, Mapping[str, Any]] = {}
         self._digests: dict[str, str] = {}
         self._entries: dict[str, Any] = {}
@@ -68,11 +76,10 @@ class Manifest:
             ValueError: a result would replace an input or a file that is not the same result of an earlier run, or the
                 folder cannot be written to.
         """
-        self.inputs = {str(case["case"]): str(case["image"]) for case in cases}
         self.cases = {str(case["case"]): case for case in cases}
-        outputs = [path for case in self.inputs for path in self.files_of(case)]
+        outputs = [path for case in self.cases for path in self.files_of(case)]
         outputs += [self.folder / name for name in self.tables]
-        space = sum(SPACE_PER_SCAN + _size(Path(image)) // 4 for image in self.inputs.values())
+        space = sum(SPACE_PER_SCAN + _size(Path(case["image"])) // 4 for case in cases)
         claim_outputs([*outputs, self.folder / MANIFEST], files_of(cases), space)
         content = read_manifest(self.folder)
         if (self.folder / MANIFEST).exists() and not content:
@@ -82,18 +89,16 @@ class Manifest:
         self._entries = content.get("cases", {})
         problems = [
             f"{path}: {problem}"
-            for case in self.inputs
+            for case in self.cases
             for path in self.files_of(case)
             if case not in checked
             and os.path.lexists(path)
             and (problem := self._problem(self._entries.get(case), case, path))
         ]
+        listed = content.get("tables", {})
+        found = [name for name in self.tables if not checked and os.path.lexists(self.folder / name)]
         problems += [
-            f"{self.folder / name}: {problem}"
-            for name in self.tables
-            if not checked
-            and os.path.lexists(self.folder / name)
-            and (problem := self._table_problem(content.get("tables", {}).get(name), name))
+            f"{self.folder / name}: {why}" for name in found if (why := self._table_problem(listed.get(name), name))
         ]
         if problems:
             more = [f"... ({len(problems)} in all)"] if len(problems) > MAX_LISTED else []
@@ -102,7 +107,7 @@ class Manifest:
                 f"results would be lost, since these files exist already:\n  {listed}\nGive another output folder, or "
                 "move or delete them."
             )
-        return [case for case in self.inputs if case in checked or self._is_done(case)]
+        return [case for case in self.cases if case in checked or self._is_done(case)]
 
     def was_cut_short(self, case: Mapping[str, Any]) -> bool:
         """Whether an earlier run began with a case and did not end it: it may end this run as well."""
@@ -124,8 +129,8 @@ class Manifest:
     def finish(self) -> None:
         """List the tables, and fold the journals in; for the last process."""
         found = read_manifest(self.folder).get("cases", {})
-        done = [case for case in self.inputs if found.get(case, {}).get("finished")]
-        self._digests |= {self.inputs[case]: found[case]["input_sha256"] for case in done}
+        done = [case for case in self.cases if found.get(case, {}).get("finished")]
+        self._digests |= {self.cases[case]["image"]: found[case]["input_sha256"] for case in done}
         paths = {name: self.folder / name for name in self.tables if (self.folder / name).is_file()}
         self.fold({name: {**self._origin(name), "sha256": digest(path)} for name, path in paths.items()})
 
@@ -146,8 +151,8 @@ class Manifest:
         """Add an entry to the journal: to write the whole manifest for every case would take the square of the time."""
         bundle = bundle_identity()
         entry = {
-            "input": _source(Path(self.inputs[case])),
-            "input_sha256": self._digest(self.inputs[case]),
+            "input": _source(Path(self.cases[case]["image"])),
+            "input_sha256": self._digest(self.cases[case]["image"]),
             "weights_sha256": self.weights,
             "settings_sha256": self._settings_digest(case),
             "bundle": f"{bundle.name} {bundle.version}",
@@ -186,7 +191,7 @@ class Manifest:
         """Why a file may not be replaced, empty if it may."""
         if entry is None or (entry["finished"] and path.name not in entry["results"]):
             return f"no run listed in {MANIFEST} has written it"
-        if entry["input_sha256"] != self._digest(self.inputs[case]):
+        if entry["input_sha256"] != self._digest(self.cases[case]["image"]):
             return f"made from another scan, {entry['input']}"
         if entry["weights_sha256"] != self.weights:
             return "made with other weights"
@@ -206,10 +211,9 @@ class Manifest:
         """Why a table may not be replaced, empty if it may."""
         if entry is None:
             return f"no run listed in {MANIFEST} has written it"
-        ways = {"cases_sha256": "of other scans or labels", "weights_sha256": "with other weights"}
-        for key, value in self._origin(name).items():
-            if entry[key] != value:
-                return f"made {ways.get(key, 'with other settings')}"
+        changed = [key.partition("_")[0] for key, value in self._origin(name).items() if entry[key] != value]
+        if changed:
+            return f"made with other {', '.join(changed)}"
         return "" if digest(self.folder / name) == entry["sha256"] else "changed since it was written"
 
 

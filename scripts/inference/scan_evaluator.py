@@ -17,10 +17,10 @@ from scripts.inference.ensemble import paths_of
 from scripts.inference.manifest import Manifest
 from scripts.inference.result_settings import settings_of
 from scripts.inference.shared_scans import SharedScans
-from scripts.plain_errors import complaint, root_cause
 from scripts.preprocessing.scan_reader import WARNINGS
 from scripts.preprocessing.slice_store import case_name
-from scripts.training.processes import launched
+from scripts.runtime.plain_errors import complaint, root_cause
+from scripts.runtime.processes import launched
 
 logger = logging.getLogger(__name__)
 

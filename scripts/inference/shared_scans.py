@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from scripts.training.processes import launched
+from scripts.runtime.processes import launched
 
 DONE = "done"
 LOST = "its process ended before it was done (killed, or out of memory?): run the same command again"

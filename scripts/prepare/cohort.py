@@ -13,10 +13,10 @@ from typing import Any
 
 from scripts.dataset.datalist_file import split_names
 from scripts.dataset_report.__main__ import report_dataset
-from scripts.demo import bundle_command
+from scripts.files.result_files import claim_outputs
 from scripts.prepare.datalist_writer import DATALIST, check_datalist, claim_datalists, files_listed, write_datalist
 from scripts.prepare.overlay import write_overlay
-from scripts.result_files import claim_outputs
+from scripts.runtime.plain_errors import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
 TRUNK, TRAIN, EVALUATE = "configs/inference.yaml", "configs/train.yaml", "configs/evaluate.yaml"
@@ -40,8 +40,7 @@ def write_cohort(
         The folders of the datalists.
 
     Raises:
-        ValueError: entries or files have problems, all are named; or an input, or the files of another preparation
-            would be written over.
+        ValueError: entries or files have problems, all are named; or an input or earlier file would be written over.
     """
     output = Path(output_dir).absolute()
     folders = [output] if len(folds) == 1 else [output / f"fold{number}" for number in range(len(folds))]

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.atomic_write import replacing
 from scripts.dataset.check import DatasetSummary, check_dataset
 from scripts.dataset.datalist_file import PATH_KEYS, files_of, read_datalist, split_names
 from scripts.dataset.datalists import load_cases
-from scripts.result_files import claim_outputs
+from scripts.files.atomic_write import replacing
+from scripts.files.result_files import claim_outputs
 
 DATALIST = "dataset.json"
-SURROGATE = re.compile("[\ud800-\udfff]")
-"""What stands for a byte of a file name that is not UTF-8."""
 logger = logging.getLogger(__name__)
 
 
@@ -39,40 +36,26 @@ def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -
         ValueError: nothing can be written there, or a scan, label or other datalist would be written over.
     """
     path = Path(folder).absolute() / DATALIST
-    claim_outputs([path], files_listed(content))
-    if not is_written(folder, content):
-        claim_outputs([path], [], new=True)
-        with replacing(path) as temporary:
-            temporary.write_text(_text(path.parent, content), encoding="utf-8")
+    claim_outputs([path], files_listed(content), new=not _is_written(path, content))
+    with replacing(path) as temporary:
+        temporary.write_text(_text(path.parent, content), encoding="utf-8")
     return path
 
 
-def is_written(folder: str | os.PathLike[str], content: Mapping[str, Any]) -> bool:
-    """Whether a folder holds exactly this datalist."""
-    path = Path(folder).absolute() / DATALIST
+def _is_written(path: Path, content: Mapping[str, Any]) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8") == _text(path.parent, content)
 
 
 def claim_datalists(
     folders: Sequence[Path], contents: Sequence[Mapping[str, Any]], others: Sequence[Path] = ()
 ) -> None:
-    """Make sure, before the files are read, that nothing of another preparation would be replaced.
+    """Raise ValueError, before the files are read, if something of another preparation would be replaced.
 
-    Args:
-        folders: of the datalists.
-        contents: a datalist for each.
-        others: files made from the datalists, which may be written anew where these are there already.
-
-    Raises:
-        ValueError: another datalist is there, or one of the other files without these datalists.
+    Where these datalists are there already, the others, which are made from them, may be written anew.
     """
-    if not all(map(is_written, folders, contents)):
-        missing = [
-            folder / DATALIST
-            for folder, content in zip(folders, contents, strict=True)
-            if not is_written(folder, content)
-        ]
-        claim_outputs([*missing, *others], [], new=True)
+    paths = [folder.absolute() / DATALIST for folder in folders]
+    missing = [path for path, content in zip(paths, contents, strict=True) if not _is_written(path, content)]
+    claim_outputs([*missing, *(others if missing else ())], [], new=True)
 
 
 def _text(root: Path, content: Mapping[str, Any]) -> str:
@@ -81,7 +64,7 @@ def _text(root: Path, content: Mapping[str, Any]) -> str:
         for key, entries in content.items()
     }
     text = json.dumps(placed, indent=1, ensure_ascii=False) + "\n"
-    return SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # \udcff for a byte of a name that is not UTF-8
 
 
 def files_listed(content: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.atomic_write import replacing
 from scripts.dataset_report.measure import CaseMeasure
+from scripts.files.atomic_write import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +55,7 @@ def write_overlay(
         with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     elif Path(path).read_text(encoding="utf-8") != text:
-        logger.warning(
-            "%s is kept, although its content is another (edited?); delete it to have it written anew.", path
-        )
+        logger.warning("%s is kept although it differs (edited?); delete it to have it written anew.", path)
     return Path(path)
 
 

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 
-from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES, case_name
+from scripts.dataset.datalist_file import case_name
+from scripts.dataset.inference_inputs import VOLUME_SUFFIXES
 from scripts.dicom.series import find_series, listing
+from scripts.files.result_files import results_in
 from scripts.prepare.scan_entry import ScanEntry
-from scripts.result_files import results_in
 
 logger = logging.getLogger(__name__)
 
-VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
 NNUNET_CHANNEL = "_0000"
 IMAGES = "images"
 SEGMENTATION = "_seg"
@@ -95,9 +95,8 @@ def _volumes_below(folder: str, results: bool) -> Iterator[str]:
         found = find_series(root, subfolders=False)
         series = [one for one in found if not one.obstacle]
         if len(series) > 1:
-            raise ValueError(
-                f"{root} holds {len(series)} DICOM series; move each to a folder of its own:\n{listing(series)}"
-            )
+            many = f"{len(series)} DICOM series; move each to a folder of its own"
+            raise ValueError(f"{root} holds {many}:\n{listing(series)}")
         if series:
             yield root
         elif found:

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scripts.atomic_write import replacing
-from scripts.console import start_command
+from scripts.files.atomic_write import replacing
+from scripts.files.result_files import claim_outputs, result_path
 from scripts.inference.predictor import decode_names
 from scripts.prepare.btcv_layout import ORGANS, case_of, find_files, find_raw_data, label_file_of
-from scripts.result_files import claim_outputs, result_path
-from scripts.training.resume import load_checkpoint
+from scripts.runtime.plain_errors import start_command
+from scripts.runtime.resume import load_checkpoint
 
 AFFINE_TOLERANCE_MM = 1e-3
 logger = logging.getLogger(__name__)
@@ -57,15 +57,15 @@ def write_submission(raw_dir: str, segmentations: str, organs: Sequence[str], ou
             f"these label maps cannot be submitted ({len(problems)}); segment the scans again:\n  {listed}"
         )
     folder = Path(output_dir)
-    archive_path = folder.with_name(f"{folder.name}.zip")
-    outputs = [*(folder / label_file_of(case) for case in scans), archive_path]
+    uploaded = folder.with_name(f"{folder.name}.zip")
+    outputs = [*(folder / label_file_of(case) for case in scans), uploaded]
     claim_outputs(outputs, [*scans.values(), *found.values()], new=True)
     for case, path in tqdm(found.items(), desc="submission", unit="scan"):
         _write_label(folder / label_file_of(case), values[_label_map(path)], scans[case])
-    with replacing(archive_path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with replacing(uploaded) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for case in found:
             archive.write(folder / label_file_of(case), label_file_of(case))
-    return archive_path
+    return uploaded
 
 
 def challenge_values(organs: Sequence[str]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from kept_files import unchanged
 from tiny_bundle import TINY, make_bundle
 from tiny_workflows import ABDOMEN, EVALUATE, run
 
-from scripts.plain_errors import complaint
+from scripts.runtime.plain_errors import complaint
 
 
 @pytest.fixture
@@ -45,4 +45,4 @@ def test_an_evaluation_is_repeated_but_replaces_no_input_and_no_other_scores(
     assert "scores.csv: made with other settings" in complaint(refusal.value)
     with unchanged(tmp_path), pytest.raises(Exception) as refusal:
         run("evaluate", EVALUATE, **settings, split="training")
-    assert "scores.csv: made of other scans or labels" in complaint(refusal.value)
+    assert "scores.csv: made with other cases" in complaint(refusal.value)

@@ -18,7 +18,7 @@ from pydicom.dataset import FileMetaDataset
 
 from scripts.dataset.volume_file import read_volume_file
 from scripts.dicom.series_folder import series_folder
-from scripts.inference.outputs import SaveImageLabelsd
+from scripts.outputs.scan_outputs import SaveImageLabelsd
 from scripts.preprocessing.scan_reader import load_volume
 
 SYNTAXES = [

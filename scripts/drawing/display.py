@@ -1,0 +1,144 @@
+"""A volume turned the way a radiologist looks at it, and the slices worth looking at.
+
+Display order is [left, posterior, superior] (LPS): the first axis runs from the patient's right to the left, the
+second from front to back, the third from feet to head. `picture_of` cuts it so that the patient's right is on the left
+side of the picture, the front at the top of an axial slice, and the head at the top of the other two planes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Plane = Literal["axial", "coronal", "sagittal"]
+PLANE_AXIS: dict[Plane, int] = {"axial": 2, "coronal": 1, "sagittal": 0}
+DISPLAY_AXES = ("L", "P", "S")
+
+
+def plain_text(name: str) -> str:
+    """A name as matplotlib can write it: no formula between dollar signs, no byte that is not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
+
+
+def to_display_order(volume: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
+    """Flip and swap the axes of a volume [x, y, z] so that they are [left, posterior, superior].
+
+    Nothing is interpolated: an oblique affine counts as the nearest straight one.
+
+    Args:
+        volume: array on the grid of the scan.
+        affine: 4 x 4 matrix from voxel indices to mm in nibabel's world (right, anterior, superior).
+
+    Raises:
+        ValueError: if the volume is not three-dimensional or the affine not 4 x 4.
+    """
+    if volume.ndim != 3 or np.shape(affine) != (4, 4):
+        raise ValueError(
+            f"Expected a volume [x, y, z] and a 4 x 4 affine, got shapes {volume.shape} and {np.shape(affine)}; "
+            "drop the channel axis."
+        )
+    turned: NDArray[Any] = apply_orientation(volume, _turn(affine))
+    return turned
+
+
+def display_spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the voxel size in mm along [left, posterior, superior], the axes of `to_display_order`."""
+    sizes = [0.0, 0.0, 0.0]
+    for size, axis in zip(np.linalg.norm(affine[:3, :3], axis=0), _turn(affine)[:, 0], strict=True):
+        sizes[int(axis)] = float(size)
+    left, posterior, superior = sizes
+    return left, posterior, superior
+
+
+def picture_of(volume: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
+    """Cut one slice out of a volume in display order, as a picture [row, column] with row 0 at the top.
+
+    Args:
+        volume: array [left, posterior, superior] from `to_display_order`.
+        plane: axial (columns: right to left, rows: front to back), coronal (right to left, head to feet) or sagittal
+            (front to back, head to feet).
+        index: position along the axis that the plane cuts.
+    """
+    picture: NDArray[Any] = np.take(volume, index, axis=PLANE_AXIS[plane]).T
+    return picture if plane == "axial" else picture[::-1]
+
+
+def pixel_aspect(spacing: Sequence[float], plane: Plane) -> float:
+    """Return the height of a picture's pixel over its width, for voxels of `spacing` [left, posterior, superior] mm."""
+    left, posterior, superior = spacing
+    return {"axial": posterior / left, "coronal": superior / left, "sagittal": superior / posterior}[plane]
+
+
+def slices_with_most_organs(
+    label_maps: Sequence[NDArray[Any]], plane: Plane, count: int, class_count: int
+) -> list[int]:
+    """Choose the slices that together show the most of the most organs.
+
+    A slice shows an organ as well as its area there compares with the organ's largest area, and a set of slices shows
+    it as well as its best slice does. Slices are added one by one, each the one that gains most (our choice: counting
+    organs alone picks neighbouring slices that look the same).
+
+    Example: with areas 0 4 2 0 of one organ and 0 0 2 4 of another, two slices are 1 and 3.
+
+    Args:
+        label_maps: label maps [left, posterior, superior]; each organ of each map is to be seen.
+        plane: the plane that is cut.
+        count: number of slices wanted; there are fewer once another one would gain nothing.
+        class_count: highest class index.
+
+    Returns:
+        Indices in rising order; the middles of equal stretches of the volume if there is no organ.
+    """
+    axis = PLANE_AXIS[plane]
+    others = tuple(other for other in range(3) if other != axis)
+    classes = range(1, class_count + 1)
+    areas = np.array([(labels == index).sum(axis=others) for labels in label_maps for index in classes], dtype=float)
+    areas = areas[areas.any(axis=1)]
+    if not areas.size:
+        stretches = np.array_split(np.arange(label_maps[0].shape[axis]), count)
+        return [int(stretch[len(stretch) // 2]) for stretch in stretches if stretch.size]
+    shown_by_slice = areas / areas.max(axis=1, keepdims=True)
+    shown = np.zeros((len(areas), 1))
+    chosen: list[int] = []
+    while len(chosen) < count:
+        gains = np.maximum(shown_by_slice - shown, 0.0).sum(axis=0)
+        best = int(np.argmax(gains))
+        if gains[best] <= 0:
+            break
+        chosen.append(best)
+        shown = np.maximum(shown, shown_by_slice[:, [best]])
+    return sorted(chosen)
+
+
+def box_around_organs(
+    label_maps: Sequence[NDArray[Any]], spacing: Sequence[float], margin_mm: float
+) -> tuple[slice, slice, slice]:
+    """Return the box [left, posterior, superior] around all organs with a margin, or the whole volume without organs.
+
+    Args:
+        label_maps: label maps in display order.
+        spacing: voxel size in mm along the same axes.
+        margin_mm: what to keep around the organs, in mm, as far as the volume reaches.
+    """
+    occupied = np.any([labels > 0 for labels in label_maps], axis=0)
+    if not occupied.any():
+        occupied = np.ones_like(occupied)
+    (around,) = ndimage.find_objects(occupied.astype(np.int8))
+    margins = [round(margin_mm / step) for step in spacing]
+    left, posterior, superior = (
+        slice(max(0, box.start - margin), min(size, box.stop + margin))
+        for box, margin, size in zip(around, margins, occupied.shape, strict=True)
+    )
+    return left, posterior, superior
+
+
+def _turn(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    scan_axes = io_orientation(affine)
+    display_axes = axcodes2ornt(DISPLAY_AXES)
+    turn: NDArray[np.float64] = ornt_transform(scan_axes, display_axes)
+    return turn
