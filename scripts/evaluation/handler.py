@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
@@ -10,15 +12,7 @@ import pandas as pd
 from ignite.engine import Engine, Events
 
 from scripts.evaluation.case_scores import CaseScore, score_case
-from scripts.evaluation.summary import (
-    COLUMNS,
-    MACRO_ROW,
-    format_table,
-    patients_to_look_at,
-    read_scores,
-    scores_frame,
-    write_report,
-)
+from scripts.evaluation.summary import MACRO_ROW, format_table, patients_to_look_at, scores_frame, write_report
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import result_path
 
@@ -30,14 +24,14 @@ def dice_metrics(summary: pd.DataFrame) -> dict[str, float]:
 
 
 class CaseScoreHandler:
-    """Handler of a `ScanEvaluator` whose items have "pred" and "label" on the scan's own grid: a table for each scan.
+    """Handler of a `ScanEvaluator` whose items have "pred" and "label" on the scan's own grid: a file of scores each.
 
-    The report is made of the tables when the epoch ends, and its mean Dice becomes metrics of the engine.
+    The report is made of these files when the epoch ends, and its mean Dice becomes metrics of the engine.
 
     Args:
         cases: case dictionaries; say which organs were contoured.
         organs: organ names in the order of their class indices.
-        output_dir: folder of the tables, scores.csv, summary.csv, summary.json and dice.png.
+        output_dir: folder of these files, scores.csv, summary.csv, summary.json and dice.png.
         title: name of the method.
         surface_tolerance_mm: of the surface Dice.
     """
@@ -75,15 +69,14 @@ class CaseScoreHandler:
             self.surface_tolerance_mm,
         )
         with replacing(result_path(self.output_dir, name, self.kinds[0])) as temporary:
-            scores_frame(scores).to_csv(temporary, index=False, errors="surrogateescape")
+            temporary.write_text(json.dumps([asdict(score) for score in scores]))
         return item
 
     def _report(self, engine: Engine) -> None:
         evaluator = cast(Any, engine)
         cases = [case for case in self._annotated if evaluator.is_last and case not in evaluator.failures]
-        frames = [read_scores(result_path(self.output_dir, case, self.kinds[0])) for case in cases]
-        rows = [dict(zip(COLUMNS, row, strict=True)) for frame in frames for row in frame.itertuples(index=False)]
-        scores = [CaseScore(**row) for row in rows]
+        texts = [result_path(self.output_dir, case, self.kinds[0]).read_text() for case in cases]
+        scores = [CaseScore(**row) for text in texts for row in json.loads(text)]
         if scores:
             summary = write_report(scores, self.output_dir, self.title)
             engine.state.metrics.update(dice_metrics(summary))

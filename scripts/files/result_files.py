@@ -23,8 +23,8 @@ SUFFIXES = {
     "report": "_report.html",
     "measures": "_organs.csv",
     "dicom_seg": "_seg.dcm",
-    "case_scores": "_dice.csv",
-    "pixel_counts": "_pixels.csv",
+    "case_scores": "_dice.json",
+    "pixel_counts": "_pixels.json",
 }
 """What follows the name of a case, by the kind of result; VOC's server reads masks by the name of the photograph."""
 # Label maps of any format: other programs use the same endings.

@@ -18,7 +18,7 @@ from scripts.inference.manifest import Manifest
 from scripts.inference.result_settings import settings_of
 from scripts.inference.shared_scans import SharedScans
 from scripts.preprocessing.scan_reader import WARNINGS
-from scripts.preprocessing.slice_store import case_name
+from scripts.preprocessing.slice_store import stored_name
 from scripts.runtime.plain_errors import complaint, root_cause
 from scripts.runtime.processes import launched
 
@@ -42,12 +42,12 @@ class ScanDataset(Dataset):
     def __getitem__(self, index: int) -> Any:  # type: ignore[override]
         """One scan, or what went wrong with it."""
         case = self.data[index]
-        if self.shared and not self.shared.claim(case_name(case)):
-            return {"case": case_name(case), "taken": True}
+        if self.shared and not self.shared.claim(stored_name(case)):
+            return {"case": stored_name(case), "taken": True}
         try:
             return super().__getitem__(index)
         except Exception as error:  # any reader may fail in its own way; the scan is reported, the others go on
-            return {"case": case_name(case), "failure": describe(error)}
+            return {"case": stored_name(case), "failure": describe(error)}
 
 
 def describe(error: BaseException) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 from scripts.dataset.datalist_file import split_names
 from scripts.dataset_report.__main__ import report_dataset
 from scripts.files.result_files import claim_outputs
+from scripts.prepare.cohort_config import write_overlay
 from scripts.prepare.datalist_writer import DATALIST, check_datalist, claim_datalists, files_listed, write_datalist
-from scripts.prepare.overlay import write_overlay
 from scripts.runtime.plain_errors import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]

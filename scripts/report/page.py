@@ -23,7 +23,7 @@ from scripts.drawing.display import (
     to_display_order,
 )
 from scripts.drawing.overlay import draw_panel, organ_colour
-from scripts.report.measures import OrganMeasure
+from scripts.report.measures import OrganFinding
 
 PAGE = Path(__file__).with_name("page.html")
 
@@ -32,7 +32,7 @@ def report_page(
     title: str,
     notice: str,
     facts: str,
-    measures: Sequence[OrganMeasure],
+    measures: Sequence[OrganFinding],
     figures: Mapping[str, Figure],
     footer: str,
     warnings: Sequence[str] = (),
@@ -59,7 +59,7 @@ def report_page(
     )
 
 
-def _row(measure: OrganMeasure) -> str:
+def _row(measure: OrganFinding) -> str:
     name = escape(measure.organ.replace("_", " "))
     chip = f'<span class="colour" style="background: {organ_colour(measure.class_index)}"></span>{name}'
     if measure.mean_hu is None:

@@ -61,7 +61,7 @@ def complaint(error: BaseException) -> str:
 
 def _of_worker(text: str) -> str:
     """The complaint in the text of a traceback, which is all that a worker process of a loader sends of an error."""
-    kinds = {str(kind.__name__) for kind in [FileNotFoundError, ValueError, *ValueError.__subclasses__()]}
+    kinds = {"ValueError", "FileNotFoundError", *(kind.__name__ for kind in ValueError.__subclasses__())}
     for part in reversed(text.split(TRACEBACK)[1:]):
         lines = part.splitlines()
         frames = [*takewhile(lambda line: line.startswith("  "), lines)]

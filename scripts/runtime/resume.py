@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -16,15 +16,9 @@ from ignite.engine import Engine, Events
 from scripts.files.atomic_write import replacing
 from scripts.runtime.processes import bare, is_first_process, same_buffers
 from scripts.runtime.run_folder import RunPlace, placed
+from scripts.runtime.streams import BatchStream
 
 logger = logging.getLogger(__name__)
-
-
-class BatchStream(Protocol):
-    """An endless stream of batches, of which number n depends on nothing but the seed and n."""
-
-    def start_at(self, iteration: int) -> None:
-        """Continue with the batch of this iteration (0-based)."""
 
 
 def save_atomically(content: Any, path: str | Path) -> None:

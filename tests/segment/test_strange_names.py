@@ -17,7 +17,9 @@ import yaml
 from config_compositions import ROOT
 from tiny_weights import SETTINGS, write_weights
 
-from scripts.phantom.anatomy import make_phantom_case
+from development.phantom.anatomy import make_phantom_case
+
+pytestmark = pytest.mark.slow
 
 ORGANS = ["größe", "肝臓", "x$_{$"]
 NAMES = ["Müller", "肝臓 1", "$HOME", "a$x_{$", "%PATH%y", "@a#b::c", "-x", os.fsdecode(b"not_utf8\xff"), "x" * 230]
