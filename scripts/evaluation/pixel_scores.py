@@ -12,6 +12,7 @@ Print the table of runs, each an `iou.csv` that an evaluation left behind; runs 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,7 @@ from torch.nn.functional import one_hot
 
 from scripts.evaluation.score_tables import read_runs
 from scripts.files.atomic_write import replacing
+from scripts.files.result_files import result_path
 from scripts.runtime.markdown_table import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
@@ -65,35 +67,45 @@ def mean_iou_metric(classes: int) -> MetricsLambda:
 
 
 class PixelScoreHandler:
-    """Handler of an evaluator whose output has "pred" and "label" on the photograph's grid.
+    """Handler of a `ScanEvaluator` whose items have "pred" and "label" on the photograph's grid: counts for each one.
 
     Args:
+        cases: case dictionaries.
         organs: class names in the order of their indices, without background.
-        output_dir: folder of iou.csv.
+        output_dir: folder of the counts and of iou.csv.
         title: name of the method.
     """
 
+    kinds = ("pixel_counts",)
     tables = ("iou.csv",)
 
-    def __init__(self, organs: Sequence[str], output_dir: str, title: str) -> None:
-        self.names, self.output_dir, self.title = [BACKGROUND, *organs], Path(output_dir), title
+    def __init__(self, cases: Sequence[Mapping[str, Any]], organs: Sequence[str], output_dir: str, title: str) -> None:
+        self._cases, self.names = [str(case["case"]) for case in cases], [BACKGROUND, *organs]
+        self.output_dir, self.title = Path(output_dir), title
         self.settings = {"title": title, "organs": list(organs)}
-        self.inputs = confusion_inputs(len(self.names))
-        self.matrix = ConfusionMatrix(len(self.names))
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
-        engine.add_event_handler(Events.STARTED, self.matrix.reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
-        engine.add_event_handler(Events.COMPLETED, self._report)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
-    def _count(self, engine: Engine) -> None:
-        # An image that failed has no output.
-        for prediction, label in zip(*self.inputs(cast(Any, engine.state.output) or []), strict=True):
-            self.matrix.update((prediction[None], label[None]))
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Write the confusion matrix of a photograph, a row for each class of the reference."""
+        matrix = ConfusionMatrix(len(self.names))
+        for prediction, label in zip(*confusion_inputs(len(self.names))([item]), strict=True):
+            matrix.update((prediction[None], label[None]))
+        with replacing(result_path(self.output_dir, str(item["case"]), self.kinds[0])) as temporary:
+            temporary.write_text(json.dumps(matrix.confusion_matrix.tolist()))
+        return item
 
     def _report(self, engine: Engine) -> None:
-        frame = iou_frame(self.matrix.confusion_matrix, self.names)
+        evaluator = cast(Any, engine)
+        if not evaluator.is_last:
+            return
+        cases = [case for case in self._cases if case not in evaluator.failures]
+        matrix = torch.zeros(len(self.names), len(self.names), dtype=torch.long)
+        for case in cases:
+            matrix += torch.tensor(json.loads(result_path(self.output_dir, case, self.kinds[0]).read_text()))
+        frame = iou_frame(matrix, self.names)
         with replacing(self.output_dir / "iou.csv") as temporary:
             frame.to_csv(temporary, index=False)
         print(iou_table({self.title: [frame]}))

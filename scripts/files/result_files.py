@@ -23,6 +23,8 @@ SUFFIXES = {
     "report": "_report.html",
     "measures": "_organs.csv",
     "dicom_seg": "_seg.dcm",
+    "case_scores": "_dice.json",
+    "pixel_counts": "_pixels.json",
 }
 """What follows the name of a case, by the kind of result; VOC's server reads masks by the name of the photograph."""
 # Label maps of any format: other programs use the same endings.
@@ -31,8 +33,8 @@ LABEL_ENDINGS = tuple(
     for stem in ("_seg", ".seg", "_scores")
     for extension in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 )
-MANIFEST, JOURNAL = "manifest.json", ".manifest.jsonl"
-"""A run adds a line to the journal for each entry, and folds it into the manifest at its end."""
+MANIFEST, JOURNALS = "manifest.json", ".manifest-*.jsonl"
+"""A journal has a line for each entry that its process made since the manifest was written."""
 FORMAT = "results of the AGSCL CT segmentation bundle"
 """First key of a manifest: a ``manifest.json`` without it is of another program."""
 MAX_NAME_BYTES = 255
@@ -47,12 +49,10 @@ def result_path(output_dir: PathLike, case: str, kind: str) -> Path:
 
 def read_manifest(folder: PathLike) -> dict[str, Any]:
     """The manifest of a folder with what its journal adds, empty if there is none of this bundle."""
-    texts = [
-        path.read_text("utf-8", "replace") if path.is_file() else ""
-        for path in (Path(folder) / MANIFEST, Path(folder) / JOURNAL)
-    ]
-    content = _parsed(texts[0])
-    for line in texts[1].splitlines():
+    paths = [Path(folder) / MANIFEST, *Path(folder).glob(JOURNALS)]
+    first, *journals = [path.read_text("utf-8", "replace") if path.is_file() else "" for path in paths]
+    content = _parsed(first)
+    for line in "\n".join(journals).splitlines():
         content["format"] = FORMAT
         for section, entries in _parsed(line).items():  # of a run that was killed the last line may be cut
             content[section] = content.get(section, {}) | entries

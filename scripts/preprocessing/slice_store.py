@@ -113,7 +113,7 @@ class SliceStore:
 
     def prepare(self, cases: Sequence[Mapping[str, Any]]) -> None:
         """Preprocess the cases that are not there yet, with a progress bar; several processes share them."""
-        missing = [case for case in own_share(cases) if not (self._folder(case) / "done").exists()]
+        missing = [case for case in own_share(cases) if not (self.folder(case) / "done").exists()]
         if missing:
             with ThreadPoolExecutor(self.workers) as pool:
                 list(tqdm(pool.map(self._write, missing), total=len(missing), desc="slice store", unit="scan"))
@@ -121,7 +121,7 @@ class SliceStore:
 
     def open(self, case: Mapping[str, Any]) -> StoredCase:
         """The slices of one case."""
-        folder = self._folder(case)
+        folder = self.folder(case)
         if folder not in self._opened:
             if not (folder / "done").exists():
                 self._write(case)
@@ -129,7 +129,7 @@ class SliceStore:
             self._opened[folder] = open_array(folder / "image.npy"), label
         return self._describe(case, *self._opened[folder])
 
-    def _folder(self, case: Mapping[str, Any]) -> Path:
+    def folder(self, case: Mapping[str, Any]) -> Path:
         """Folder of a case, named after everything that its arrays depend on."""
         files = datalist_file.files_of([case])
         stamp = [[file, os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files]
@@ -140,7 +140,7 @@ class SliceStore:
         return self.cache_dir / f"{stored_name(case)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
     def _write(self, case: Mapping[str, Any]) -> None:
-        folder = self._folder(case)
+        folder = self.folder(case)
         scan = check_scan(load_volume(case["image"]))
         on_grid = self.grid(scan)
         if on_grid.shape[0] != self.channels:

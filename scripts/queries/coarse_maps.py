@@ -53,7 +53,7 @@ class CoarseMaps:
 
     def has(self, case: Mapping[str, Any]) -> bool:
         """Whether the maps of a case are on disk."""
-        return self._file(case).exists()
+        return self.file(case).exists()
 
     def of(self, case: Mapping[str, Any]) -> Tensor:
         """Maps of a case, predicted now if they are not there."""
@@ -61,7 +61,7 @@ class CoarseMaps:
         if name not in self._opened:
             if not self.has(case):
                 self.write(case, self.segmenter)
-            self._opened[name] = open_array(self._file(case))
+            self._opened[name] = open_array(self.file(case))
         return self._opened[name]
 
     def prepare(
@@ -90,7 +90,8 @@ class CoarseMaps:
     def keep(self, case: Mapping[str, Any], maps: Tensor) -> None:
         """Put the maps of a case on disk, in place of those that are there."""
         self._opened.pop(stored_name(case), None)
-        save_array(self._file(case), maps.numpy())
+        save_array(self.file(case), maps.numpy())
 
-    def _file(self, case: Mapping[str, Any]) -> Path:
+    def file(self, case: Mapping[str, Any]) -> Path:
+        """Where the maps of a case lie."""
         return placed(self.folder, self.place) / f"{stored_name(case)}.npy"

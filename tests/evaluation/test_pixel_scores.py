@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,23 @@ def test_it_is_not_the_mean_over_images() -> None:
     assert engine.state.metrics["mean_iou"] == pytest.approx((0.4 + 0.25) / 2)
 
 
+def evaluate(
+    folder: Path, pairs: list[tuple[torch.Tensor, torch.Tensor]], failures: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Score photographs "0", "1", ... and read the report."""
+    handler = PixelScoreHandler([{"case": str(n)} for n in range(len(pairs))], NAMES[1:], str(folder), "any")
+    for n, (pred, label) in enumerate(pairs):
+        if str(n) not in failures:
+            handler({"case": str(n), "pred": pred, "label": label})
+    engine: Any = Engine(lambda _engine, _item: None)
+    engine.is_last, engine.failures = True, failures
+    handler.attach(engine)
+    engine.run([0])
+    return read_runs(folder / "iou.csv", COLUMNS)
+
+
 def test_unknown_pixels_count_for_nobody(tmp_path: Path) -> None:
-    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
-    run_engine([(image("1122", "1122"), image("11xx", "1122"))], handler.attach)
-    frame = read_runs(tmp_path / "iou.csv", COLUMNS)
+    frame = evaluate(tmp_path, [(image("1122", "1122"), image("11xx", "1122"))])
     assert frame["reference_pixels"].tolist() == [0, 4, 2] and frame["predicted_pixels"].tolist() == [0, 4, 2]
     assert frame["iou"].tolist()[1:] == [1.0, 1.0]
 
@@ -102,28 +116,27 @@ def test_unknown_pixels_count_for_nobody(tmp_path: Path) -> None:
 def test_a_class_that_neither_occurs_nor_is_predicted_has_no_iou_and_one_that_is_predicted_has_zero(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
-    run_engine([(image("1111"), image("1100"))], handler.attach)
-    frame = read_runs(tmp_path / "iou.csv", COLUMNS)
+    frame = evaluate(tmp_path, [(image("1111"), image("1100"))])
     assert frame["iou"].tolist()[:2] == [0.0, 0.5] and math.isnan(frame["iou"][2])
     table = spaced_once(capsys.readouterr().out)
     assert "| square | - |" in table and "| mean | 0.250 |" in table and "| mean without background | 0.500 |" in table
 
 
+def test_the_counts_of_all_images_are_summed(tmp_path: Path) -> None:
+    # 1 / 4, and not the mean of 1 and 0.
+    frame = evaluate(tmp_path, [(image("10"), image("10")), (image("0000"), image("0111"))])
+    assert frame["iou"].tolist()[:2] == [pytest.approx(2 / 5), pytest.approx(1 / 4)]
+
+
 def test_an_image_that_failed_is_left_out(tmp_path: Path) -> None:
-    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
-    outputs: list[Any] = [{}, [{"pred": image("12"), "label": image("12")}]]
-    engine = Engine(lambda _, item: outputs[item])
-    handler.attach(engine)
-    engine.run(range(2))
-    assert read_runs(tmp_path / "iou.csv", COLUMNS)["common_pixels"].tolist() == [0, 1, 1]
+    frame = evaluate(tmp_path, [(image("12"), image("12")), (image("12"), image("12"))], failures=["0"])
+    assert frame["common_pixels"].tolist() == [0, 1, 1]
 
 
 def test_a_second_run_begins_at_zero(tmp_path: Path) -> None:
-    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
     for _ in range(2):
-        run_engine([(image("12"), image("12"))], handler.attach)
-    assert read_runs(tmp_path / "iou.csv", COLUMNS)["reference_pixels"].tolist() == [0, 1, 1]
+        frame = evaluate(tmp_path, [(image("12"), image("12"))])
+    assert frame["reference_pixels"].tolist() == [0, 1, 1]
 
 
 def test_seeds_of_a_run_become_their_mean_and_range() -> None:

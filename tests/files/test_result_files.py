@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.dataset.inference_inputs import scan_inputs
-from scripts.files.result_files import JOURNAL, MANIFEST, claim_outputs, read_manifest, results_in
+from scripts.files.result_files import MANIFEST, claim_outputs, read_manifest, results_in
 from scripts.inference.manifest import Manifest
 
 
@@ -114,16 +114,59 @@ def test_a_run_writes_its_manifest_line_by_line_and_a_killed_one_loses_nothing(s
         running.begin(case["case"])
         (out / f"{case['case']}_seg.nii.gz").write_bytes(b"labels")
         running.record(case["case"])
-        sizes.append((out / JOURNAL).stat().st_size)
-    assert sizes[-1] < 41 * sizes[0] and (out / MANIFEST).stat().st_size < 200
-    with (out / JOURNAL).open("a") as journal:
+        sizes.append(running.journal.stat().st_size)
+    assert sizes[-1] < 41 * sizes[0] and not (out / MANIFEST).exists()
+    with running.journal.open("a") as journal:
         journal.write('{"cases": {"p0": {"inp')  # killed here
     assert len(read_manifest(out)["cases"]) == 40
     Manifest(out, ["labels"], []).claim(cases)
     second = Manifest(out, ["labels"], [])
     second.claim(cases)
+    second.fold()
     second.begin("p0")
     second.record("p0")
     second.finish()
-    assert not (out / JOURNAL).exists()
+    assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
     assert all(entry["finished"] for entry in json.loads((out / MANIFEST).read_text())["cases"].values())
+
+
+def segmented(scan: Path, done: bool = True, settings: object = "float32", **case: Any) -> Manifest:
+    """A run on one scan: before its work, or with its result written."""
+    manifest = Manifest(scan.parent / "out", ["labels", "report"], [], settings=settings)
+    manifest.found_done = manifest.claim([{"case": "anna", "image": str(scan), **case}])  # type: ignore[attr-defined]
+    manifest.begin("anna")
+    if done:
+        result = scan.parent / "out/anna_seg.nii.gz"
+        result.write_bytes(b"labels")
+        manifest.record("anna")
+    manifest.finish()
+    return manifest
+
+
+def test_a_scan_is_done_if_it_its_settings_and_its_results_are_the_same(scan: Path) -> None:
+    def found(**changes: Any) -> list[str]:
+        done: list[str] = segmented(scan, **changes).found_done  # type: ignore[attr-defined]
+        return done
+
+    label = scan.with_name("label.nii.gz")
+    label.write_bytes(b"spleen")
+    known = {"annotated": ["spleen"], "label": str(label)}
+    assert found(**known) == []
+    assert found(**known) == ["anna"]
+    assert found(**known, settings="bfloat16") == []
+    assert found(**known) == [], "the settings of the last run count"
+    assert found(**known | {"annotated": ["liver"]}) == []
+    assert found(**known) == []
+    label.write_bytes(b"liver")
+    assert found(**known) == []
+    assert found(**known) == ["anna"]
+    (scan.parent / "out/anna_seg.nii.gz").unlink()
+    assert found(**known) == []
+
+
+def test_a_scan_that_an_earlier_run_did_not_end_is_not_done_and_comes_last(scan: Path) -> None:
+    segmented(scan, done=False)
+    again = Manifest(scan.parent / "out", ["labels"], [], settings="float32")
+    cases = [{"case": name, "image": str(scan)} for name in ("anna", "berta")]
+    assert again.claim(cases) == []
+    assert [case["case"] for case in sorted(cases, key=again.was_cut_short)] == ["berta", "anna"]
