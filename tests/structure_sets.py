@@ -14,6 +14,8 @@ import pydicom
 from ct_series import AXIAL, voxels_of, write_ct_series
 from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 from scipy.spatial.transform import Rotation
 
 ORGANS = ["left_kidney", "aorta", "my_own_region", "liver"]
@@ -110,3 +112,61 @@ def read_by_plastimatch(path: Path, series: Path, affine: NDArray[np.float64]) -
         found[file.name.removesuffix(".nii.gz")] = voxels[at] & inside
     shutil.rmtree(out)
     return found
+
+
+Drawn = list[tuple[str, Any]]
+"""Contours of an ROI: geometric type, and corners in mm (LPS), [corner, 3]."""
+
+
+def circle(radius: float, centre: Sequence[float], corners: int = 90) -> NDArray[np.float64]:
+    """A circle in an axial plane, mm (LPS)."""
+    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    return np.stack([radius * np.cos(angles), radius * np.sin(angles), 0 * angles], axis=1) + centre
+
+
+def write_contours(path: Path, series: Path, rois: dict[str, Drawn], refer: bool = True, **tags: Any) -> Path:
+    """An RTSTRUCT as another program writes it: explicit encoding, no images beside the contours.
+
+    Args:
+        path: the file.
+        series: folder of the series.
+        rois: contours by name.
+        refer: whether it names the series and its slices, or the frame of reference alone.
+        tags: replace those of the file.
+    """
+    images = list(map(pydicom.dcmread, sorted(series.glob("IM*"))))
+    content = pydicom.Dataset()
+    content.SOPClassUID, content.SOPInstanceUID = RTStructureSetStorage, generate_uid()
+    content.Modality, content.SeriesInstanceUID = "RTSTRUCT", generate_uid()
+    content.PatientID, content.StudyInstanceUID = images[0].PatientID, images[0].StudyInstanceUID
+    content.StructureSetLabel, content.StructureSetDate, content.StructureSetTime = "Plan1", "20240301", "120000"
+    referred, study, frame = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    frame.FrameOfReferenceUID = images[0].FrameOfReferenceUID
+    if refer:
+        referred.SeriesInstanceUID, referred.ContourImageSequence = images[0].SeriesInstanceUID, []
+        for image in images:
+            one = pydicom.Dataset()
+            one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+            referred.ContourImageSequence.append(one)
+        study.ReferencedSOPInstanceUID, study.RTReferencedSeriesSequence = images[0].StudyInstanceUID, [referred]
+        frame.RTReferencedStudySequence = [study]
+    content.ReferencedFrameOfReferenceSequence = [frame]
+    content.StructureSetROISequence, content.ROIContourSequence = [], []
+    for number, (name, drawn) in enumerate(rois.items(), start=11):
+        roi, found = pydicom.Dataset(), pydicom.Dataset()
+        roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = number, name, frame.FrameOfReferenceUID
+        content.StructureSetROISequence.append(roi)
+        found.ReferencedROINumber = number
+        for kind, points in drawn:
+            contour = pydicom.Dataset()
+            contour.ContourGeometricType, contour.NumberOfContourPoints = kind, len(points)
+            contour.ContourData = [f"{value:.3f}" for value in np.ravel(points)]
+            found.ContourSequence = [*found.get("ContourSequence", []), contour]
+        content.ROIContourSequence.append(found)
+    for name, value in tags.items():
+        setattr(content, name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content.file_meta = FileMetaDataset()
+    content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    content.save_as(path, enforce_file_format=True)
+    return path

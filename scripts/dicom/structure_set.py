@@ -124,7 +124,9 @@ def _contour(points: Points, plane: SliceNumbers, image: Header) -> Header:
     contour = pydicom.Dataset()
     contour.ContourImageSequence = [_reference(image)]
     contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
-    contour.ContourData = [f"{value:.5f}" for value in places.ravel()]
+    text = "\\".join(f"{value:.4f}" for value in places.ravel()).encode()
+    # Its bytes, since pydicom takes minutes to check a million numbers; an implicit encoding names no kind of value.
+    contour.add_new(pydicom.datadict.tag_for_keyword("ContourData"), "UN", text + b" " * (len(text) % 2))
     return contour
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from monai.utils.module import optional_import
 
 from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES, case_name
+from scripts.dicom.headers import pydicom
+from scripts.dicom.structure_files import is_structure_file
 from scripts.prepare.scan_entry import ScanEntry
 from scripts.result_files import results_in
 
@@ -27,7 +29,6 @@ NNUNET_CHANNEL = "_0000"
 IMAGES = "images"
 SEGMENTATION = "_seg"
 """What follows the scan's name in label maps of this bundle and of other programs."""
-PATIENT_ID = "0010|0020"
 MAX_LISTED = 10
 
 
@@ -72,7 +73,8 @@ def _named_files(place: str, what: str) -> dict[str, str]:
         raise FileNotFoundError(f"{what} '{place}' is no folder; give the folder of the {what}, or a pattern with *.")
     if not found:
         raise FileNotFoundError(
-            f"{what} '{place}' holds no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series; mend the path."
+            f"{what} '{place}' holds no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series; mend the path, or "
+            "give RTSTRUCT and DICOM-SEG with --structures."
         )
     paths: dict[str, str] = {}
     for name, path in found:
@@ -107,7 +109,8 @@ def _slices_per_series(folder: str) -> dict[str, int]:
     finder.SetUseSeriesDetails(True)
     finder.AddSeriesRestriction("0008|0021")
     finder.SetDirectory(folder)
-    return {str(series): len(finder.GetFileNames(series)) for series in finder.GetSeriesUIDs()}
+    files = {str(series): list(finder.GetFileNames(series)) for series in finder.GetSeriesUIDs()}
+    return {series: len(paths) for series, paths in files.items() if not is_structure_file(paths[0])}
 
 
 def _short_names(paths: list[str], root: str) -> list[tuple[str, str]]:
@@ -151,11 +154,8 @@ def _dicom_patient(folder: str) -> str | None:
     """Patient ID in the header of a series, None if it is empty."""
     finder = itk.GDCMSeriesFileNames.New()
     finder.SetDirectory(folder)
-    reader = itk.GDCMImageIO.New()
-    reader.SetFileName(finder.GetFileNames(finder.GetSeriesUIDs()[0])[0])
-    reader.ReadImageInformation()
-    entries = reader.GetMetaDataDictionary()
-    return str(entries[PATIENT_ID]).strip() or None if entries.HasKey(PATIENT_ID) else None
+    header = pydicom.dcmread(finder.GetFileNames(finder.GetSeriesUIDs()[0])[0], specific_tags=["PatientID"], force=True)
+    return str(header.get("PatientID") or "").strip() or None
 
 
 def _listed(names: list[str]) -> str:
