@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import nibabel as nib
 import numpy as np
@@ -60,8 +61,8 @@ def label_map() -> NDArray[np.uint8]:
 
 
 def write_series(folder: Path, affine: NDArray[np.float64] = AXIAL, **tags: Any) -> Path:
-    """A series of the label map's shape."""
-    return write_ct_series(folder, voxels_of(SHAPE), affine, **tags)
+    """A series of the label map's shape, whose voxels depend on its UID."""
+    return write_ct_series(folder, voxels_of(SHAPE, seed=crc32(tags.get("series", "").encode())), affine, **tags)
 
 
 def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

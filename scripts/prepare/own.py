@@ -68,9 +68,7 @@ def _prepare_structures(options: argparse.Namespace, scans: Sequence[ScanEntry])
         raise
 
 
-def _prepare(
-    options: argparse.Namespace, scans: Sequence[ScanEntry], labels: dict[str, str], where: str
-) -> list[Path]:
+def _prepare(options: argparse.Namespace, scans: Sequence[ScanEntry], labels: dict[str, str], where: str) -> list[Path]:
     values = read_label_values(labels, where)
     organs = options.organs or list(values.organs)
     _require_known(organs, values, scans, where)

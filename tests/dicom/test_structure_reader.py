@@ -157,7 +157,9 @@ def test_contours_across_the_slices_are_refused_with_the_name_of_the_roi(series:
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
-def test_a_dicom_seg_of_another_program_on_some_slices_in_another_order(kind: str, series: Path, tmp_path: Path) -> None:
+def test_a_dicom_seg_of_another_program_on_some_slices_in_another_order(
+    kind: str, series: Path, tmp_path: Path
+) -> None:
     chosen = list(range(17, 3, -1))
     images = sorted(map(pydicom.dcmread, series.iterdir()), key=lambda image: image.InstanceNumber)
     labels = np.where(label_map() == 1, 1, 0) + np.where(label_map() == 2, 2, 0)
