@@ -6,9 +6,9 @@ from pathlib import Path
 
 import monai.bundle
 
-from scripts.demo import ROOT, TRAINING
+from development.demo import ROOT, TRAINING
+from development.phantom.dataset import write_phantom_dataset
 from scripts.evaluation.summary import read_scores
-from scripts.phantom.dataset import write_phantom_dataset
 
 WEIGHTS = ROOT / "models/synthetic_abdomen.pt"
 

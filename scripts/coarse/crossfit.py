@@ -22,20 +22,19 @@ from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from monai.optimizers import WarmupCosineSchedule
 
-from scripts.atomic_write import replacing
-from scripts.coarse.maps import CoarseMaps
 from scripts.coarse.patches import CoarsePatches, coarse_targets
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
-from scripts.coarse.segmenter import CoarseSegmenter
-from scripts.losses.partial_labels import PartialDiceCELoss
+from scripts.files.atomic_write import replacing
+from scripts.losses.partial_labels import OrganWeightDecay, PartialDiceCELoss
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import RandomIntensity
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.views import RandomGeometry
-from scripts.training.organ_weight import OrganWeightDecay
-from scripts.training.precision import PrecisionInferer
-from scripts.training.processes import is_first_process, on_device, own_share, wait_for_all
-from scripts.training.progress import StageProgress
-from scripts.training.resume import Resume
-from scripts.training.streams import stream_loader
+from scripts.runtime.precision import PrecisionInferer
+from scripts.runtime.processes import is_first_process, on_device, own_share, wait_for_all
+from scripts.runtime.progress import StageProgress
+from scripts.runtime.resume import Resume
+from scripts.runtime.streams import stream_loader
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +76,7 @@ class CrossFittedCoarse:
         epoch_length: iterations in an epoch.
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
         organ_weight: of organs in the loss at the start, see
-            :class:`~scripts.training.organ_weight.OrganWeightDecay`.
+            :class:`~scripts.losses.partial_labels.OrganWeightDecay`.
         organ_share: of the training patches that lie around an organ.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes

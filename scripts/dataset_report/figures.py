@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from scripts.dataset_report.measure import HU_EDGES, CaseMeasure
-from scripts.evaluation.overlay import SOFT_TISSUE_WINDOW_HU
+from scripts.drawing.overlay import SOFT_TISSUE_WINDOW_HU
 
 DPI = 110
 BLUE, RED, GREY = "#4477aa", "#cc3311", "#bbbbbb"

@@ -12,8 +12,8 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from scripts.evaluation.display import Plane, picture_of, pixel_aspect, slices_with_most_organs
-from scripts.evaluation.overlay import SOFT_TISSUE_WINDOW_HU, organ_colour
+from scripts.drawing.display import Plane, picture_of, pixel_aspect, slices_with_most_organs
+from scripts.drawing.overlay import SOFT_TISSUE_WINDOW_HU, organ_colour
 
 HEIGHT, MAX_WIDTH, GAP = 150, 220, 4
 OPACITY = 0.4

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from scripts.dicom.headers import Header, headers_below, pydicom
 from scripts.dicom.series import unreadable_files
-from scripts.dicom.structure_set import STRUCTURE_SET
 
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # of segments, of label values
 REFERENCES = ("ReferencedFrameOfReferenceSequence", "ReferencedSeriesSequence", "FrameOfReferenceUID")
 LABELS = ("StructureSetLabel", "ContentLabel", "SeriesDescription")

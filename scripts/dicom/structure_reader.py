@@ -10,13 +10,10 @@ from monai.utils.module import optional_import
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from scripts.dataset.label_values import BACKGROUND_VALUE
 from scripts.dicom.contours import Points, filled
 from scripts.dicom.headers import Header, pydicom
-from scripts.dicom.segmentation import require_highdicom
 from scripts.dicom.slice_stack import PLACE_TOLERANCE, TO_RAS, SliceStack
-from scripts.dicom.structure_files import SEGMENTATIONS
-from scripts.dicom.structure_set import STRUCTURE_SET
+from scripts.dicom.structure_files import SEGMENTATIONS, STRUCTURE_SET
 
 hd, _ = optional_import("highdicom")
 
@@ -41,8 +38,8 @@ class Structures:
             listed = [(roi.ROINumber, roi.get("ROIName")) for roi in self.content.get("StructureSetROISequence", [])]
         else:
             listed = [(segment.SegmentNumber, segment.get("SegmentLabel")) for segment in self.content.SegmentSequence]
-        self.names = {int(number): str(name or "").strip() for number, name in listed if number != BACKGROUND_VALUE}
-        """Number -> name."""
+        self.names = {int(number): str(name or "").strip() for number, name in listed if number}
+        """Number -> name, without the background that a DICOM-SEG of label values has."""
 
     def region(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
         """Voxels [column, row, slice] of one structure; none if it is empty.
@@ -66,7 +63,6 @@ class Structures:
 
     def _segment(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
         """Nearest voxels of a segment, whatever the order and number of its frames."""
-        require_highdicom()
         region = np.zeros(stack.shape, dtype=bool)
         file = hd.seg.segread(self.path)
         if not any(number in frames for frames in _segments_of_frames(file)):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from scripts.export.composition import TRUNK, claim_export, composed, trained_predictor
 from scripts.inference.predictor import TwoStagePredictor
-from scripts.plain_errors import install_plain_errors
+from scripts.runtime.plain_errors import install_plain_errors
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3

@@ -22,7 +22,7 @@ from monai.data import save_net_with_metadata
 from monai.networks import convert_to_torchscript
 
 from scripts.export.composition import TRUNK, claim_export, composed, trained_predictor
-from scripts.plain_errors import install_plain_errors
+from scripts.runtime.plain_errors import install_plain_errors
 
 
 def read_metadata(meta_file: str | Path, organs: Sequence[str]) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from scripts.inference.ensemble import paths_of
 from scripts.inference.manifest import Manifest
-from scripts.plain_errors import complaint, root_cause
 from scripts.preprocessing.scan_reader import WARNINGS
 from scripts.preprocessing.slice_store import case_name
+from scripts.runtime.plain_errors import complaint, root_cause
 
 logger = logging.getLogger(__name__)
 

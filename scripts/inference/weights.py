@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 
 from scripts.inference.ensemble import FoldEnsemble, paths_of
 from scripts.inference.predictor import decode_names
-from scripts.training.resume import load_checkpoint
+from scripts.runtime.resume import load_checkpoint
 
 logger = logging.getLogger(__name__)
 

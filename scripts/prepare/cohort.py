@@ -13,10 +13,10 @@ from typing import Any
 
 from scripts.dataset.datalist_file import split_names
 from scripts.dataset_report.__main__ import report_dataset
-from scripts.demo import bundle_command
+from scripts.files.result_files import claim_outputs
 from scripts.prepare.datalist_writer import DATALIST, check_datalist, files_listed, write_datalist
 from scripts.prepare.overlay import write_overlay
-from scripts.result_files import claim_outputs
+from scripts.runtime.plain_errors import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
 TRUNK, TRAIN, EVALUATE = "configs/inference.yaml", "configs/train.yaml", "configs/evaluate.yaml"

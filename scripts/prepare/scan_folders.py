@@ -19,8 +19,8 @@ from monai.utils.module import optional_import
 from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES, case_name
 from scripts.dicom.headers import pydicom
 from scripts.dicom.structure_files import is_structure_file
+from scripts.files.result_files import results_in
 from scripts.prepare.scan_entry import ScanEntry
-from scripts.result_files import results_in
 
 itk, _ = optional_import("itk")
 

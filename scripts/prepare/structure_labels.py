@@ -24,7 +24,7 @@ from scripts.dicom.series import choose_series, find_series
 from scripts.dicom.slice_stack import SliceStack, slice_stack
 from scripts.dicom.structure_files import StructureFile, find_structure_files
 from scripts.dicom.structure_reader import Structures
-from scripts.inference.outputs import write_nifti
+from scripts.outputs.scan_outputs import write_nifti
 from scripts.prepare.scan_entry import ScanEntry
 
 FOLDER = "structure_labels"

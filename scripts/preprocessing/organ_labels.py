@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from monai.transforms import MapTransform
 from scripts.dataset.label_values import values_of
 from scripts.dataset.problems import Kind, Problem, VolumeError
 from scripts.dataset.scan_rules import other_grid
-from scripts.preprocessing.photograph import as_volume
 from scripts.preprocessing.scan_reader import load_volume
 
 IGNORED = 255
@@ -72,3 +71,16 @@ class LoadOrganLabelsd(MapTransform):
             scan = data.get("image")
             loaded[key] = load_organ_labels(data, self.organs, key, scan if isinstance(scan, MetaTensor) else None)
         return loaded
+
+
+def as_volume(image: MetaTensor) -> MetaTensor:
+    """Give a loaded photograph or its label map the third axis: [channel, x, y] -> [channel, x, y, 1].
+
+    A volume [channel, x, y, z] is returned as it is.
+    """
+    if image.dim() != 3:
+        return image
+    volume = cast("MetaTensor", image.unsqueeze(-1))
+    volume.meta.setdefault("original_affine", np.asarray(image.affine))
+    volume.meta["spatial_shape"] = np.asarray(volume.shape[1:])
+    return volume

@@ -8,8 +8,8 @@ import pytest
 from config_compositions import ROOT, TRUNK, composed
 from monai.bundle import ConfigParser
 
-from scripts import standalone_configs
-from scripts.standalone_configs import CONFIGS, TWINS, main, out_of_step, write_twins
+from scripts.export import standalone_configs
+from scripts.export.standalone_configs import CONFIGS, TWINS, main, out_of_step, write_twins
 
 
 @pytest.fixture

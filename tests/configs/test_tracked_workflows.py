@@ -11,7 +11,7 @@ from config_compositions import ROOT, TRUNK
 from monai.bundle import run as bundle_run
 from tiny_workflows import EVALUATE, STAGES, TRAIN
 
-from scripts.training.progress import LISTENERS
+from scripts.runtime.progress import LISTENERS
 
 mlflow = pytest.importorskip("mlflow", reason="requirements-tracking.txt is not installed")
 pytest.importorskip("sqlalchemy")

@@ -26,11 +26,11 @@ from structure_sets import (
     write_series,
 )
 
-from scripts.dicom.segmentation import write_segmentation
 from scripts.dicom.series_folder import stack_in
 from scripts.dicom.structure_files import find_structure_files
 from scripts.dicom.structure_reader import Structures
-from scripts.dicom.structure_set import write_structure_set
+from scripts.outputs.dicom_segmentation import write_segmentation
+from scripts.outputs.structure_set import write_structure_set
 
 CENTRE = (LPS @ AXIAL @ [28.3, 21.6, 11.4, 1.0])[:3]
 BOTTOM = -60.0
@@ -157,9 +157,7 @@ def test_contours_across_the_slices_are_refused_with_the_name_of_the_roi(series:
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
-def test_a_dicom_seg_of_another_program_on_some_slices_in_another_order(
-    kind: str, series: Path, tmp_path: Path
-) -> None:
+def test_a_dicom_seg_on_some_slices_in_another_order(kind: str, series: Path, tmp_path: Path) -> None:
     chosen = list(range(17, 3, -1))
     images = sorted(map(pydicom.dcmread, series.iterdir()), key=lambda image: image.InstanceNumber)
     labels = np.where(label_map() == 1, 1, 0) + np.where(label_map() == 2, 2, 0)

@@ -1,4 +1,4 @@
-"""DICOM folders with RTSTRUCT or DICOM-SEG as labels: one command to a data set, or a refusal with nothing left behind."""
+"""DICOM folders with RTSTRUCT or DICOM-SEG as labels: a data set in one command, or a refusal with nothing left."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ct_series import AXIAL, LPS, write_ct_series
 from structure_sets import SHAPE, Drawn, circle, dice, label_map, turned, write_contours, write_series
 
 from scripts.dataset.datalists import load_cases
-from scripts.dicom.segmentation import write_segmentation
-from scripts.dicom.structure_set import write_structure_set
+from scripts.outputs.dicom_segmentation import write_segmentation
+from scripts.outputs.structure_set import write_structure_set
 from scripts.prepare.own import main
 from scripts.prepare.structure_labels import read_spellings
 

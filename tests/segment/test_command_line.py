@@ -18,7 +18,7 @@ from ct_series import phantom_scan, write_ct_series
 from tiny_weights import SETTINGS, write_weights
 from tiny_workflows import run
 
-from scripts.bundle_identity import bundle_identity
+from scripts.files.bundle_identity import bundle_identity
 from scripts.segment.command_line import main
 
 ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz")

@@ -1,0 +1,144 @@
+"""The layout of PASCAL VOC as a datalist: a devkit folder is read where a dataset.json would be.
+
+::
+
+    VOC2012/JPEGImages/2007_000032.jpg
+    VOC2012/SegmentationClass/2007_000032.png    indices in a palette; 255 where the truth is unknown
+    VOC2012/ImageSets/Segmentation/train.txt     a name in a line; val.txt, trainval.txt, test.txt
+    VOC2012/classes.txt                          other classes than VOC's, background first (our addition)
+
+Everingham et al., The PASCAL Visual Object Classes Challenge 2012, development kit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", os.path.join("ImageSets", "Segmentation")
+CLASS_NAMES = "classes.txt"
+IGNORED_VALUE = 255
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+SPLITS = {"train": "training", "val": "validation"}
+MAX_NAMED = 5
+
+
+def voc_colours() -> list[tuple[int, int, int]]:
+    """The 256 colours of VOC's palette (devkit: VOClabelcolormap).
+
+    >>> voc_colours()[:3], voc_colours()[255]
+    ([(0, 0, 0), (128, 0, 0), (0, 128, 0)], (224, 224, 192))
+    """
+
+    def channel(index: int, offset: int) -> int:
+        # Every third bit of the index, from the lowest on, becomes a bit of the colour, from the highest on.
+        return sum((index >> (3 * bit + offset) & 1) << (7 - bit) for bit in range(3))
+
+    return [(channel(index, 0), channel(index, 1), channel(index, 2)) for index in range(256)]
+
+
+def is_layout(folder: str) -> bool:
+    """Whether a folder looks like VOC2012 of the devkit, complete or not."""
+    return any(os.path.isdir(os.path.join(folder, part)) for part in (IMAGES, MASKS, LISTS))
+
+
+def datalist(folder: str) -> dict[str, Any]:
+    """The content of the dataset.json that this folder stands for.
+
+    ``train`` and ``val`` become the splits ``training`` and ``validation``, every list is a split by its own name too,
+    and ``test`` is ``val`` where the folder has no test images.
+
+    Raises:
+        FileNotFoundError: a folder or a list is missing, or a file that a list names.
+        ValueError: a list or classes.txt is not what it should be.
+    """
+    missing = [part for part in (IMAGES, MASKS, LISTS) if not os.path.isdir(os.path.join(folder, part))]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} is not a complete VOC folder, it has no {', no '.join(missing)}; expected {IMAGES}, {MASKS} and "
+            f"{LISTS} side by side: unpack VOCtrainval_11-May-2012.tar and give its VOCdevkit/VOC2012."
+        )
+    names = {list_name: _read_list(folder, list_name) for list_name in _list_names(folder)}
+    _refuse_missing_files(folder, names)
+    classes, own_classes = _classes(folder)
+    content: dict[str, Any] = {
+        "labels": {"0": "background"} | {str(value): name for value, name in enumerate(classes, start=1)},
+        "ignored": IGNORED_VALUE,
+        "voc_palette": not own_classes,
+    }
+    for list_name, listed in names.items():
+        content[SPLITS.get(list_name, list_name)] = [_entry(folder, name) for name in listed]
+    content.setdefault("test", [{"image": entry["image"]} for entry in content["validation"]])
+    return content
+
+
+def _list_names(folder: str) -> list[str]:
+    found = sorted(name[:-4] for name in os.listdir(os.path.join(folder, LISTS)) if name.endswith(".txt"))
+    lacking = [f"{name}.txt" for name in SPLITS if name not in found]
+    if lacking:
+        raise FileNotFoundError(
+            f"{os.path.join(folder, LISTS)} has no {' and no '.join(lacking)}; expected a text file with the name of "
+            "an image in each line; copy it from the devkit."
+        )
+    return found
+
+
+def _read_list(folder: str, list_name: str) -> list[str]:
+    path = os.path.join(folder, LISTS, f"{list_name}.txt")
+    with open(path, encoding="utf-8") as stream:
+        names = [line.strip() for line in stream if line.strip()]
+    broken = [name for name in names if len(name.split()) != 1 or "/" in name]
+    if not names or broken:
+        found = f"holds lines such as '{broken[0]}'" if broken else "is empty"
+        raise ValueError(f"{path} {found}; expected one image name in each line, without folder or .jpg.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path} lists {twice} more than once; remove the line.")
+    return names
+
+
+def _refuse_missing_files(folder: str, lists: dict[str, list[str]]) -> None:
+    images, masks = (set(os.listdir(os.path.join(folder, part))) for part in (IMAGES, MASKS))
+    listed = {name for names in lists.values() for name in names}
+    # The masks of the test images are with the evaluation server.
+    segmented = {name for list_name, names in lists.items() if list_name != "test" for name in names}
+    lines = [
+        _missing_line(os.path.join(folder, part), sorted(wanted - there))
+        for part, wanted, there in (
+            (IMAGES, {f"{name}.jpg" for name in listed}, images),
+            (MASKS, {f"{name}.png" for name in segmented}, masks),
+        )
+        if wanted - there
+    ]
+    if lines:
+        raise FileNotFoundError("\n".join([*lines, "Unpack the archive again, or remove the names from the lists."]))
+
+
+def _missing_line(folder: str, files: Sequence[str]) -> str:
+    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
+    return f"{folder} lacks {len(files)} files that the lists name: {', '.join(files[:MAX_NAMED])}{more}."
+
+
+def _entry(folder: str, name: str) -> dict[str, str]:
+    entry = {"image": os.path.join(IMAGES, f"{name}.jpg")}
+    mask = os.path.join(MASKS, f"{name}.png")
+    return entry | {"label": mask} if os.path.exists(os.path.join(folder, mask)) else entry
+
+
+def _classes(folder: str) -> tuple[Sequence[str], bool]:
+    """Names of the classes 1, 2, ..., and whether they are the folder's own."""
+    path = os.path.join(folder, CLASS_NAMES)
+    if not os.path.exists(path):
+        return VOC_CLASSES, False
+    with open(path, encoding="utf-8") as stream:
+        names = [line.strip() for line in stream if line.strip()]
+    if names[:1] != ["background"] or len(names) < 2 or len(set(names)) < len(names) or len(names) > IGNORED_VALUE - 1:
+        raise ValueError(
+            f"{path} begins with {names[:3]}; expected 'background' and then the name of class 1, 2, ..., each once, "
+            f"one in each line, at most {IGNORED_VALUE - 2} classes."
+        )
+    return names[1:], True
