@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scripts.dicom.headers import Header, headers_below, pydicom
 from scripts.dicom.series import unreadable_files
+from scripts.files.result_files import results_in
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # of segments, of label values
@@ -45,8 +46,12 @@ class StructureFile:
         return headers[0].get("FrameOfReferenceUID") in self.frames
 
 
-def find_structure_files(place: str) -> list[StructureFile]:
+def find_structure_files(place: str, results: bool = True) -> list[StructureFile]:
     """List the RTSTRUCT and DICOM-SEG files below a folder, or the one file that a path names.
+
+    Args:
+        place: folder or file.
+        results: whether those that this bundle wrote are wanted too.
 
     Raises:
         ValueError: a DICOM file there cannot be read.
@@ -62,13 +67,8 @@ def find_structure_files(place: str) -> list[StructureFile]:
         for header in headers
         if header.SOPClassUID in (STRUCTURE_SET, *SEGMENTATIONS)
         and (not wanted or str(Path(header.filename).resolve()) in wanted)
+        and (results or not results_in(Path(header.filename).parent, [Path(header.filename).name]))
     ]
-
-
-def is_structure_file(path: str) -> bool:
-    """Whether a DICOM file is an RTSTRUCT or DICOM-SEG."""
-    header = pydicom.dcmread(path, specific_tags=["SOPClassUID"], force=True)
-    return header.get("SOPClassUID") in (STRUCTURE_SET, *SEGMENTATIONS)
 
 
 def _structure_file(path: str) -> StructureFile:

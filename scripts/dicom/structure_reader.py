@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from scripts.dicom.contours import Points, filled
 from scripts.dicom.headers import Header, pydicom
 from scripts.dicom.slice_stack import PLACE_TOLERANCE, TO_RAS, SliceStack
-from scripts.dicom.structure_files import SEGMENTATIONS, STRUCTURE_SET
+from scripts.dicom.structure_files import STRUCTURE_SET
 
 hd, _ = optional_import("highdicom")
 
@@ -54,7 +53,7 @@ class Structures:
             for roi in self.content.get("ROIContourSequence", [])
             if roi.ReferencedROINumber == number
             for contour in roi.get("ContourSequence", [])
-            if contour.get("ContourGeometricType") in CLOSED
+            if contour.get("ContourGeometricType") in CLOSED and "ContourData" in contour
         ]
         try:
             return _stacked([_on_grid(contour, stack) for contour in contours], stack.shape)
@@ -64,10 +63,7 @@ class Structures:
     def _segment(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
         """Nearest voxels of a segment, whatever the order and number of its frames."""
         region = np.zeros(stack.shape, dtype=bool)
-        file = hd.seg.segread(self.path)
-        if not any(number in frames for frames in _segments_of_frames(file)):
-            return region
-        volume = file.get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
+        volume = hd.seg.segread(self.path).get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
         to_volume = np.linalg.inv(volume.affine) @ TO_RAS @ stack.affine
         plane = np.stack(np.meshgrid(*map(np.arange, stack.shape[:2]), [0], [1], indexing="ij"), axis=-1)[:, :, 0, 0]
         for k in range(stack.shape[2]):
@@ -75,16 +71,6 @@ class Structures:
             inside = ((index >= 0) & (index < volume.spatial_shape)).all(axis=-1)
             region[:, :, k][inside] = volume.array[tuple(index[inside].T)] > 0
         return region
-
-
-def _segments_of_frames(file: Any) -> Iterator[tuple[int, ...]]:
-    if file.SOPClassUID == SEGMENTATIONS[1]:
-        yield tuple(map(int, np.unique(file.pixel_array)))
-        return
-    for frame in file.get("PerFrameFunctionalGroupsSequence", []):
-        shared = file.SharedFunctionalGroupsSequence[0]
-        where = frame if "SegmentIdentificationSequence" in frame else shared
-        yield (int(where.SegmentIdentificationSequence[0].ReferencedSegmentNumber),)
 
 
 def _on_grid(contour: Header, stack: SliceStack) -> tuple[float, Points, bool]:

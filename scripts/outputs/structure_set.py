@@ -46,65 +46,69 @@ def write_structure_set(
     stack, images = images_of_labels(labels, affine, series, path)
     content = _general(images)
     content.ReferencedFrameOfReferenceSequence = [_references(images)]
-    numbered = list(enumerate(organs, start=1))
-    content.StructureSetROISequence = [_roi(index, organ, content) for index, organ in numbered]
-    content.ROIContourSequence = [_contours(labels == index, index, stack.numbers, images) for index, _ in numbered]
-    content.RTROIObservationsSequence = [_observation(index, organ) for index, organ in numbered]
+    content.StructureSetROISequence, content.ROIContourSequence, content.RTROIObservationsSequence = [], [], []
+    for index, organ in enumerate(organs, start=1):
+        roi = _item(ROINumber=index, ROIName=organ.replace("_", " "), ROIDescription=NOTICE)
+        roi.ReferencedFrameOfReferenceUID, roi.ROIGenerationAlgorithm = content.FrameOfReferenceUID, "AUTOMATIC"
+        content.StructureSetROISequence.append(roi)
+        content.ROIContourSequence.append(_contours(labels == index, index, stack.numbers, images))
+        content.RTROIObservationsSequence.append(_observation(index, organ))
     with replacing(path) as temporary:
         # Implicit: explicit encodings have no room for contours of more than 64 KiB.
         content.save_as(temporary, implicit_vr=True, little_endian=True, enforce_file_format=True)
 
 
+def _item(**values: Any) -> Header:
+    item = pydicom.Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return item
+
+
 def _general(images: Sequence[Header]) -> Header:
     """Patient, study, frame of reference, equipment, and what the structure set is called."""
     bundle, now = bundle_identity(), datetime.now()
-    content = pydicom.Dataset()
+    content = _item(
+        SOPClassUID=STRUCTURE_SET,
+        SOPInstanceUID=pydicom.uid.generate_uid(),
+        SeriesInstanceUID=pydicom.uid.generate_uid(),
+        SeriesNumber=SERIES_NUMBER + 1,
+        SeriesDescription="Organs found automatically (research only)",
+        Modality="RTSTRUCT",
+        InstanceNumber=1,
+        OperatorsName="",
+        PositionReferenceIndicator="",
+        Manufacturer=bundle.name,
+        ManufacturerModelName=bundle.name,
+        SoftwareVersions=bundle.version,
+        StructureSetLabel="ORGANS",
+        StructureSetDescription=NOTICE,
+        StructureSetDate=f"{now:%Y%m%d}",
+        StructureSetTime=f"{now:%H%M%S}",
+        ApprovalStatus="UNAPPROVED",
+    )
     for name in ("SpecificCharacterSet", *EMPTY_IF_UNKNOWN, "StudyInstanceUID", "FrameOfReferenceUID"):
         if name in images[0]:
             content[name] = images[0][name]
-    content.SOPClassUID, content.SOPInstanceUID = STRUCTURE_SET, pydicom.uid.generate_uid()
-    content.SeriesInstanceUID, content.InstanceNumber = pydicom.uid.generate_uid(), 1
-    content.Modality, content.SeriesNumber, content.OperatorsName = "RTSTRUCT", SERIES_NUMBER + 1, ""
-    content.SeriesDescription = "Organs found automatically (research only)"
-    content.PositionReferenceIndicator = ""
-    content.Manufacturer = content.ManufacturerModelName = bundle.name
-    content.SoftwareVersions = bundle.version
-    content.StructureSetLabel, content.StructureSetDescription = "ORGANS", NOTICE
-    content.StructureSetDate, content.StructureSetTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
-    content.ApprovalStatus = "UNAPPROVED"
     return content
 
 
 def _references(images: Sequence[Header]) -> Header:
     """Frame of reference, study, series and every slice."""
-    series = pydicom.Dataset()
-    series.SeriesInstanceUID, series.ContourImageSequence = images[0].SeriesInstanceUID, list(map(_reference, images))
-    study = pydicom.Dataset()
-    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = STUDY, images[0].StudyInstanceUID
+    first = images[0]
+    series = _item(SeriesInstanceUID=first.SeriesInstanceUID, ContourImageSequence=list(map(_reference, images)))
+    study = _item(ReferencedSOPClassUID=STUDY, ReferencedSOPInstanceUID=first.StudyInstanceUID)
     study.RTReferencedSeriesSequence = [series]
-    frame = pydicom.Dataset()
-    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = images[0].FrameOfReferenceUID, [study]
-    return frame
+    return _item(FrameOfReferenceUID=first.FrameOfReferenceUID, RTReferencedStudySequence=[study])
 
 
 def _reference(image: Header) -> Header:
-    reference = pydicom.Dataset()
-    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
-    return reference
-
-
-def _roi(index: int, organ: str, content: Header) -> Header:
-    roi = pydicom.Dataset()
-    roi.ROINumber, roi.ROIName, roi.ROIDescription = index, organ.replace("_", " "), NOTICE
-    roi.ReferencedFrameOfReferenceUID = content.FrameOfReferenceUID
-    roi.ROIGenerationAlgorithm = "AUTOMATIC"
-    return roi
+    return _item(ReferencedSOPClassUID=image.SOPClassUID, ReferencedSOPInstanceUID=image.SOPInstanceUID)
 
 
 def _contours(organ: NDArray[np.bool_], index: int, slices: Sequence[SliceNumbers], images: Sequence[Header]) -> Header:
-    found = pydicom.Dataset()
-    found.ReferencedROINumber = index
-    found.ROIDisplayColor = [round(255 * value) for value in to_rgb(organ_colour(index))]
+    colour = [round(255 * value) for value in to_rgb(organ_colour(index))]
+    found = _item(ReferencedROINumber=index, ROIDisplayColor=colour)
     drawn = [
         _contour(points, slices[int(k)], images[int(k)])
         for k in np.flatnonzero(organ.any(axis=(0, 1)))
@@ -121,9 +125,8 @@ def _contour(points: Points, plane: SliceNumbers, image: Header) -> Header:
     """A contour of pixel indices on the plane of its slice, mm (LPS)."""
     height, width = plane.spacing
     places = plane.position + points * [width, height] @ plane.orientation
-    contour = pydicom.Dataset()
+    contour = _item(ContourGeometricType="CLOSED_PLANAR", NumberOfContourPoints=len(points))
     contour.ContourImageSequence = [_reference(image)]
-    contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
     text = "\\".join(f"{value:.4f}" for value in places.ravel()).encode()
     # Its bytes, since pydicom takes minutes to check a million numbers; an implicit encoding names no kind of value.
     contour.add_new(pydicom.datadict.tag_for_keyword("ContourData"), "UN", text + b" " * (len(text) % 2))
@@ -133,25 +136,18 @@ def _contour(points: Points, plane: SliceNumbers, image: Header) -> Header:
 def _observation(index: int, organ: str) -> Header:
     """What an ROI is: an organ, with the codes that the DICOM-SEG gives it."""
     structure, side = organ_code(organ)
-    observation = pydicom.Dataset()
-    observation.ObservationNumber = observation.ReferencedROINumber = index
-    observation.RTROIInterpretedType, observation.ROIInterpreter = "ORGAN", ""
-    observation.SegmentedPropertyCategoryCodeSequence = [_code(codes.SCT.AnatomicalStructure)]
-    observation.RTROIIdentificationCodeSequence = [_code(structure)]
+    code = _code(structure)
     if side is not None:
-        modifier = _code(side)
-        observation.RTROIIdentificationCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+        code.SegmentedPropertyTypeModifierCodeSequence = [_code(side)]
+    observation = _item(ObservationNumber=index, ReferencedROINumber=index, RTROIInterpretedType="ORGAN")
+    observation.ROIInterpreter, observation.RTROIIdentificationCodeSequence = "", [code]
+    observation.SegmentedPropertyCategoryCodeSequence = [_code(codes.SCT.AnatomicalStructure)]
     return observation
 
 
 def _code(concept: Any) -> Header:
-    code = pydicom.Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = (
-        concept.value,
-        concept.scheme_designator,
-        concept.meaning,
-    )
-    return code
+    code, scheme, meaning = concept.value, concept.scheme_designator, concept.meaning
+    return _item(CodeValue=code, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
 
 
 class SaveStructureSetd(SaveOnSeriesd):

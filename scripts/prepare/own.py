@@ -13,6 +13,8 @@ Every patient is in one split. OUTPUT_DIR gets dataset.json, report.html and coh
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +30,7 @@ from scripts.prepare.scan_entry import ScanEntry, datalist_of, split_scans, stat
 from scripts.prepare.scan_folders import find_scans
 from scripts.prepare.scan_table import read_table
 from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION
-from scripts.prepare.structure_labels import FOLDER, label_maps_of, read_spellings
+from scripts.prepare.structure_labels import label_maps_of, read_spellings
 from scripts.runtime.plain_errors import start_command
 
 MAX_SHOWN_VALUES = 20
@@ -52,18 +54,15 @@ def _prepare_structures(options: argparse.Namespace, scans: Sequence[ScanEntry])
     if options.values:
         raise ValueError("give --values for label maps or --structures for RTSTRUCT and DICOM-SEG, not both.")
     spellings = read_spellings(options.structures)
-    folder = Path(options.output_dir, FOLDER)
-    earlier = set(folder.iterdir()) if folder.exists() else set()
+    place = None if options.table else options.labels or options.images
+    results = bool(options.labels)  # beside the scans they are what an earlier model found
+    new = not os.path.exists(options.output_dir)
     try:
-        place = None if options.table else options.labels or options.images
-        scans = label_maps_of(scans, place, options.structure_set, spellings, options.output_dir)
+        scans = label_maps_of(scans, place, results, options.structure_set, spellings, options.output_dir)
         return _prepare(options, scans, {str(n): organ for n, organ in enumerate(spellings, 1)}, "--structures")
     except Exception:
-        for path in set(folder.iterdir()) - earlier if folder.exists() else ():
-            path.unlink()
-        for empty in (folder, folder.parent):
-            if empty.exists() and not any(empty.iterdir()):
-                empty.rmdir()
+        if new:
+            shutil.rmtree(options.output_dir, ignore_errors=True)
         raise
 
 

@@ -18,7 +18,6 @@ from monai.utils.module import optional_import
 
 from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES, case_name
 from scripts.dicom.headers import pydicom
-from scripts.dicom.structure_files import is_structure_file
 from scripts.files.result_files import results_in
 from scripts.prepare.scan_entry import ScanEntry
 
@@ -29,6 +28,8 @@ NNUNET_CHANNEL = "_0000"
 IMAGES = "images"
 SEGMENTATION = "_seg"
 """What follows the scan's name in label maps of this bundle and of other programs."""
+NO_SCANS = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}." for kind in (11, 66, 88, 104, 481))
+"""What lies beside a series: presentation states, segmentations, reports, documents, and all of radiotherapy."""
 MAX_LISTED = 10
 
 
@@ -110,7 +111,11 @@ def _slices_per_series(folder: str) -> dict[str, int]:
     finder.AddSeriesRestriction("0008|0021")
     finder.SetDirectory(folder)
     files = {str(series): list(finder.GetFileNames(series)) for series in finder.GetSeriesUIDs()}
-    return {series: len(paths) for series, paths in files.items() if not is_structure_file(paths[0])}
+    return {series: len(paths) for series, paths in files.items() if not _kind_of(paths[0]).startswith(NO_SCANS)}
+
+
+def _kind_of(path: str) -> str:
+    return str(pydicom.dcmread(path, specific_tags=["SOPClassUID"], force=True).get("SOPClassUID", ""))
 
 
 def _short_names(paths: list[str], root: str) -> list[tuple[str, str]]:

@@ -55,13 +55,19 @@ def read_spellings(given: Sequence[str]) -> dict[str, list[str]]:
 
 
 def label_maps_of(
-    scans: Sequence[ScanEntry], place: str | None, wanted: str | None, spellings: Spellings, output_dir: str
+    scans: Sequence[ScanEntry],
+    place: str | None,
+    results: bool,
+    wanted: str | None,
+    spellings: Spellings,
+    output_dir: str,
 ) -> list[ScanEntry]:
     """Write the label map of every scan that has structures; the value of an organ is its place in the list, from 1.
 
     Args:
         scans: DICOM series; a scan with a label of its own has its structures there.
         place: folder of the structures of all other scans.
+        results: whether those that this bundle wrote are wanted there.
         wanted: of several structure files of a scan, which one: its label, with * and ?; None: the newest.
         spellings: organ -> names of its structure.
         output_dir: gets a folder with the label maps.
@@ -74,7 +80,7 @@ def label_maps_of(
     """
     if place and not os.path.exists(place):
         raise FileNotFoundError(f"'{place}' does not exist; give the folder of the structures with --labels.")
-    shared = find_structure_files(place) if place else []
+    shared = find_structure_files(place, results) if place else []
     labelled, unnamed = [], Counter[str]()
     used: set[str] = set()
     for scan in scans:

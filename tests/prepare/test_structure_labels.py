@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from config_compositions import ROOT
 from ct_series import AXIAL, LPS, write_ct_series
+from pydicom.uid import RTPlanStorage
 from structure_sets import SHAPE, Drawn, circle, dice, label_map, turned, write_contours, write_series
 
 from scripts.dataset.datalists import load_cases
@@ -115,6 +116,21 @@ def test_of_several_structure_sets_the_newest_is_taken_or_the_one_that_is_named(
         for options in ([], ["--structure_set", "plan*"])
     ]
     np.testing.assert_allclose(sizes, [np.pi * 6**2, np.pi * 14**2], rtol=0.2)
+
+
+def test_plans_beside_a_series_are_passed_over_and_results_of_this_bundle_unless_they_are_given_as_labels(
+    export: Path,
+) -> None:
+    ben = export / "ben"
+    write_contours(ben / "RP.dcm", ben, {}, SOPClassUID=RTPlanStorage, Modality="RTPLAN")
+    found = np.zeros(SHAPE, dtype=np.uint8)
+    found[:5, :5, 3] = 1
+    write_structure_set(found, AXIAL, str(ben), ["SpinalCord"], ben / "ben_rtstruct.dcm")
+    sizes = [
+        (voxels(cases_of(prepare(export, *options), ["cord", "parotid"])["ben"]) == 1).sum()
+        for options in ([], ["--labels", str(export)])
+    ]
+    assert sizes[0] > 100 and sizes[1] == 25
 
 
 def test_a_dicom_seg_is_a_label_too(export: Path) -> None:
