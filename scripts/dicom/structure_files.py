@@ -56,19 +56,13 @@ def find_structure_files(place: str, results: bool = True) -> list[StructureFile
     Raises:
         ValueError: a DICOM file there cannot be read.
     """
-    folder = str(Path(place).parent) if Path(place).is_file() else place
-    headers, unreadable = headers_below(folder)
-    wanted = {str(Path(place).resolve())} if folder != place else None
-    lost = [f"{path} ({why})" for path, why in unreadable.items() if not wanted or str(Path(path).resolve()) in wanted]
-    if lost:
-        raise ValueError(unreadable_files(lost))
-    return [
-        _structure_file(str(header.filename))
-        for header in headers
-        if header.SOPClassUID in (STRUCTURE_SET, *SEGMENTATIONS)
-        and (not wanted or str(Path(header.filename).resolve()) in wanted)
-        and (results or not results_in(Path(header.filename).parent, [Path(header.filename).name]))
-    ]
+    if Path(place).is_file():
+        return [_structure_file(place)]
+    headers, unreadable = headers_below(place)
+    if unreadable:
+        raise ValueError(unreadable_files([f"{path} ({why})" for path, why in unreadable.items()]))
+    wanted = [Path(header.filename) for header in headers if header.SOPClassUID in (STRUCTURE_SET, *SEGMENTATIONS)]
+    return [_structure_file(str(path)) for path in wanted if results or not results_in(path.parent, [path.name])]
 
 
 def _structure_file(path: str) -> StructureFile:

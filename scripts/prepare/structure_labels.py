@@ -17,7 +17,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from scripts.dataset.datalist_file import read_datalist
 from scripts.dicom.series import choose_series, find_series
@@ -106,14 +105,19 @@ def label_maps_of(
 
 
 def _chosen(files: Sequence[StructureFile], wanted: str | None, case: str) -> StructureFile:
+    count = len(files)
     listed = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
     if wanted:
-        files = [one for one in files if any(fnmatchcase(label, wanted.lower()) for label in one.labels)]
+        files = [one for one in files if any(_fits(label, wanted) for label in one.labels)]
     newest = [one for one in files if one.made == max(other.made for other in files)]
     if len(newest) != 1:
         what = f"of which {len(newest)} are called '{wanted}'" if wanted else f"of which {len(newest)} are the newest"
-        raise ValueError(f"{case} has several structure files, {what}: {listed}. Name one with --structure_set LABEL.")
+        raise ValueError(f"{case} has {count} structure files, {what}: {listed}. Name one with --structure_set LABEL.")
     return newest[0]
+
+
+def _fits(name: str, spelling: str) -> bool:
+    return fnmatchcase(name.lower(), spelling.lower().replace("[", "[[]"))  # brackets mean themselves
 
 
 def _organs_of(structures: Structures, spellings: Spellings) -> dict[str, int]:
@@ -121,7 +125,7 @@ def _organs_of(structures: Structures, spellings: Spellings) -> dict[str, int]:
     organs: dict[str, int] = {}
     for organ, names in spellings.items():
         for spelling in names:
-            fitting = [n for n, name in structures.names.items() if fnmatchcase(name.lower(), spelling.lower())]
+            fitting = [n for n, name in structures.names.items() if _fits(name, spelling)]
             if len(fitting) > 1:
                 listed = ", ".join(structures.names[number] for number in fitting)
                 raise ValueError(
@@ -154,7 +158,10 @@ def _with_labels(
         if not region.any():
             logger.warning("%s: '%s' is empty; %s is unknown there.", scan.case, structures.names[number], organ)
             continue
-        _tell_overlap(labels[region], order, organ, scan.case, abs(float(np.linalg.det(stack.affine))) / 1000)
+        beneath, voxel_ml = labels[region], abs(float(np.linalg.det(stack.affine))) / 1000
+        for value in np.unique(beneath[beneath > 0]):
+            shared = int((beneath == value).sum()) * voxel_ml
+            logger.warning("%s: %.2f ml of %s lie in %s and count for it.", scan.case, shared, order[value - 1], organ)
         labels[region] = order.index(organ) + 1
         contoured.append(organ)
     kept = tuple(organ for organ in contoured if scan.organs is None or organ in scan.organs)
@@ -164,12 +171,6 @@ def _with_labels(
     path = Path(output_dir).absolute() / FOLDER / f"{scan.case}.nii.gz"
     write_nifti(path, labels, stack.affine)
     return replace(scan, label=str(path), organs=kept)
-
-
-def _tell_overlap(beneath: NDArray[np.uint8], order: Sequence[str], organ: str, case: str, voxel_ml: float) -> None:
-    for value in np.unique(beneath[beneath > 0]):
-        shared = int((beneath == value).sum()) * voxel_ml
-        logger.warning("%s: %.2f ml of %s lie in %s and count for it.", case, shared, order[value - 1], organ)
 
 
 def _tell(unused: Sequence[str], unnamed: Mapping[str, int], place: str | None) -> None:
