@@ -25,12 +25,13 @@ import numpy as np
 from scripts.dataset.datalist_file import read_datalist
 from scripts.dataset.label_values import LabelValues, read_label_values
 from scripts.dataset.volume_file import read_volume_file
+from scripts.files.result_files import claim_outputs
 from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
 from scripts.prepare.scan_entry import ScanEntry, datalist_of, split_scans, state_split
 from scripts.prepare.scan_folders import find_scans
 from scripts.prepare.scan_table import read_table
 from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION
-from scripts.prepare.structure_labels import label_maps_of, read_spellings
+from scripts.prepare.structure_labels import FOLDER, label_maps_of, read_spellings
 from scripts.runtime.plain_errors import start_command
 
 MAX_SHOWN_VALUES = 20
@@ -56,13 +57,14 @@ def _prepare_structures(options: argparse.Namespace, scans: Sequence[ScanEntry])
     spellings = read_spellings(options.structures)
     place = None if options.table else options.labels or options.images
     results = bool(options.labels)  # beside the scans they are what an earlier model found
-    new = not os.path.exists(options.output_dir)
+    folder = Path(options.output_dir, FOLDER)
+    claim_outputs([folder], [scan.image for scan in scans], new=True)
+    made = folder if os.path.exists(options.output_dir) else options.output_dir
     try:
         scans = label_maps_of(scans, place, results, options.structure_set, spellings, options.output_dir)
         return _prepare(options, scans, {str(n): organ for n, organ in enumerate(spellings, 1)}, "--structures")
     except Exception:
-        if new:
-            shutil.rmtree(options.output_dir, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from config_compositions import ROOT
 from ct_series import AXIAL, LPS, write_ct_series
+from doc_pages import shell_lines
 from pydicom.uid import RTPlanStorage
 from structure_sets import SHAPE, Drawn, circle, dice, label_map, turned, write_contours, write_series
 
@@ -47,7 +49,8 @@ def export(tmp_path: Path) -> Path:
 
 
 def prepare(export: Path, *arguments: str, names: list[str] = NAMES) -> Path:
-    out = export.parent / "out"
+    """Run the command into a folder that is not there yet."""
+    out = next(path for number in count() if not (path := export.parent / f"out{number}").exists())
     options = ["--images", str(export), "--structures", *names, "--output_dir", str(out), *SPLIT, *arguments]
     assert main(options) == 0
     return out
@@ -161,7 +164,19 @@ def test_what_could_be_meant_otherwise_is_refused_and_nothing_is_left_behind(nam
         write_contours(export / "anna" / "RS.anna.dcm", export / "anna", {"a": tube(9, 9, 9), "b": tube(30, 20, 9)})
     with pytest.raises(ValueError, match=message):
         prepare(export, names=names)
-    assert not (export.parent / "out").exists()
+    assert not (export.parent / "out0").exists()
+    (export.parent / "out0").mkdir()
+    with pytest.raises(ValueError):
+        main(["--images", str(export), "--structures", *names, "--output_dir", str(export.parent / "out0"), *SPLIT])
+    assert not list((export.parent / "out0").iterdir())
+
+
+def test_an_earlier_data_set_is_kept(export: Path) -> None:
+    out = prepare(export)
+    there = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="structure_labels is to be written and is a folder: remove it, or give"):
+        main(["--images", str(export), "--structures", *NAMES, "--output_dir", str(out), *SPLIT])
+    assert there == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def test_values_and_structures_exclude_one_another_and_places_have_to_exist(export: Path) -> None:
@@ -220,3 +235,19 @@ def test_openkbp_by_way_of_rtstruct_has_the_same_label_maps(tmp_path: Path) -> N
         for value, organ in enumerate(organs, start=1):
             if organ in annotated:
                 assert dice(voxels(case) == value, labels == value) >= 0.98
+
+
+def test_the_command_of_the_how_to_names_the_structures_of_an_export(tmp_path: Path) -> None:
+    (command,) = [
+        words for words in shell_lines(ROOT / "docs/how_to/radiotherapy.md") if "scripts.prepare.own" in words
+    ]
+    for name, cord in (("a", "MYELON"), ("b", "spinalcord"), ("c", "SpinalCord")):
+        series = write_series(tmp_path / "export" / name, series=f"1.2.{ord(name)}", PatientID=name)
+        rois = {cord: tube(20, 20, 9), "Par_L": tube(40, 20, 9), "Mandibula": tube(20, 34, 9), "PTV": tube(9, 9, 9)}
+        write_contours(series / "RS.dcm", series, rois)
+    options = [
+        word.replace("export", str(tmp_path / "export")).replace("data/mine", str(tmp_path / "out")) for word in command
+    ]
+    assert main([*options[3:], *SPLIT]) == 0
+    organs = ["left_parotid", "spinal_cord", "mandible"]
+    assert all(case["annotated"] == organs for case in cases_of(tmp_path / "out", organs).values())
