@@ -25,6 +25,7 @@ SUFFIXES = {
     "dicom_seg": "_seg.dcm",
     "case_scores": "_dice.json",
     "pixel_counts": "_pixels.json",
+    "rtstruct": "_rtstruct.dcm",
 }
 """What follows the name of a case, by the kind of result; VOC's server reads masks by the name of the photograph."""
 # Label maps of any format: other programs use the same endings.

@@ -16,7 +16,12 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
 TRUNK, TRAINING = "configs/inference.yaml", "configs/train.yaml"
-SETTINGS = {"overlay": "save_overlay", "report": "save_report", "dicom_seg": "save_dicom_segmentation"}
+SETTINGS = {
+    "overlay": "save_overlay",
+    "report": "save_report",
+    "dicom_seg": "save_dicom_segmentation",
+    "rtstruct": "save_structure_set",
+}
 
 
 def run_workflow(
