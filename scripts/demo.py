@@ -18,14 +18,13 @@ from pathlib import Path
 from scripts.plain_errors import install_plain_errors
 
 ROOT = Path(__file__).resolve().parents[1]
-TRUNK = "configs/inference.yaml"
-TRAINING = [TRUNK, "configs/train.yaml", "configs/data/abdomen.yaml", "configs/recipes/demo.yaml"]
+TRAINING = "['configs/train.yaml','configs/budgets/demo.yaml']"
+COARSE_ONLY = "['configs/evaluate.yaml','configs/baselines/coarse_only.yaml']"
 
 
-def bundle_command(run_id: str, configs: Sequence[str], **settings: str) -> list[str]:
+def bundle_command(run_id: str, config_file: str, **settings: str) -> list[str]:
     """A `python -m monai.bundle run` command line."""
-    files = "[" + ",".join(f"'{config}'" for config in configs) + "]"
-    command = ["-m", "monai.bundle", "run", run_id, "--config_file", files]
+    command = ["-m", "monai.bundle", "run", run_id, "--config_file", config_file]
     for name, value in settings.items():
         command += [f"--{name}", value]
     return command
@@ -33,43 +32,24 @@ def bundle_command(run_id: str, configs: Sequence[str], **settings: str) -> list
 
 def steps(data: str, run: str) -> list[tuple[str, list[str]]]:
     """What the demo does: title and arguments of python, in order."""
-    weights, final, coarse = f"{run}/model.pt", f"{run}/evaluation", f"{run}/evaluation_coarse"
-    evaluation = {"dataset_dir": data, "model_path": weights, "split": "validation"}
-    coarse_only = [*TRAINING, "configs/baselines/coarse_only.yaml", "configs/evaluate.yaml"]
+    final, coarse = f"{run}/evaluation", f"{run}/evaluation_coarse"
+    evaluation = {"dataset_dir": data, "run_dir": run}
+    scans = {"dataset_dir": f"{data}/dataset.json", "run_dir": run}
+    segmentations = {"output_dir": f"{run}/segmentations", "save_overlay": "true"}
+    scores = [f"{coarse}/scores.csv", f"{final}/scores.csv", "--names", "coarse", "final"]
     return [
         ("make the example data: 24 synthetic abdominal CTs", phantom_command(data)),
         (
             "train: coarse, contrastive, segmentation",
             bundle_command("training", TRAINING, dataset_dir=data, output_dir=run),
         ),
-        (
-            "score the result",
-            bundle_command("evaluate", [*TRAINING, "configs/evaluate.yaml"], output_dir=final, **evaluation),
-        ),
-        ("score the coarse stage alone", bundle_command("evaluate", coarse_only, output_dir=coarse, **evaluation)),
+        ("score the result", bundle_command("evaluate", "configs/evaluate.yaml", output_dir=final, **evaluation)),
+        ("score the coarse stage alone", bundle_command("evaluate", COARSE_ONLY, output_dir=coarse, **evaluation)),
         (
             "segment scans that nothing was trained or chosen on",
-            bundle_command(
-                "inference",
-                TRAINING,
-                dataset_dir=f"{data}/dataset.json",
-                model_path=weights,
-                output_dir=f"{run}/segmentations",
-                save_overlay="true",
-            ),
+            bundle_command("inference", "configs/inference.yaml", **scans, **segmentations),
         ),
-        (
-            "compare",
-            [
-                "-m",
-                "scripts.evaluation.summary",
-                f"{coarse}/scores.csv",
-                f"{final}/scores.csv",
-                "--names",
-                "coarse",
-                "final",
-            ],
-        ),
+        ("compare", ["-m", "scripts.evaluation.summary", *scores]),
     ]
 
 

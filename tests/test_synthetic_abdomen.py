@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import monai.bundle
@@ -18,7 +19,8 @@ def test_the_demonstration_weights_find_the_organs_of_new_phantoms(tmp_path: Pat
     write_phantom_dataset(str(tmp_path / "data"), training=0, validation=2, test=0, seed=11)
     monai.bundle.run(
         run_id="evaluate",
-        config_file=[str(ROOT / name) for name in [*TRAINING, "configs/evaluate.yaml"]],
+        config_file=str(ROOT / "configs/evaluate.yaml"),
+        run_dir=[str(ROOT / name) for name in ast.literal_eval(TRAINING)],
         dataset_dir=str(tmp_path / "data"),
         split="validation",
         model_path=str(WEIGHTS),

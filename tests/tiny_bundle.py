@@ -12,7 +12,7 @@ from config_compositions import ROOT, TRUNK
 from monai.bundle import ConfigParser
 from tiny_workflows import TINY_PREDICTOR
 
-from scripts.export.composition import composed
+from scripts.composition import composed
 from scripts.inference.predictor import TwoStagePredictor
 
 METADATA = ROOT / "configs/metadata.json"

@@ -3,7 +3,7 @@
     python -m scripts.export.half_precision_cost --model_path runs/mine/model.pt --dataset_dir DATASET \
       --output_dir runs/mine/half_precision
 
-Takes every option of `run evaluate`: ``--split``, ``--config_file`` with the overlays of the training, ids to override.
+Takes every option of `run evaluate`: ``--split``, ``--run_dir``, ids to override.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scripts.evaluation.summary import format_table, read_scores, summarise
 from scripts.export.half_precision import DEFAULT_DTYPE, write_half_precision
 from scripts.plain_errors import install_plain_errors
 
-EVALUATION = ("configs/inference.yaml", "configs/evaluate.yaml")
+EVALUATION = "configs/evaluate.yaml"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ import fire
 import torch
 from torch import Tensor
 
-from scripts.export.composition import TRUNK, claim_export, composed, trained_predictor
+from scripts.composition import composed
+from scripts.export.composition import TRUNK, claim_export, trained_predictor
 from scripts.inference.predictor import TwoStagePredictor
 from scripts.plain_errors import install_plain_errors
 

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import Compose, LoadImaged, MapTransform, SelectItemsd
 
 from scripts.dataset.label_values import values_of
 from scripts.dataset.problems import Kind, Problem, VolumeError
 from scripts.dataset.scan_rules import other_grid
 from scripts.preprocessing.photograph import as_volume
-from scripts.preprocessing.scan_reader import load_volume
+from scripts.preprocessing.scan_reader import CheckScand, ScanReader, load_volume
+from scripts.preprocessing.working_grid import ToWorkingGridd
 
 IGNORED = 255
 """Stored label of a pixel whose truth is unknown (PASCAL VOC: object borders); no loss and no score counts it."""
@@ -51,6 +52,24 @@ def load_organ_labels(
     if case.get("ignored_value") is not None:
         relabelled[file_values == case["ignored_value"]] = IGNORED
     return MetaTensor(relabelled, affine=loaded.affine)
+
+
+def labelled_scans(organs: Sequence[str], spacing: Sequence[float]) -> Compose:
+    """Preprocessing of a scan that is scored: on the working grid, its label on the scan's own.
+
+    Args:
+        organs: organ names in the order of their class indices.
+        spacing: of the working grid in mm, axes R-L, A-P, S-I.
+    """
+    return Compose(
+        [
+            LoadImaged("image", image_only=True, ensure_channel_first=True, reader=ScanReader),
+            CheckScand("image"),
+            LoadOrganLabelsd("label", organs),
+            ToWorkingGridd("image", spacing),
+            SelectItemsd(["image", "label", "case"]),
+        ]
+    )
 
 
 class LoadOrganLabelsd(MapTransform):

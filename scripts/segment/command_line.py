@@ -33,16 +33,15 @@ def build_parser() -> argparse.ArgumentParser:
         "scan", help="a NIfTI file, a folder of them, or a folder with a DICOM series (also in subfolders)"
     )
     parser.add_argument("--output_dir", default="segmentations", help="where results go (default: %(default)s)")
-    parser.add_argument(
-        "--model_path", default=str(ROOT / "models/model.pt"), help="weights (default: those of the bundle)"
-    )
+    parser.add_argument("--run_dir", help="folder of a training whose weights and settings are used")
+    parser.add_argument("--model_path", help="weights (default: those of the run, else those of the bundle)")
     parser.add_argument(
         "--config",
         action="append",
         default=[],
         metavar="FILE",
-        help="config that the weights were trained with on top of configs/train.yaml, such as "
-        "configs/data/abdomen.yaml; given several times, in the order of the training",
+        help="in place of --run_dir, for weights of version 0.9 or earlier: config that they were trained with on top "
+        "of configs/train.yaml, such as configs/data/abdomen.yaml; given several times, in the order of the training",
     )
     parser.add_argument("--series", help="which of several DICOM series: its number in the list, or its UID")
     parser.add_argument("--list_series", action="store_true", help="list the DICOM series in SCAN and stop")
@@ -90,7 +89,7 @@ def _segment(chosen: argparse.Namespace) -> int:
         series=chosen.series,
         output_dir=chosen.output_dir,
         model_path=chosen.model_path,
-        overlays=chosen.config,
+        run_dir=chosen.run_dir or _trained_with(chosen.config),
         outputs=chosen.write,
         device=chosen.device,
     )
@@ -104,6 +103,20 @@ def _segment(chosen: argparse.Namespace) -> int:
     for case, reason in failures.items():
         print(f"error: {case}: {reason}", file=sys.stderr)
     return int(bool(failures))
+
+
+def _trained_with(overlays: Sequence[str]) -> list[str] | None:
+    """The config files of a training whose run kept no config."""
+    files = [str(ROOT / "configs/train.yaml")] if overlays else []
+    for overlay in overlays:
+        found = [path for path in (Path(overlay), ROOT / overlay) if path.is_file()]
+        if not found:
+            raise FileNotFoundError(
+                f"config {overlay} does not exist; give the one that the weights were trained with, such as "
+                "configs/data/abdomen.yaml, or leave --config out for the bundle's own weights."
+            )
+        files.append(str(found[0]))
+    return files or None
 
 
 def _is_of(name: str, case: str) -> bool:

@@ -21,7 +21,7 @@ OVERLAY = "settings.yaml"
 PREDICTOR = "network_def::"
 """What the ids of the predictor's arguments begin with."""
 
-COARSE_PATH = "evaluator::network::coarse_path"
+COARSE_PATH = "predictor::coarse_path"
 """Id that names the other checkpoint in an arm that is a mean."""
 
 
@@ -118,18 +118,25 @@ def evaluation_command(plan: Plan, run: Run, places: Places) -> list[str]:
     The weights are its own, or of an arm with members those of the last one.
     """
     folder = places.folder(run)
-    files = [*configs_of(plan, run.arm), str(folder / OVERLAY), plan.evaluation]
+    arm = plan.arms[run.arm]
+    own = list(arm.overlays) if arm.members else []  # they change how the last member is evaluated
+    trained_with = [*configs_of(plan, arm.members[-1] if own else run.arm), str(folder / OVERLAY)]
     where: dict[str, Any] = {"dataset_dir": places.dataset_dir, "output_dir": folder / "evaluation"}
-    *coarse, trained = plan.needs(run) if plan.arms[run.arm].members else [run]
+    where["run_dir"] = listed(trained_with)
+    *coarse, trained = plan.needs(run) if arm.members else [run]
     if coarse:
         where[COARSE_PATH] = places.folder(coarse[0]) / "coarse.pt"
-    return bundle_command("evaluate", files, model_path=places.folder(trained) / "model.pt", **where)
+    return bundle_command("evaluate", [plan.evaluation, *own], model_path=places.folder(trained) / "model.pt", **where)
+
+
+def listed(configs: Sequence[str]) -> str:
+    """Config files as the command line takes them."""
+    return "[" + ",".join(f"'{config}'" for config in configs) + "]"
 
 
 def bundle_command(run_id: str, configs: Sequence[str], **settings: Any) -> list[str]:
     """A `python -m monai.bundle run` command line."""
-    files = "[" + ",".join(f"'{config}'" for config in configs) + "]"
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", files]
+    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", listed(configs)]
     for name, value in settings.items():
         command += [f"--{name}", str(value)]
     return command

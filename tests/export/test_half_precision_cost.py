@@ -57,7 +57,7 @@ def test_both_weights_are_scored_on_the_same_cases_and_the_difference_is_printed
 ) -> None:
     bundle = make_bundle(tmp_path / "bundle", organs=ABDOMEN["organs"])
     settings = {key: value for key, value in bundle.settings.items() if key != "model_path"}
-    files = [str(ROOT / "configs" / name) for name in ("inference.yaml", "evaluate.yaml")]
+    files = str(ROOT / "configs/evaluate.yaml")
     paths = {"dataset_dir": str(phantom_dir), "bundle_root": str(ROOT)}
     measure(str(bundle.model), str(tmp_path), "bfloat16", files, split="training", **paths, **settings)
     printed = capsys.readouterr().out
