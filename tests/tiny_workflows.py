@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from config_compositions import ROOT, TRUNK, load
+from config_compositions import BASES, ROOT, TRUNK, load
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 
@@ -51,7 +51,7 @@ TINY_TRAINING: dict[str, Any] = {
 
 def workflow(run_id: str, *overlays: str, workflow_type: str | None = None, **overrides: Any) -> ConfigWorkflow:
     """A workflow of configs, inference where no other one is named, with values in place of those of the configs."""
-    files = overlays if overlays and overlays[0] in (TRAIN, EVALUATE) else (TRUNK, *overlays)
+    files = overlays if overlays and overlays[0] in BASES else (TRUNK, *overlays)
     return ConfigWorkflow(
         config_file=[str(ROOT / name) for name in files],
         meta_file=str(ROOT / "configs/metadata.json"),

@@ -15,11 +15,11 @@ import pytest
 import torch
 import yaml
 from btcv_cohort import write_btcv
-from config_compositions import ROOT, TRUNK
+from config_compositions import ROOT
 from doc_pages import shell_lines
 from monai.utils import set_determinism
 from tiny_voc import TINY_VOC, write_voc
-from tiny_workflows import TINY_TRAINING, run
+from tiny_workflows import TINY_TRAINING, TRAIN, run
 
 from scripts.phantom.dataset import write_phantom_dataset
 
@@ -65,10 +65,11 @@ def run_command(words: list[str], **settings: Any) -> None:
         assert not isinstance(status, int) or status == 0
         return
     options = dict(zip((word.removeprefix("--") for word in words[3::2]), words[4::2], strict=True))
-    files = ast.literal_eval(options.pop("config_file"))
-    assert files[0] == TRUNK
+    named = options.pop("config_file")
+    files = ast.literal_eval(named) if named.startswith("[") else [named]
     paths = {name: str(Path(value).absolute()) for name, value in options.items() if "/" in value}
-    run(words[2], *files[1:], **{**TINY, **options, **paths, **settings})
+    tiny = TINY if files[0] == TRAIN else {"device": TINY["device"]}
+    run(words[2], *files, **{**tiny, **options, **paths, **settings})
 
 
 def only_found(command: list[str], *words: str) -> bool:

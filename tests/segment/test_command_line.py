@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from tiny_weights import SETTINGS, write_weights
 from tiny_workflows import run
 
 from scripts.bundle_identity import bundle_identity
-from scripts.segment.command_line import main
+from scripts.composition import composed
+from scripts.segment.command_line import ROOT, main
+from scripts.training.run_folder import claim
 
 ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz")
 
@@ -88,6 +91,16 @@ def test_one_command_turns_a_study_into_labels_picture_report_and_dicom_seg(
         found = labels == row.class_index
         assert row.volume_ml == pytest.approx(found.sum() * voxel_ml, rel=1e-3, abs=1e-3)
         assert not found.any() or row.mean_hu == pytest.approx(voxels[found].mean(), abs=0.01)
+
+
+def test_a_run_needs_no_config(phantom_dir: Path, weights: list[str], tmp_path: Path) -> None:
+    scan, run_dir = sorted((phantom_dir / "images").iterdir())[0], tmp_path / "mine"
+    claim(run_dir, composed([str(ROOT / "configs/train.yaml"), weights[3]]).config, {})
+    shutil.copy(weights[1], run_dir / "model.pt")
+    for name, options in (("run", ["--run_dir", str(run_dir), "--device", "cpu"]), ("config", weights)):
+        assert main([str(scan), "--output_dir", str(tmp_path / name), "--write", "report", *options]) == 0
+    for path in (tmp_path / "config").glob("*.csv"):
+        assert path.read_bytes() == (tmp_path / "run" / path.name).read_bytes()
 
 
 def test_a_nifti_needs_no_dicom_and_what_is_not_wanted_is_not_written(
