@@ -43,7 +43,7 @@ REQUIREMENTS = {
     "test": ["requirements.txt", "requirements-dev.txt"],
     "env": ["requirements.txt", "requirements-dev.txt"],
 }
-PROGRAM = {"demo": "scripts.demo", "test": "scripts.checks"}
+PROGRAM = {"demo": "development.demo", "test": "development.checks"}
 
 
 class SetupError(Exception):
@@ -196,7 +196,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, list[str]]:
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Set up .venv in the project's folder (the first time: 2 to 5 minutes, 3 GB on disk), then run:\n"
-        "  demo [ARGS]       the demonstration; ARGS go to scripts/demo.py\n"
+        "  demo [ARGS]       the demonstration; ARGS go to development/demo.py\n"
         "  test [-- ARGS]    every check and test; with ARGS only pytest, with these\n"
         "  env               nothing more: for development",
         epilog="AGSCL_TORCH=<pip requirement or path of a wheel> chooses the torch to install.",

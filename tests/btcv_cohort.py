@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.phantom.anatomy import PhantomCase, make_phantom_case
+from development.phantom.anatomy import PhantomCase, make_phantom_case
 from scripts.prepare.btcv_layout import TEST_NUMBERS, TRAINING_NUMBERS
 
 PEOPLE = 5

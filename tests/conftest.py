@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tiny_predictor import MakePredictor, make_predictor
 
+from development.phantom.dataset import write_phantom_dataset
+from development.phantom.tissues import ORGANS
 from scripts.dataset.datalists import load_cases
-from scripts.phantom.dataset import write_phantom_dataset
-from scripts.phantom.tissues import ORGANS
 from scripts.preprocessing.slice_store import SliceStore
 
 # A failure that comes and goes helps nobody: the examples are the same in every run. Time limits are the suite's.

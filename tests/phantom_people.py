@@ -10,8 +10,8 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.phantom.anatomy import PhantomCase, make_phantom_case
-from scripts.phantom.tissues import CLASS_INDEX
+from development.phantom.anatomy import PhantomCase, make_phantom_case
+from development.phantom.tissues import CLASS_INDEX
 
 PEOPLE = range(8)
 MILLIMETRES = 4.0

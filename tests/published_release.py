@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tiny_checkout import read_json
 
-from scripts.release.metadata import bundle_name
+from development.release.metadata import bundle_name
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import beside_others, inference, precision, sampling, training_step
-from benchmarks.candidates import CANDIDATES, Settings
-from benchmarks.one_scan import measured
-from benchmarks.public_design import PairedViews, looped_weights, weighted_contrast, write_pairs
-from benchmarks.scan_file import write_fitted_scan, write_phantom_scan
-from benchmarks.timing import Stopwatch, interleaved_medians, peak_memory, verdict
+from development.benchmarks import beside_others, inference, precision, sampling, training_step
+from development.benchmarks.candidates import CANDIDATES, Settings
+from development.benchmarks.one_scan import measured
+from development.benchmarks.public_design import PairedViews, looped_weights, weighted_contrast, write_pairs
+from development.benchmarks.scan_file import write_fitted_scan, write_phantom_scan
+from development.benchmarks.timing import Stopwatch, interleaved_medians, peak_memory, verdict
 from scripts.losses.supcon import SupConLoss
 
 

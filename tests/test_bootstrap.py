@@ -123,7 +123,7 @@ def test_the_program_runs_in_the_projects_folder_with_threads_that_wait_without_
 
     monkeypatch.setattr(bootstrap.subprocess, "run", record)
     assert bootstrap.main(["demo", "--fast"]) == 7
-    assert seen == {"command": ["-m", "scripts.demo", "--fast"], "cwd": bootstrap.ROOT, "policy": "passive"}
+    assert seen == {"command": ["-m", "development.demo", "--fast"], "cwd": bootstrap.ROOT, "policy": "passive"}
     assert bootstrap.main(["env"]) == 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts import checks
+from development import checks
 
 
 def test_every_check_runs_and_one_that_fails_decides_the_exit_code(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts.demo import ROOT, main, steps
+from development.demo import ROOT, main, steps
 
 
 def test_every_step_names_files_that_exist() -> None:

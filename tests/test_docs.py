@@ -168,7 +168,7 @@ def test_every_module_and_script_of_a_command_exists(page: Path) -> None:
 
 @every_page
 def test_every_path_of_the_repository_in_code_type_exists(page: Path) -> None:
-    named = set(re.findall(r"`((?:configs|scripts|tests|benchmarks)/[\w./*]*)`", text_of(page)))
+    named = set(re.findall(r"`((?:configs|scripts|tests|development)/[\w./*]*)`", text_of(page)))
     own = own_overlays()
     assert [name for name in named if name not in own and not list(ROOT.glob(name.rstrip("/")))] == []
 

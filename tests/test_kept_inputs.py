@@ -16,11 +16,11 @@ import pytest
 from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.__main__ import report_dataset
 from scripts.export.torchscript import export_torchscript
+from scripts.files.result_files import claim_outputs
 from scripts.prepare.merge import main as merge
 from scripts.prepare.own import main as prepare_own
 from scripts.prepare.scan_folders import find_scans
-from scripts.result_files import claim_outputs
-from scripts.training.run_folder import claim
+from scripts.runtime.run_folder import claim
 
 
 @contextmanager

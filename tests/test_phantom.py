@@ -15,7 +15,7 @@ import pytest
 from phantom_people import MILLIMETRES, PEOPLE, person
 from scipy import ndimage
 
-from scripts.phantom.tissues import ORGANS
+from development.phantom.tissues import ORGANS
 
 # Smallest and largest of the 18 measured people (gallbladder 17, esophagus inside the scan 11).
 MEASURED_VOLUME_ML = {

@@ -16,9 +16,9 @@ from local_server import serving
 from monai.bundle import ConfigWorkflow, download, load
 from tiny_checkout import read_json, write_json
 
-from scripts.release.metadata import read_metadata
+from development.release.metadata import read_metadata
 
-SOURCES = sorted([*(ROOT / "scripts").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+SOURCES = sorted([*(ROOT / "scripts").rglob("*.py"), *(ROOT / "development").rglob("*.py")])
 CODE_MODULES = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "marshal", "shelve"}
 EVALUATING = {"eval", "exec", "compile", "__import__"}
 

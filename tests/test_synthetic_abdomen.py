@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
 import monai.bundle
 
-from scripts.demo import ROOT, TRAINING
+from development.demo import ROOT, TRAINING
+from development.phantom.dataset import write_phantom_dataset
 from scripts.evaluation.summary import read_scores
-from scripts.phantom.dataset import write_phantom_dataset
 
 WEIGHTS = ROOT / "models/synthetic_abdomen.pt"
 
@@ -20,7 +19,7 @@ def test_the_demonstration_weights_find_the_organs_of_new_phantoms(tmp_path: Pat
     monai.bundle.run(
         run_id="evaluate",
         config_file=str(ROOT / "configs/evaluate.yaml"),
-        run_dir=[str(ROOT / name) for name in ast.literal_eval(TRAINING)],
+        run_dir=[str(ROOT / name) for name in TRAINING],
         dataset_dir=str(tmp_path / "data"),
         split="validation",
         model_path=str(WEIGHTS),

@@ -14,7 +14,7 @@ import yaml
 from config_compositions import ROOT
 from monai.bundle import ConfigParser
 
-from scripts.standalone_configs import write_copies
+from scripts.export.standalone_configs import write_copies
 
 PARTS = ("configs", "docs", "scripts", "LICENSE", "README.md", "large_files.yml", "requirements.txt", ".gitignore")
 OTHER_WEIGHTS = "models/other/model.pt"

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from monai.networks.nets import UNet
 
-from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.inference.predictor import TwoStagePredictor
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.networks.decoder import DeepLabDecoder
 from scripts.networks.encoder import ResNetEncoder
 from scripts.networks.segmenter import QuerySegmenter

@@ -13,8 +13,8 @@ from tiny_dataset import ORGANS, Case, write_case
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from scripts.coarse.maps import CoarseMaps
 from scripts.preprocessing.slice_store import SliceStore, save_array
+from scripts.queries.coarse_maps import CoarseMaps
 
 SPACING = [2.0, 2.0, 3.0]
 """That of the scans of tiny_dataset, so that the working grid is their own grid."""

@@ -12,7 +12,7 @@ from config_compositions import BASES, ROOT, TRUNK, load
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 
-from scripts.training.progress import StageProgress
+from scripts.runtime.progress import StageProgress
 
 TRAIN, EVALUATE = "configs/train.yaml", "configs/evaluate.yaml"
 STAGES = ["coarse_fold0", "coarse_fold1", "coarse", "contrastive", "segmentation"]

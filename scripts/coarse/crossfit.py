@@ -19,19 +19,18 @@ from typing import Any
 
 import torch
 
-from scripts.atomic_write import replacing
-from scripts.coarse.maps import CoarseMaps
 from scripts.coarse.patches import CoarsePatches
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
-from scripts.coarse.segmenter import CoarseSegmenter
-from scripts.losses.partial_labels import PartialDiceCELoss
+from scripts.files.atomic_write import replacing
+from scripts.losses.partial_labels import OrganWeightDecay, PartialDiceCELoss
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import RandomIntensity
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.views import RandomGeometry
-from scripts.training.organ_weight import OrganWeightDecay
-from scripts.training.precision import PrecisionInferer
-from scripts.training.processes import is_first_process, on_device, own_share, wait_for_all
-from scripts.training.run_folder import RunPlace
-from scripts.training.stage import stage_trainer
+from scripts.runtime.precision import PrecisionInferer
+from scripts.runtime.processes import is_first_process, on_device, own_share, wait_for_all
+from scripts.runtime.run_folder import RunPlace
+from scripts.runtime.stage import stage_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +72,7 @@ class CrossFittedCoarse:
         epoch_length: iterations in an epoch.
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
         organ_weight: of organs in the loss at the start, see
-            :class:`~scripts.training.organ_weight.OrganWeightDecay`.
+            :class:`~scripts.losses.partial_labels.OrganWeightDecay`.
         organ_share: of the training patches that lie around an organ.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
-from scripts.coarse.segmenter import CoarseSegmenter
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.views import RandomGeometry
-from scripts.training.streams import Batch, BatchStream, in_turns
+from scripts.runtime.streams import Batch, BatchStream, in_turns
 
 NEAR = 0.6
 """A patch around an organ is moved by at most this share of its side, so that the chosen voxel stays inside."""

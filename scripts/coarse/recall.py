@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from scripts.coarse.maps import CoarseMaps
 from scripts.preprocessing.slice_store import StoredCase
+from scripts.queries.coarse_maps import CoarseMaps
 
 
 def shown_organs(stored: StoredCase) -> Iterator[tuple[int, Tensor, Tensor]]:

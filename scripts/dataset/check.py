@@ -21,7 +21,7 @@ from scripts.dataset.overlap import Findings, Splits, divided_patients, duplicat
 from scripts.dataset.photograph_check import check_photograph
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind
 from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp
-from scripts.training.processes import first_process_first
+from scripts.runtime.processes import first_process_first
 
 logger = logging.getLogger(__name__)
 

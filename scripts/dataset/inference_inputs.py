@@ -20,7 +20,7 @@ from scripts.dataset.datalist_file import (
 from scripts.dataset.voc_layout import is_voc_layout
 from scripts.dicom.series import find_series
 from scripts.dicom.series_folder import series_folder
-from scripts.result_files import results_in
+from scripts.files.result_files import results_in
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.console import start_command
 from scripts.dataset.check import check_dataset
 from scripts.dataset.datalist_file import datalist_path, files_of, read_datalist, split_names
 from scripts.dataset.datalists import load_cases
@@ -15,7 +14,8 @@ from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.problems import DatasetError
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.page import write_report
-from scripts.result_files import claim_outputs
+from scripts.files.result_files import claim_outputs
+from scripts.runtime.plain_errors import start_command
 
 
 def report_dataset(

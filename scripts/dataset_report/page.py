@@ -9,10 +9,10 @@ from html import escape
 
 import numpy as np
 
-from scripts.atomic_write import replacing
 from scripts.dataset_report.figures import geometry_figure, histogram_figure, organ_matrix_figure, volume_figure
 from scripts.dataset_report.measure import CaseMeasure
 from scripts.dataset_report.outliers import Outlier, find_outliers
+from scripts.files.atomic_write import replacing
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1060px; padding: 0 1em; color: #222; }

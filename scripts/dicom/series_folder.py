@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from monai.utils.module import optional_import
 
-from scripts.dicom.compressions import DEFLATED, UNCOMPRESSED
-from scripts.dicom.headers import AGAIN, Header, pydicom
+from scripts.dicom.headers import AGAIN, DEFLATED, UNCOMPRESSED, Header, pydicom
 from scripts.dicom.series import choose_series, find_series
 from scripts.dicom.slice_numbers import SliceNumbers, name_of
 from scripts.dicom.slice_stack import HOW_TO_CONVERT, TO_RAS, SliceStack, slice_stack

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.dicom.compressions import UNCOMPRESSED
-from scripts.dicom.headers import AGAIN, Header, pydicom
+from scripts.dicom.headers import AGAIN, UNCOMPRESSED, Header, pydicom
 
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 """A number as the standard writes it (PS3.5, DS): with a point, without separators, units or nan."""

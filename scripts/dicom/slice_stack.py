@@ -9,8 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.dicom.compressions import obstacle
-from scripts.dicom.headers import Header
+from scripts.dicom.headers import Header, obstacle
 from scripts.dicom.series import Series, unreadable_files
 from scripts.dicom.slice_numbers import Irregular, SliceNumbers, name_of, numbers_of
 

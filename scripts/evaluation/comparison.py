@@ -22,7 +22,7 @@ from scipy import stats
 
 from scripts.evaluation.intervals import CONFIDENCE, macro_interval, macro_mean
 from scripts.evaluation.summary import MACRO_ROW, METRICS, markdown_table, read_scores
-from scripts.plain_errors import install_plain_errors
+from scripts.runtime.plain_errors import install_plain_errors
 
 
 def patient_scores(scores: pd.DataFrame, metric: str, seeds: Sequence[int] | None = None) -> pd.DataFrame:

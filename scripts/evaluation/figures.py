@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scripts.atomic_write import replacing
+from scripts.files.atomic_write import replacing
 
 BOX_COLOUR = "#4477aa"
 MACRO_COLOUR = "#cc3311"

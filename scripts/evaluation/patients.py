@@ -20,22 +20,22 @@ from matplotlib.figure import Figure
 from monai.transforms import Compose, LoadImaged
 from numpy.typing import NDArray
 
-from scripts.atomic_write import replacing
-from scripts.console import start_command
 from scripts.dataset.datalist_file import files_of
 from scripts.dataset.datalists import load_cases
-from scripts.evaluation.display import (
+from scripts.drawing.display import (
     Plane,
     box_around_organs,
     display_spacing,
     slices_with_most_organs,
     to_display_order,
 )
-from scripts.evaluation.overlay import MARGIN_MM, draw_panel, legend_handles
+from scripts.drawing.overlay import MARGIN_MM, draw_panel, legend_handles
 from scripts.evaluation.summary import organs_of, patients_to_look_at, read_scores
+from scripts.files.atomic_write import replacing
+from scripts.files.result_files import claim_outputs, result_path
 from scripts.preprocessing.organ_labels import IGNORED, LoadOrganLabelsd
 from scripts.preprocessing.scan_reader import ScanReader
-from scripts.result_files import claim_outputs, result_path
+from scripts.runtime.plain_errors import start_command
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 

@@ -24,8 +24,8 @@ from ignite.metrics import ConfusionMatrix, MetricsLambda
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from scripts.atomic_write import replacing
-from scripts.plain_errors import install_plain_errors
+from scripts.files.atomic_write import replacing
+from scripts.runtime.plain_errors import install_plain_errors
 
 BACKGROUND = "background"
 COLUMNS = ("class", "class_index", "iou", "reference_pixels", "predicted_pixels", "common_pixels")

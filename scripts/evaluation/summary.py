@@ -21,11 +21,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from scripts.atomic_write import replacing
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.figures import save_dice_figure
 from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
-from scripts.plain_errors import install_plain_errors
+from scripts.files.atomic_write import replacing
+from scripts.runtime.plain_errors import install_plain_errors
 
 METRICS = ("dice", "hd95_mm", "surface_dice")
 COLUMNS = tuple(field.name for field in fields(CaseScore))

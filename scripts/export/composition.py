@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from monai.bundle import ConfigParser
 
+from scripts.files.result_files import claim_outputs
 from scripts.inference.ensemble import paths_of
 from scripts.inference.predictor import TwoStagePredictor
 from scripts.inference.weights import load_weights
-from scripts.result_files import claim_outputs
 
 TRUNK = "configs/inference.yaml"
 

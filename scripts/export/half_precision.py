@@ -3,8 +3,8 @@
     python -m scripts.export.half_precision runs/mine/model.pt models/model.pt
 
 The result is a `model.pt` like any other: loading copies half-precision values into the network's float32 parameters,
-so every client reads it as it is, and computes as before. What the rounding costs is measured by
-``scripts.export.half_precision_cost``.
+so every client reads it as it is, and computes as before. What the rounding costs, an
+evaluation of both files and ``scripts.evaluation.comparison`` tell.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scripts.plain_errors import install_plain_errors
-from scripts.result_files import claim_outputs
-from scripts.training.resume import load_checkpoint, save_atomically
+from scripts.files.result_files import claim_outputs
+from scripts.runtime.plain_errors import install_plain_errors
+from scripts.runtime.resume import load_checkpoint, save_atomically
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULT_DTYPE = "float16"

@@ -20,10 +20,10 @@ import fire
 import torch
 from torch import Tensor
 
-from scripts.composition import composed
 from scripts.export.composition import TRUNK, claim_export, trained_predictor
 from scripts.inference.predictor import TwoStagePredictor
-from scripts.plain_errors import install_plain_errors
+from scripts.runtime.composition import composed
+from scripts.runtime.plain_errors import install_plain_errors
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3

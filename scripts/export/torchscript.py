@@ -20,9 +20,9 @@ from monai.bundle import ConfigParser
 from monai.data import save_net_with_metadata
 from monai.networks import convert_to_torchscript
 
-from scripts.composition import composed
 from scripts.export.composition import TRUNK, claim_export, trained_predictor
-from scripts.plain_errors import install_plain_errors
+from scripts.runtime.composition import composed
+from scripts.runtime.plain_errors import install_plain_errors
 
 
 def read_metadata(meta_file: str | Path, organs: Sequence[str]) -> dict[str, Any]:

@@ -14,11 +14,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from scripts.atomic_write import replacing
-from scripts.bundle_identity import bundle_identity
-from scripts.checksums import digest
 from scripts.dataset.datalist_file import files_of
-from scripts.result_files import FORMAT, MANIFEST, claim_outputs, read_manifest, result_path, results_in
+from scripts.files.atomic_write import replacing
+from scripts.files.bundle_identity import bundle_identity
+from scripts.files.result_files import FORMAT, MANIFEST, claim_outputs, digest, read_manifest, result_path, results_in
 
 MAX_LISTED = 5
 SPACE_PER_SCAN = 8 << 20

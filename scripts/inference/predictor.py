@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from scripts.coarse.segmenter import CoarseSegmenter
 from scripts.inference.fusion import background_score, blending_weights, paste
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.networks.segmenter import QuerySegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
 from scripts.queries.attention import AttentionMap, maps_on_slices, resized_maps

@@ -11,8 +11,8 @@ from ignite.engine import Engine, Events
 
 from scripts.inference.ensemble import FoldEnsemble, paths_of
 from scripts.inference.predictor import decode_names
-from scripts.training.resume import load_checkpoint
-from scripts.training.run_folder import check_weights
+from scripts.runtime.resume import load_checkpoint
+from scripts.runtime.run_folder import check_weights
 
 logger = logging.getLogger(__name__)
 

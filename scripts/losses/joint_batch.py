@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scripts.training.processes import number_of_processes, process_number
+from scripts.runtime.processes import number_of_processes, process_number
 
 
 def place_in_joint_batch(rows: int, device: torch.device) -> tuple[slice, int]:

@@ -14,10 +14,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from ignite.engine import Engine, Events
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
 from scripts.preprocessing.organ_labels import IGNORED
+from scripts.runtime.progress import total_iterations
 
 EXCLUDED_LOGIT = -1.0e4
 
@@ -75,7 +77,7 @@ class PartialDiceCELoss(nn.Module):
         organ_weight: weight of an organ's Dice and cross entropy; the background's cross entropy weighs 1. Organs are
             some thousandths of a volume: at equal weights a 3D network needs thousands of steps before it predicts a
             small organ at all (our choice). A weight that stays high makes organs too large:
-            :class:`~scripts.training.organ_weight.OrganWeightDecay` lowers it to 1 during a stage.
+            :class:`~scripts.losses.partial_labels.OrganWeightDecay` lowers it to 1 during a stage.
         kwargs: more settings of :class:`monai.losses.DiceCELoss`, e.g. lambda_ce.
     """
 
@@ -104,3 +106,56 @@ class PartialDiceCELoss(nn.Module):
         known = annotated.to(label.device).gather(1, label.flatten(1).long()).reshape(label.shape)
         loss: Tensor = self.loss(certain_background(merge_unannotated(logits, annotated), ignored), label * known)
         return loss
+
+
+class OrganWeightDecay:
+    """Handler of a trainer: lower the organ weight of its loss geometrically to 1 (our choice).
+
+    With weight w at the start, iteration i of n is trained at w^(1 - i / n). A high weight makes a network predict
+    organs of a few thousandths of the volume within minutes, but too large; the low one at the end calibrates them.
+
+    Example: from 16, a quarter of the stage later the weight is 8, after half 4, at the end 1.
+
+    Args:
+        loss: whose weight is changed; the weight it was made with is the one at the start.
+    """
+
+    def __init__(self, loss: PartialDiceCELoss) -> None:
+        self.loss = loss
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self.weigh)
+
+    def weigh(self, engine: Engine) -> None:
+        """Set the weight of this iteration; it depends on its number only, so a resumed stage goes on with it."""
+        done = (engine.state.iteration - 1) / max(1, total_iterations(engine))
+        self.loss.weigh_organs(self.loss.organ_weight ** (1.0 - done))
+
+
+class QueryLoss(nn.Module):
+    """Mean over the organs of a batch of a loss of that organ's queries; IGNORED pixels do not count.
+
+    L = 1/|O| sum over o in O of loss(queries of o), O being the organs that the batch asks for. A Dice pooled over all
+    queries weighs an organ by its pixels: an esophagus has a tenth of a parotid's and hardly moves it (our choice; the
+    paper does not say how its Dice is pooled).
+
+    Args:
+        loss: of logits [query, 1, x, y] and label [query, 1, x, y] of 0 and 1. A Dice should pool its queries
+            (MONAI: batch=True), since a query whose organ is absent has none.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Loss of logits [query, 1, x, y] against targets["label"] [query, 1, x, y] and targets["organ"] [query].
+
+        The mean of a cross entropy still divides by all pixels, so that a border of ignored pixels scales it a little.
+        """
+        label, organ = targets["label"], targets["organ"]
+        ignored = label == IGNORED
+        logits, label = certain_background(logits, ignored), label.masked_fill(ignored, 0)
+        asked = organ.to(logits.device)
+        return torch.stack([self.loss(logits[asked == one], label[asked == one]) for one in organ.unique()]).mean()

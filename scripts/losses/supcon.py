@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.losses.joint_batch import JoinRows, join_rows, place_in_joint_batch, shown_as_mean
-from scripts.training.processes import number_of_processes, process_number
+from scripts.runtime.processes import number_of_processes, process_number
 
 # A mean of windowed intensities may leave [0, 1] by rounding, no further.
 INTENSITY_ROUNDING = 1e-3

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.atomic_write import replacing
+from scripts.files.atomic_write import replacing
 from scripts.torch_choice import pinned_torch, torch_attempts
 
 ROOT = Path(__file__).resolve().parents[2]

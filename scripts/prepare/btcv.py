@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.console import start_command
 from scripts.prepare.btcv_layout import (
     MONAI_VALIDATION,
     ORGANS,
@@ -29,6 +28,7 @@ from scripts.prepare.btcv_layout import (
 )
 from scripts.prepare.datalist_writer import check_datalist, labels_of, write_datalist
 from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION, Split, deal_folds, read_splits
+from scripts.runtime.plain_errors import start_command
 
 MONAI, FIVE_FOLD, FOLDS = "monai", "five_fold", 5
 MAX_LISTED = 8

@@ -14,8 +14,24 @@ from typing import Any, cast
 
 import nibabel as nib
 
-from scripts.dataset.btcv_organs import ORGANS as ORGANS
 from scripts.dataset.datalist_file import NIFTI_SUFFIXES
+
+ORGANS = (
+    "spleen",
+    "right_kidney",
+    "left_kidney",
+    "gallbladder",
+    "esophagus",
+    "liver",
+    "stomach",
+    "aorta",
+    "inferior_vena_cava",
+    "portal_and_splenic_veins",
+    "pancreas",
+    "right_adrenal_gland",
+    "left_adrenal_gland",
+)
+"""The 13 organs of BTCV 2015 in its order; the class index of an organ is its position + 1."""
 
 TRAINING_NUMBERS = (*range(1, 11), *range(21, 41))
 TEST_NUMBERS = tuple(range(61, 81))

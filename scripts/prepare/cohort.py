@@ -13,10 +13,10 @@ from typing import Any
 
 from scripts.dataset.datalist_file import split_names
 from scripts.dataset_report.__main__ import report_dataset
-from scripts.demo import bundle_command
+from scripts.files.result_files import claim_outputs
 from scripts.prepare.datalist_writer import DATALIST, check_datalist, files_listed, write_datalist
 from scripts.prepare.overlay import write_overlay
-from scripts.result_files import claim_outputs
+from scripts.runtime.plain_errors import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT, OVERLAY = "report.html", "cohort.yaml"
@@ -82,7 +82,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 def train_or_tell(folders: Sequence[Path], output_dir: str, run_dir: str | None, config: Sequence[str]) -> int:
     """Print the commands for every fold, and start the trainings if a run folder is given; return the exit status."""
     overlay = Path(output_dir).absolute() / OVERLAY
-    configs = str(["configs/train.yaml", str(overlay), *(str(Path(name).absolute()) for name in config)])
+    configs = ["configs/train.yaml", str(overlay), *(str(Path(name).absolute()) for name in config)]
     runs = [Path(run_dir or "runs/mine").absolute() / (folder.name if len(folders) > 1 else "") for folder in folders]
     trainings = [
         bundle_command("training", configs, dataset_dir=str(folder), output_dir=str(run))
@@ -90,11 +90,9 @@ def train_or_tell(folders: Sequence[Path], output_dir: str, run_dir: str | None,
     ]
     print(f"Look at {overlay.with_name(REPORT)} and {overlay}. Training, evaluation and inference, from {ROOT}:")
     for folder, run, training in zip(folders, runs, trainings, strict=True):
-        where = {"dataset_dir": str(folder), "run_dir": str(run)}
-        evaluation = bundle_command("evaluate", "configs/evaluate.yaml", output_dir=str(run / "evaluation"), **where)
-        inference = bundle_command(
-            "inference", "configs/inference.yaml", output_dir=str(run / "segmentations"), **where
-        )
+        where = {"dataset_dir": folder, "run_dir": run}
+        evaluation = bundle_command("evaluate", ["configs/evaluate.yaml"], output_dir=run / "evaluation", **where)
+        inference = bundle_command("inference", ["configs/inference.yaml"], output_dir=run / "segmentations", **where)
         for command in (training, evaluation, inference):
             print(f"    python {shlex.join(command)}", flush=True)
     for training in trainings if run_dir else ():

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.atomic_write import replacing
 from scripts.dataset.check import DatasetSummary, check_dataset
 from scripts.dataset.datalist_file import PATH_KEYS, files_of, read_datalist, split_names
 from scripts.dataset.datalists import load_cases
-from scripts.result_files import claim_outputs
+from scripts.files.atomic_write import replacing
+from scripts.files.result_files import claim_outputs
 
 DATALIST = "dataset.json"
 logger = logging.getLogger(__name__)

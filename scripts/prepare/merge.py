@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.console import start_command
 from scripts.dataset.datalist_file import case_name, has_image, split_names
 from scripts.dataset.label_values import BACKGROUND, read_label_values, values_of
 from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
 from scripts.prepare.datalist_writer import DATALIST, labels_of, read_absolute
 from scripts.prepare.split import TRAINING, VALIDATION
+from scripts.runtime.plain_errors import start_command
 
 
 def merge_datalists(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.atomic_write import replacing
 from scripts.dataset_report.measure import CaseMeasure
+from scripts.files.atomic_write import replacing
 
 # Our choices, a starting point: finer costs time that organs do not repay; pixels coarser than 3 mm lose small ones.
 PIXEL_MM, SLICE_MM = (0.8, 3.0), (2.0, 5.0)

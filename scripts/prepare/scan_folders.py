@@ -17,8 +17,8 @@ from pathlib import Path
 from monai.utils.module import optional_import
 
 from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES, case_name
-from scripts.prepare.scan_entry import ScanEntry
-from scripts.result_files import results_in
+from scripts.files.result_files import results_in
+from scripts.prepare.scan_table import ScanEntry
 
 itk, _ = optional_import("itk")
 

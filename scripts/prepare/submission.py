@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from scripts.atomic_write import replacing
-from scripts.console import start_command
+from scripts.files.atomic_write import replacing
+from scripts.files.result_files import claim_outputs, result_path
 from scripts.inference.predictor import decode_names
 from scripts.prepare.btcv_layout import ORGANS, case_of, find_files, find_raw_data, label_file_of
-from scripts.result_files import claim_outputs, result_path
-from scripts.training.resume import load_checkpoint
+from scripts.runtime.plain_errors import start_command
+from scripts.runtime.resume import load_checkpoint
 
 AFFINE_TOLERANCE_MM = 1e-3
 logger = logging.getLogger(__name__)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import Compose, LoadImaged, MapTransform, SelectItemsd
+from monai.transforms import MapTransform
 
 from scripts.dataset.label_values import values_of
 from scripts.dataset.problems import Kind, Problem, VolumeError
 from scripts.dataset.scan_rules import other_grid
-from scripts.preprocessing.photograph import as_volume
-from scripts.preprocessing.scan_reader import CheckScand, ScanReader, load_volume
-from scripts.preprocessing.working_grid import ToWorkingGridd
+from scripts.preprocessing.scan_reader import load_volume
 
 IGNORED = 255
 """Stored label of a pixel whose truth is unknown (PASCAL VOC: object borders); no loss and no score counts it."""
@@ -54,24 +52,6 @@ def load_organ_labels(
     return MetaTensor(relabelled, affine=loaded.affine)
 
 
-def labelled_scans(organs: Sequence[str], spacing: Sequence[float]) -> Compose:
-    """Preprocessing of a scan that is scored: on the working grid, its label on the scan's own.
-
-    Args:
-        organs: organ names in the order of their class indices.
-        spacing: of the working grid in mm, axes R-L, A-P, S-I.
-    """
-    return Compose(
-        [
-            LoadImaged("image", image_only=True, ensure_channel_first=True, reader=ScanReader),
-            CheckScand("image"),
-            LoadOrganLabelsd("label", organs),
-            ToWorkingGridd("image", spacing),
-            SelectItemsd(["image", "label", "case"]),
-        ]
-    )
-
-
 class LoadOrganLabelsd(MapTransform):
     """Dictionary form of :func:`load_organ_labels`; a case without label stays as it is.
 
@@ -91,3 +71,16 @@ class LoadOrganLabelsd(MapTransform):
             scan = data.get("image")
             loaded[key] = load_organ_labels(data, self.organs, key, scan if isinstance(scan, MetaTensor) else None)
         return loaded
+
+
+def as_volume(image: MetaTensor) -> MetaTensor:
+    """Give a loaded photograph or its label map the third axis: [channel, x, y] -> [channel, x, y, 1].
+
+    A volume [channel, x, y, z] is returned as it is.
+    """
+    if image.dim() != 3:
+        return image
+    volume = cast("MetaTensor", image.unsqueeze(-1))
+    volume.meta.setdefault("original_affine", np.asarray(image.affine))
+    volume.meta["spatial_shape"] = np.asarray(volume.shape[1:])
+    return volume

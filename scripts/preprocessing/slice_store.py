@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from scripts.atomic_write import replacing
 from scripts.dataset import datalist_file
+from scripts.files.atomic_write import replacing
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.scan_reader import check_scan, load_volume
 from scripts.preprocessing.working_grid import ToWorkingGrid, resample_labels
-from scripts.training.processes import own_share, wait_for_all
+from scripts.runtime.processes import own_share, wait_for_all
 
 HU_RANGE = (-1024, 3071)
 STORE_VERSION = 2

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from scripts.preprocessing.largest_part import without_other_parts
-from scripts.preprocessing.photograph import as_volume
+from scripts.preprocessing.organ_labels import as_volume
 
 HOUNSFIELD_AIR = -1000.0
 MAX_GRID_VOXELS = 2**29

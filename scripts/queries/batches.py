@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scripts.coarse.maps import CoarseMaps
 from scripts.dataset.client_cases import complete_cases
 from scripts.losses.supcon import check_targets
 from scripts.preprocessing.intensity import RandomIntensity, soft_tissue_window
 from scripts.preprocessing.organ_labels import IGNORED
 from scripts.preprocessing.slice_store import StoredCase
 from scripts.queries.attention import AttentionMap, AttentionPerturbation
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.index import Query, QueryIndex
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import (
@@ -27,7 +27,7 @@ from scripts.queries.views import (
     sample_patches,
     slices_with_neighbours,
 )
-from scripts.training.streams import Batch, BatchStream
+from scripts.runtime.streams import Batch, BatchStream
 
 CACHED_PIXELS = 2**17
 """Patch pixels that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache."""
@@ -43,7 +43,7 @@ class QueryBatches(BatchStream):
     """Balanced batches of queries, cut out of the slice store.
 
     Variants subclass it: `_draw`, `_map`, `_attention`, `_label`, `_class` and `_shown` are theirs to override, see
-    scripts/baselines/background_queries.py.
+    development/baselines/background_queries.py.
 
     Args:
         data: case dictionaries (MONAI Label puts its own here).

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scripts.coarse.maps import CoarseMaps
 from scripts.preprocessing.slice_store import SliceStore
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.planner import QueryPlanner
-from scripts.training.streams import in_turns
+from scripts.runtime.streams import in_turns
 
 logger = logging.getLogger(__name__)
 

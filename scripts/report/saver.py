@@ -14,15 +14,14 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
-from scripts.atomic_write import replacing
-from scripts.bundle_identity import bundle_identity
-from scripts.evaluation.overlay import overlay_figure
-from scripts.inference.outputs import scan_name
+from scripts.drawing.overlay import overlay_figure
+from scripts.files.atomic_write import replacing
+from scripts.files.bundle_identity import bundle_identity
+from scripts.files.result_files import result_path
+from scripts.outputs.scan_outputs import scan_name
 from scripts.preprocessing.scan_reader import WARNINGS, load_volume
 from scripts.report.measures import organ_measures
-from scripts.report.montage import montage_figure
-from scripts.report.page import report_page
-from scripts.result_files import result_path
+from scripts.report.page import montage_figure, report_page
 
 
 class SaveReportd(MapTransform):

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.bundle_identity import bundle_identity
-from scripts.result_files import SUFFIXES
+from scripts.files.bundle_identity import bundle_identity
+from scripts.files.result_files import SUFFIXES
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Segment the scans that the arguments name; return the exit status."""
     chosen = build_parser().parse_args(arguments)
     # Torch and MONAI take seconds to import: --help and a mistyped option should not wait for them.
-    from scripts.plain_errors import complaint, install_plain_errors
+    from scripts.runtime.plain_errors import complaint, install_plain_errors
 
     install_plain_errors()
     try:
@@ -78,8 +78,8 @@ def _list_series(folder: str) -> int:
 
 
 def _segment(chosen: argparse.Namespace) -> int:
+    from scripts.runtime.progress import readable_duration
     from scripts.segment.workflow import run_workflow
-    from scripts.training.progress import readable_duration
 
     bundle = bundle_identity()
     print(f"{bundle.name} {bundle.version}. {bundle.intended_use}")

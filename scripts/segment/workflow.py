@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigWorkflow
-
-from scripts.segment.progress import showing_queries
+from torch import Tensor, nn
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"overlay": "save_overlay", "report": "save_report", "dicom_seg": "save_dicom_segmentation"}
@@ -33,7 +34,7 @@ def run_workflow(
         output_dir: where results go.
         model_path: weights; None: those of the run, else the bundle's own.
         series: which of several DICOM series.
-        run_dir: folder of a training, or its config files, see :func:`scripts.composition.trained_config`.
+        run_dir: folder of a training, or its config files, see :func:`scripts.runtime.composition.trained_config`.
         outputs: what to write beside the label maps: keys of `SETTINGS`.
         device: "cpu" or "cuda"; None: as the config chooses.
 
@@ -96,3 +97,37 @@ def _known_device(device: str) -> str:
         if number >= count:
             raise ValueError(f"device '{device}' is not there, PyTorch finds {count} GPUs: leave --device out.")
     return device
+
+
+@contextmanager
+def showing_queries(predictor: nn.Module) -> Iterator[None]:
+    """Show how many of the queries of each scan are answered, while the block runs.
+
+    Args:
+        predictor: a two-stage predictor, whose planner says how many queries there are; others show no bar.
+    """
+    planner, segmenter = getattr(predictor, "planner", None), getattr(predictor, "segmenter", None)
+    if planner is None or segmenter is None:
+        yield
+        return
+    bars: list[tqdm[Any]] = []
+
+    def begin(module: nn.Module, inputs: Any, queries: Tensor) -> None:
+        end()
+        bars.append(tqdm(total=len(queries), desc="organ patches", unit="patch", leave=False, mininterval=1.0))
+
+    def advance(module: nn.Module, inputs: Any, answers: Tensor) -> None:
+        bars[-1].update(len(answers))
+
+    def end() -> None:
+        while bars:
+            bars[-1].refresh()  # a fast scan would end before its bar has moved
+            bars.pop().close()
+
+    handles = [planner.register_forward_hook(begin), segmenter.register_forward_hook(advance)]
+    try:
+        yield
+    finally:
+        end()
+        for handle in handles:
+            handle.remove()

@@ -1,5 +1,1 @@
-"""What every stage's training shares.
-
-streams: endless batches, number n known from seed and n; resume: checkpoints; progress: bar and ETA; precision:
-bfloat16 where it pays; run_folder: one folder, one run; validation: when; fine_tuning: on newly labelled scans.
-"""
+"""Training beside the stages themselves: when it is validated, what it cost, and experiment tracking."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from scripts.plain_errors import install_plain_errors
+from scripts.runtime.plain_errors import install_plain_errors
 
 
 def stage_costs(output_dir: str) -> list[tuple[str, int, float, float]]:

@@ -16,9 +16,9 @@ import torch
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
-from scripts.running_config import running_config
-from scripts.training.progress import LISTENERS
-from scripts.training.run_folder import flat_settings
+from scripts.runtime.progress import LISTENERS
+from scripts.runtime.run_folder import flat_settings
+from scripts.runtime.running_config import running_config
 
 PARAMETERS_AT_ONCE = 100
 """MLflow's limit of a batch."""

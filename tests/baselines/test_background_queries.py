@@ -13,7 +13,7 @@ import torch
 from tiny_scan import coarse_maps_of, known_maps, stored
 from torch import Tensor
 
-from scripts.baselines.background_queries import (
+from development.baselines.background_queries import (
     MARGIN,
     BackgroundBatches,
     BackgroundQuery,
@@ -23,8 +23,8 @@ from scripts.baselines.background_queries import (
     step_beside,
     steps_beside,
 )
-from scripts.coarse.maps import CoarseMaps
 from scripts.queries.attention import AttentionMap
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.index import Query
 from scripts.queries.planner import QueryPlanner
 

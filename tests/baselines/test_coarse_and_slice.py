@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scripts.baselines.coarse_and_slice import CoarseAndSlice
-from scripts.coarse.segmenter import CoarseSegmenter
+from development.baselines.coarse_and_slice import CoarseAndSlice
 from scripts.inference.predictor import Predictor
-from scripts.training.resume import save_atomically
+from scripts.networks.coarse_segmenter import CoarseSegmenter
+from scripts.runtime.resume import save_atomically
 
 
 class Certain(Predictor):

@@ -9,7 +9,7 @@ import torch
 from tiny_scan import WINDOW, KnownCoarse, coarse_maps_of, known_maps, stored, two_organs
 from torch import Tensor, nn
 
-from scripts.baselines.coarse_channels import CoarseChannelBatches, CoarseChannelPredictor
+from development.baselines.coarse_channels import CoarseChannelBatches, CoarseChannelPredictor
 from scripts.networks.segmenter import attention_logits
 from scripts.queries.attention import AttentionMap, AttentionPerturbation
 from scripts.queries.planner import QueryPlanner

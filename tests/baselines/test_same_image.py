@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_scan import coarse_maps_of, known_maps, stored, two_organs
 
-from scripts.baselines.same_image import SameImageBatches, draw_from_few
+from development.baselines.same_image import SameImageBatches, draw_from_few
 from scripts.queries.attention import AttentionMap
 from scripts.queries.index import QueryIndex
 from scripts.queries.planner import QueryPlanner

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from scripts.baselines.self_training import SelfTrainingBatches
+from development.baselines.self_training import SelfTrainingBatches
 from scripts.queries.index import Query
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scripts.baselines.slice_batches import SliceBatches
-from scripts.baselines.slice_predictor import SlicePredictor
+from development.baselines.slice_batches import SliceBatches
+from development.baselines.slice_predictor import SlicePredictor
 from scripts.preprocessing.intensity import soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.planner import QueryPlanner

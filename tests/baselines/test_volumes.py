@@ -10,9 +10,9 @@ import torch
 from tiny_scan import SPACING, WINDOW, stored, two_organs
 from torch import Tensor, nn
 
-from scripts.baselines import swin_unetr as swin_module
-from scripts.baselines.volumes import VolumeBatches, VolumePredictor, patch_side
-from scripts.coarse.segmenter import CoarseSegmenter
+from development.baselines import swin_unetr as swin_module
+from development.baselines.volumes import VolumeBatches, VolumePredictor, patch_side
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import soft_tissue_window
 from scripts.queries.views import RandomGeometry
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from monai.networks.nets import UNet
 from torch.nn.functional import interpolate
 
+from development.phantom.tissues import ORGANS
 from scripts.coarse.crossfit import CrossFittedCoarse, split_folds
-from scripts.coarse.maps import CoarseMaps
-from scripts.coarse.segmenter import CoarseSegmenter
-from scripts.phantom.tissues import ORGANS
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.slice_store import SliceStore
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.views import RandomGeometry
 
 Cases = list[dict[str, Any]]

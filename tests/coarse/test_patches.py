@@ -13,11 +13,11 @@ from tiny_scan import SPACING, WINDOW, stored, two_organs
 from torch import nn
 
 from scripts.coarse.patches import CoarsePatches
-from scripts.coarse.segmenter import CoarseSegmenter
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import RandomIntensity
 from scripts.queries.views import RandomGeometry
-from scripts.training.stage import batch_targets
-from scripts.training.streams import Batch, stream_loader
+from scripts.runtime.stage import batch_targets
+from scripts.runtime.streams import Batch, stream_loader
 
 STILL = RandomGeometry([1, 1], rotation=0.0, shift=0.0)
 WHITE = np.where(two_organs() == 2, 275, -175).astype(np.int16)

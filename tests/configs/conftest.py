@@ -12,7 +12,7 @@ import torch
 from monai.utils import set_determinism
 from tiny_workflows import TINY_TRAINING, TRAIN, run
 
-from scripts.phantom.dataset import write_phantom_dataset
+from development.phantom.dataset import write_phantom_dataset
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""`python -m monai.bundle run` as users call it: from the bundle's folder and from any other, by clone and by zip."""
+"""`python -m monai.bundle run` as users call it: from the bundle's folder and from any other, by clone and release."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from config_compositions import ROOT, TRUNK
 from tiny_bundle import TINY, TinyBundle, make_bundle
 from tiny_workflows import EVALUATE, TINY_TRAINING, TRAIN
 
+from development.release.archive import write_archive
+from development.release.bundle_files import bundle_files
+
 pytestmark = pytest.mark.slow
 
 
@@ -33,13 +36,10 @@ def files_of_the_bundle() -> list[str]:
 def copies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The bundle as a clone leaves it, and as an unpacked zip with one top folder."""
     folder = tmp_path_factory.mktemp("copies")
-    names = files_of_the_bundle()
-    for name in names:
+    for name in files_of_the_bundle():
         (folder / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / "clone" / name)
-    with zipfile.ZipFile(folder / "agscl.zip", "w") as archive:
-        for name in names:
-            archive.write(ROOT / name, f"agscl/{name}")
+    write_archive(folder / "agscl.zip", "agscl", {name: ROOT / name for name in bundle_files(ROOT)})
     with zipfile.ZipFile(folder / "agscl.zip") as archive:
         archive.extractall(folder / "unpacked")
     return {"clone": folder / "clone", "zip": folder / "unpacked/agscl"}
@@ -82,7 +82,7 @@ def test_inference_finds_code_configs_and_default_folders(
 
 
 def test_training_and_evaluation_from_another_folder(copies: dict[str, Path], tiny_data: Path, tmp_path: Path) -> None:
-    root, cwd = copies["clone"], tmp_path / "elsewhere"
+    root, cwd = copies["zip"], tmp_path / "elsewhere"
     cwd.mkdir()
     settings = {**TINY_TRAINING, "device": "cpu", "dataset_dir": str(tiny_data)}
     run(root, cwd, "training", TRAIN, **settings)

@@ -9,9 +9,9 @@ import yaml
 from config_compositions import ROOT, TRUNK, composed
 from monai.bundle import ConfigParser
 
-from scripts import standalone_configs
-from scripts.composition import PREDICTOR
-from scripts.standalone_configs import CONFIGS, TWINS, main, out_of_step, write_copies
+from scripts.export import standalone_configs
+from scripts.export.standalone_configs import CONFIGS, TWINS, main, out_of_step, write_copies
+from scripts.runtime.composition import PREDICTOR
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from config_compositions import ROOT
 from monai.bundle import run as bundle_run
 from tiny_workflows import EVALUATE, STAGES, TRAIN
 
-from scripts.training.progress import LISTENERS
-from scripts.training.run_folder import flat_settings
+from scripts.runtime.progress import LISTENERS
+from scripts.runtime.run_folder import flat_settings
 
 mlflow = pytest.importorskip("mlflow", reason="requirements-tracking.txt is not installed")
 pytest.importorskip("sqlalchemy")

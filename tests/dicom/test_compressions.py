@@ -19,7 +19,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate, generate_frames
 
 from scripts.dataset.inference_inputs import scan_inputs
-from scripts.dicom.compressions import obstacle
+from scripts.dicom.headers import obstacle
 
 Pixels = NDArray[np.unsignedinteger[Any]]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.evaluation.grids import dice_through_grid, format_grids, main, through_grid
+from development.study.grids import dice_through_grid, format_grids, main, through_grid
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 

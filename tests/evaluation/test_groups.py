@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from development.study.groups import format_groups, groups_of, implausible, macro_dice, main
 from scripts.dataset_report.measure import CaseMeasure, OrganMeasure
 from scripts.evaluation.case_scores import CaseScore
-from scripts.evaluation.groups import format_groups, groups_of, implausible, macro_dice, main
 from scripts.evaluation.summary import scores_frame
 
 

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scripts.atomic_write import replacing
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.intervals import macro_interval, macro_mean
 from scripts.evaluation.summary import (
@@ -26,6 +25,7 @@ from scripts.evaluation.summary import (
     summarise,
     write_report,
 )
+from scripts.files.atomic_write import replacing
 
 NAN = math.nan
 

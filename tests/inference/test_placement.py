@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from scripts.inference.outputs import SaveImageLabelsd
+from scripts.outputs.scan_outputs import SaveImageLabelsd
 from scripts.preprocessing.scan_reader import check_scan, load_volume
 from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGridd
 

@@ -7,7 +7,7 @@ from monai.losses import DiceCELoss, DiceLoss
 from torch import Tensor
 from torch.nn import BCEWithLogitsLoss, Module
 
-from scripts.losses.query_loss import QueryLoss
+from scripts.losses.partial_labels import QueryLoss
 from scripts.preprocessing.organ_labels import IGNORED
 
 

@@ -13,9 +13,9 @@ from copied_bundle import write_tiny_bundle
 from monai.utils import set_determinism
 from tiny_workflows import TINY_TRAINING, TRAIN, run
 
-from scripts.monai_label.check import Check
+from development.monai_label.check import Check
+from development.phantom.dataset import write_phantom_dataset
 from scripts.monai_label.environment import FOLDER, monai_of
-from scripts.phantom.dataset import write_phantom_dataset
 
 ENVIRONMENT = Path(os.environ.get("AGSCL_MONAI_LABEL", FOLDER))
 # Enough training for organs to be found; what they are worth does not matter here.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from scripts.monai_label.client import Client, ServerRefusal, multipart
+from development.monai_label.client import Client, ServerRefusal, multipart
 
 LABEL = bytes(range(256)) + b"\r\n--not a boundary\r\n"
 
@@ -87,7 +87,7 @@ def test_a_label_is_submitted_with_the_names_of_its_segments(client: Client, tmp
 
 
 def test_training_is_followed_to_its_end(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scripts.monai_label.client.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("development.monai_label.client.POLL_SECONDS", 0.01)
     assert client.train("agscl", max_epochs=2)["status"] == "DONE"
     assert json.loads(Answers.received[0][2]) == {"max_epochs": 2}
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from scripts.networks.decoder import DeepLabDecoder
-from scripts.networks.efficientnet import EfficientNetEncoder
-from scripts.networks.encoder import QueryEncoder, ResNetEncoder
+from scripts.networks.encoder import EfficientNetEncoder, QueryEncoder, ResNetEncoder
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from phantom_people import PEOPLE, person, tiny_case
 
-from scripts.phantom.anatomy import ORIENTATIONS, PhantomCase, case_phase, contoured_organs, make_phantom_case
-from scripts.phantom.dataset import is_partially_annotated
-from scripts.phantom.deformation import Deformation
-from scripts.phantom.shapes import Ellipsoid, tube
-from scripts.phantom.tissues import CLASS_INDEX, ORGANS, PHASES
+from development.phantom.anatomy import ORIENTATIONS, PhantomCase, case_phase, contoured_organs, make_phantom_case
+from development.phantom.dataset import is_partially_annotated
+from development.phantom.deformation import Deformation
+from development.phantom.shapes import Ellipsoid, tube
+from development.phantom.tissues import CLASS_INDEX, ORGANS, PHASES
 
 
 def world_centroid(case: PhantomCase, organ: str) -> NDArray[np.float64]:

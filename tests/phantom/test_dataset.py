@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from phantom_people import TINY, tiny_case
 
-from scripts.phantom.__main__ import build_parser, main
-from scripts.phantom.dataset import write_phantom_dataset
-from scripts.phantom.tissues import ORGANS, PHASES
+from development.phantom.__main__ import build_parser, main
+from development.phantom.dataset import write_phantom_dataset
+from development.phantom.tissues import ORGANS, PHASES
 
 
 def load(path: Path) -> Any:

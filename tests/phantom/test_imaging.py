@@ -7,7 +7,7 @@ import pytest
 from phantom_people import PEOPLE, person
 from scipy import ndimage
 
-from scripts.phantom.tissues import NON_CONTRAST, PORTAL_VENOUS, draw_hounsfield
+from development.phantom.tissues import NON_CONTRAST, PORTAL_VENOUS, draw_hounsfield
 
 # Radiology textbooks, wide: unenhanced liver 45 to 65 HU and spleen a little below it (Piekarski et al., Radiology
 # 1980), unenhanced blood 30 to 50, bile 0 to 20, adrenal -10 to 45; about 70 s after contrast agent liver 90 to 130,

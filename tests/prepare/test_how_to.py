@@ -21,7 +21,7 @@ from monai.utils import set_determinism
 from tiny_voc import TINY_VOC, write_voc
 from tiny_workflows import TINY_TRAINING, TRAIN, run
 
-from scripts.phantom.dataset import write_phantom_dataset
+from development.phantom.dataset import write_phantom_dataset
 
 HOW_TO = ROOT / "docs/how_to"
 FOLDS = ("0", "1")

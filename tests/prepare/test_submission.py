@@ -12,8 +12,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from scripts.inference.outputs import write_nifti
 from scripts.inference.predictor import encode_names
+from scripts.outputs.scan_outputs import write_nifti
 from scripts.prepare.btcv_layout import ORGANS, TEST_NUMBERS
 from scripts.prepare.submission import challenge_values, main, write_submission
 

@@ -13,8 +13,7 @@ from monai.transforms import LoadImage
 from PIL import Image
 from tiny_voc import CLASSES, HEIGHT, WIDTH, photograph_case, shapes, write_voc
 
-from scripts.preprocessing.organ_labels import IGNORED, load_organ_labels
-from scripts.preprocessing.photograph import as_volume
+from scripts.preprocessing.organ_labels import IGNORED, as_volume, load_organ_labels
 from scripts.preprocessing.slice_store import SliceStore, open_array, save_array
 from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGrid
 

@@ -19,8 +19,8 @@ from scripts.queries.attention import AttentionMap, AttentionPerturbation
 from scripts.queries.batches import QueryBatches
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry
-from scripts.training.stage import batch_targets
-from scripts.training.streams import Batch, stream_loader
+from scripts.runtime.stage import batch_targets
+from scripts.runtime.streams import Batch, stream_loader
 
 MAP_SIZE = (22, 9)
 """Of slices of 44 x 28 pixels: ratios 1/2 and about 1/3, so that confused axes would show."""

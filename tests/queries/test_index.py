@@ -12,8 +12,8 @@ import torch
 from tiny_scan import coarse_maps_of, known_maps, stored, two_organs
 from torch import Tensor
 
-from scripts.coarse.maps import CoarseMaps
 from scripts.preprocessing.slice_store import SliceStore
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.index import QueryIndex, map_confidence, organs_in_slices
 from scripts.queries.planner import QueryPlanner
 

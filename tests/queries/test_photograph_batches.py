@@ -13,17 +13,17 @@ from tiny_voc import CLASSES, photograph_case, write_voc
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from scripts.baselines.slice_batches import SliceBatches
-from scripts.coarse.maps import CoarseMaps
+from development.baselines.slice_batches import SliceBatches
 from scripts.coarse.patches import CoarsePatches
-from scripts.coarse.segmenter import CoarseSegmenter
+from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.organ_labels import IGNORED
 from scripts.preprocessing.slice_store import SliceStore, save_array
 from scripts.queries.attention import AttentionMap
 from scripts.queries.batches import QueryBatches
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry
-from scripts.training.streams import Batch
+from scripts.runtime.streams import Batch
 
 WINDOW = [0.0, 255.0]
 STILL = RandomGeometry((1.0, 1.0), 0.0, 0.0)

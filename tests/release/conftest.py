@@ -10,8 +10,8 @@ from local_server import serving
 from published_release import Published
 from tiny_checkout import OTHER_WEIGHTS, copy_bundle, read_json, write_tiny_bundle
 
-from scripts.release.__main__ import main
-from scripts.release.metadata import versioned_name
+from development.release.__main__ import main
+from development.release.metadata import versioned_name
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.checksums import digest
-from scripts.release.archive import archive_members, write_archive
+from development.release.archive import archive_members, write_archive
+from scripts.files.result_files import digest
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ import yaml
 from published_release import Published
 from tiny_checkout import OTHER_WEIGHTS, git, read_json, write_json
 
-from scripts.checksums import digest
-from scripts.release import build
-from scripts.release.__main__ import main
-from scripts.release.archive import archive_members
-from scripts.release.build import build_release
-from scripts.release.bundle_files import bundle_files
-from scripts.release.inspection import inspect_release
-from scripts.release.large_files import asset_name, read_large_files
+from development.release import build
+from development.release.__main__ import main
+from development.release.archive import archive_members
+from development.release.build import build_release
+from development.release.bundle_files import bundle_files
+from development.release.inspection import inspect_release
+from development.release.large_files import asset_name, read_large_files
+from scripts.files.result_files import digest
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_the_default_weights_can_be_served_instead_of_packed(bundle: Path) -> No
 @pytest.mark.usefixtures("unchecked")
 def test_a_published_version_is_not_built_with_another_content(published: Published, bundle: Path) -> None:
     (bundle / "models/model_info.json").write_bytes((published.folder / "model_info.json").read_bytes())
-    (bundle / "README.md").write_text("changed", encoding="utf-8")
+    (bundle / "LICENSE").write_text("changed", encoding="utf-8")
     with pytest.raises(ValueError, match="is published with another content. Raise the version"):
         build_release(bundle, bundle.parent / "dist", published.base_url, [OTHER_WEIGHTS])
     assert list((bundle.parent / "dist").iterdir()) == []
@@ -113,29 +113,29 @@ def test_a_published_version_is_not_built_with_another_content(published: Publis
 
 @pytest.mark.usefixtures("unchecked")
 def test_uncommitted_changes_are_said(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (bundle / "README.md").write_text("changed", encoding="utf-8")
+    (bundle / "LICENSE").write_text("changed", encoding="utf-8")
     build_release(bundle, bundle.parent / "dist")
-    assert "note: README.md differs from the last commit" in capsys.readouterr().out
+    assert "note: LICENSE differs from the last commit" in capsys.readouterr().out
 
 
 def test_when_checks_fail_nothing_is_written_and_every_reason_is_said(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files_only = {title: check for title, check in build_checks().items() if title in ("no pickles", "weights fit")}
-    monkeypatch.setattr("scripts.release.zoo_checks.CHECKS", files_only)
-    (bundle / "docs/cache.pkl").write_bytes(b"x")
-    git(bundle, "add", "--force", "docs/cache.pkl")
+    monkeypatch.setattr("development.release.zoo_checks.CHECKS", files_only)
+    (bundle / "scripts/cache.pkl").write_bytes(b"x")
+    git(bundle, "add", "--force", "scripts/cache.pkl")
     (bundle / "models/model.pt").unlink()
     torch.save({"weight": torch.zeros(2)}, bundle / "models/model.pt")
     assert main(["build", "--bundle_root", str(bundle), "--output_dir", str(bundle.parent / "dist")]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: 2 of the checks failed, nothing was written.")
-    assert "docs/cache.pkl is a pickle" in said and "are of another network" in said
+    assert "scripts/cache.pkl is a pickle" in said and "are of another network" in said
     assert not (bundle.parent / "dist").exists()
 
 
 def build_checks() -> dict[str, object]:
-    from scripts.release.zoo_checks import CHECKS
+    from development.release.zoo_checks import CHECKS
 
     return dict(CHECKS)
 

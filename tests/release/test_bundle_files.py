@@ -7,12 +7,19 @@ from pathlib import Path
 import pytest
 from tiny_checkout import git
 
-from scripts.release.bundle_files import bundle_files, uncommitted_files
+from development.release.bundle_files import bundle_files, uncommitted_files
 
 
 def test_tracked_files_and_weights_are_the_bundle_and_nothing_else_is(bundle: Path) -> None:
     before = bundle_files(bundle)
-    for name in ("configs/mine.yaml", "patients.csv", "models/model_info.json", "runs/scan.nii.gz", ".secret"):
+    for name in (
+        "configs/mine.yaml",
+        "scripts/mine.py",
+        "patients.csv",
+        "models/model_info.json",
+        "runs/scan.nii.gz",
+        ".secret",
+    ):
         (bundle / name).parent.mkdir(exist_ok=True)
         (bundle / name).write_text("private", encoding="utf-8")
     assert bundle_files(bundle) == before
@@ -23,6 +30,15 @@ def test_tracked_files_and_weights_are_the_bundle_and_nothing_else_is(bundle: Pa
 def test_weights_are_packed_though_git_does_not_track_them(bundle: Path) -> None:
     git(bundle, "rm", "--cached", "models/model.pt")
     assert "models/model.pt" in bundle_files(bundle)
+
+
+def test_nothing_beside_the_list_is_packed_though_git_tracks_it(bundle: Path) -> None:
+    before = bundle_files(bundle)
+    for name in ("notes.txt", "docs/scores.csv", "tests/test_it.py", "scripts/.hidden", "configs/study/mine.yaml"):
+        (bundle / name).parent.mkdir(exist_ok=True)
+        (bundle / name).write_text("text", encoding="utf-8")
+        git(bundle, "add", "--force", name)
+    assert bundle_files(bundle) == before
 
 
 def test_hidden_files_and_what_a_release_writes_anew_are_left_out(bundle: Path) -> None:
@@ -46,9 +62,9 @@ def test_a_tracked_file_that_is_gone_is_named(bundle: Path) -> None:
 
 def test_a_link_is_refused(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("text", encoding="utf-8")
-    (bundle / "docs/link.md").symlink_to(tmp_path / "elsewhere")
-    git(bundle, "add", "docs/link.md")
-    with pytest.raises(ValueError, match="docs/link.md is a link"):
+    (bundle / "scripts/link.md").symlink_to(tmp_path / "elsewhere")
+    git(bundle, "add", "scripts/link.md")
+    with pytest.raises(ValueError, match="scripts/link.md is a link"):
         bundle_files(bundle)
 
 

@@ -14,7 +14,7 @@ from hub_uploads import TOKEN, UploadHubHandler
 from local_server import hub_environment, serving
 from published_release import Published
 
-from scripts.checksums import digest
+from scripts.files.result_files import digest
 
 # MONAI exports this function, and has no command of that name.
 PUSH = "import sys; from monai.bundle import push_to_hf_hub as push; push(*sys.argv[1:4], version=sys.argv[4] or None)"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.checksums import digest
-from scripts.release.__main__ import main
-from scripts.release.archive import write_archive
-from scripts.release.inspection import inspect_release
+from development.release.__main__ import main
+from development.release.archive import write_archive
+from development.release.inspection import inspect_release
+from scripts.files.result_files import digest
 
 METADATA = b'{"name": "agscl", "version": "0.1.0"}'
 

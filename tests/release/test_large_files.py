@@ -14,8 +14,7 @@ from monai.apps.utils import HashCheckError
 from monai.bundle import download_large_files
 from tiny_checkout import OTHER_WEIGHTS
 
-from scripts.checksums import digest
-from scripts.release.large_files import (
+from development.release.large_files import (
     LargeFile,
     asset_name,
     large_files_text,
@@ -23,6 +22,7 @@ from scripts.release.large_files import (
     refuse_changed_files,
     served_files,
 )
+from scripts.files.result_files import digest
 
 CONTENT = bytes(range(256)) * 64
 TRUNCATED = "truncated.pt"

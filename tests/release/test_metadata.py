@@ -9,7 +9,7 @@ import pytest
 from config_compositions import ROOT
 from tiny_checkout import write_json
 
-from scripts.release.metadata import bundle_name, read_metadata, refuse_expressions, versioned_name
+from development.release.metadata import bundle_name, read_metadata, refuse_expressions, versioned_name
 
 
 def test_the_metadata_of_this_bundle_is_read() -> None:

@@ -12,7 +12,7 @@ import requests
 from local_server import serving
 from monai.bundle import get_bundle_info, get_bundle_versions
 
-from scripts.release.model_info import model_info_text, read_model_info, release_entry, with_release
+from development.release.model_info import model_info_text, read_model_info, release_entry, with_release
 
 ENTRY = {"checksum": "a" * 40, "source": "https://example.org/agscl_v0.1.0.zip", "sha256": "b" * 64}
 

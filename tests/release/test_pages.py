@@ -15,9 +15,9 @@ from doc_pages import blocks, shell_lines
 from local_server import HubHandler, hub_environment, serving
 from tiny_checkout import read_json
 
-from scripts.release.__main__ import build_parser
-from scripts.release.metadata import bundle_name, read_metadata, versioned_name
-from scripts.release.zoo_checks import CHECKS
+from development.release.__main__ import build_parser
+from development.release.metadata import bundle_name, read_metadata, versioned_name
+from development.release.zoo_checks import CHECKS
 
 API, ZOO = ROOT / "docs/how_to/bundle_api.md", ROOT / "docs/how_to/model_zoo.md"
 
@@ -38,7 +38,7 @@ def follow(commands: Iterator[str] | list[str], folder: Path, **variables: str) 
 
 
 def test_the_commands_of_a_release_are_ones_that_there_are() -> None:
-    lines = [words for page in (API, ZOO) for words in shell_lines(page) if words[1:3] == ["-m", "scripts.release"]]
+    lines = [words for page in (API, ZOO) for words in shell_lines(page) if words[1:3] == ["-m", "development.release"]]
     assert sorted(build_parser().parse_args(words[3:]).command for words in lines) == ["build", "check", "confirm"]
 
 

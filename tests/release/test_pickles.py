@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.release.pickles import refuse_unexpected_pickles
+from development.release.pickles import refuse_unexpected_pickles
 
 
 class Touch:

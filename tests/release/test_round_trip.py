@@ -17,7 +17,7 @@ from monai.bundle import download
 from published_release import Published
 from tiny_checkout import OTHER_WEIGHTS, SHAPE
 
-from scripts.checksums import digest
+from scripts.files.result_files import digest
 
 CLIENT = Path(__file__).with_name("released_client.py")
 

@@ -1,4 +1,4 @@
-"""The bundle as it is shipped: a plain clone without a network has weights that fit and segments a scan."""
+"""The bundle as it is shipped: the unpacked zip, without a network, has weights that fit and segments a scan."""
 
 from __future__ import annotations
 
@@ -20,12 +20,17 @@ from monai.bundle import ckpt_export
 from monai.bundle import load as load_bundle
 from monai.data import load_net_with_metadata
 
+from development.release.archive import write_archive
+from development.release.build import Plan
+from development.release.bundle_files import WEIGHTS, tracked_files
+from development.release.metadata import read_metadata
+from development.release.zoo_checks import CHECKS
 from scripts.inference.predictor import decode_names
-from scripts.release.bundle_files import WEIGHTS, bundle_files, tracked_files
-from scripts.release.zoo_checks import CHECKS
 
 ORGANS = load(TRUNK)["organs"]
 LARGEST_MB = 95
+MOST_FILES, MOST_BYTES = 160, 2_000_000
+"""Of the zip; the bytes are those beside the weights."""
 OFFLINE = """
 import socket
 
@@ -38,12 +43,11 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What git tracks, in a folder of its own."""
-    root = tmp_path_factory.mktemp("clone") / "agscl"
-    for name in bundle_files(ROOT):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, root / name)
-    return root
+    """The zip of a release, unpacked in an empty folder."""
+    folder = tmp_path_factory.mktemp("release")
+    write_archive(folder / "agscl.zip", "agscl", Plan(ROOT, read_metadata(ROOT), None, []).members())
+    shutil.unpack_archive(folder / "agscl.zip", folder)
+    return folder / "agscl"
 
 
 def offline(root: Path, *arguments: str) -> str:
@@ -60,6 +64,16 @@ def offline(root: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def test_the_zip_has_few_files_and_is_small_beside_the_weights(clone: Path) -> None:
+    sizes = {path.relative_to(clone).parts[0]: 0 for path in clone.iterdir()}
+    files = [path for path in clone.rglob("*") if path.is_file()]
+    for path in files:
+        sizes[path.relative_to(clone).parts[0]] += path.stat().st_size
+    assert len(files) <= MOST_FILES
+    assert sum(size for name, size in sizes.items() if name != "models") < MOST_BYTES, sizes
+    assert not {"tests", "development"} & set(sizes)
 
 
 @pytest.mark.parametrize("title", CHECKS)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from tiny_checkout import git, read_json, write_json
 
-from scripts.release import file_checks, network_checks
-from scripts.release.__main__ import main
-from scripts.release.bundle_files import bundle_files
-from scripts.release.file_checks import OWN_SCHEMA, check_files, check_large_files, check_schema, check_sizes
-from scripts.release.network_checks import check_channels, check_properties, check_torchscript, check_weights
-from scripts.release.zoo_checks import CHECKS
+from development.release import file_checks, network_checks
+from development.release.__main__ import main
+from development.release.bundle_files import bundle_files
+from development.release.file_checks import OWN_SCHEMA, check_files, check_large_files, check_schema, check_sizes
+from development.release.network_checks import check_channels, check_properties, check_torchscript, check_weights
+from development.release.zoo_checks import CHECKS
 
 TEXTS = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors",
          "copyright")  # fmt: skip
@@ -138,15 +138,15 @@ def test_a_large_committed_file_is_refused_unless_it_was_decided(bundle: Path, m
 def test_configs_out_of_step_are_refused(bundle: Path) -> None:
     path = bundle / "configs/inference.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("threshold: 0.05", "threshold: 0.06"), encoding="utf-8")
-    with pytest.raises(ValueError, match="inference.json.* out of step: run python -m scripts.standalone_configs"):
+    with pytest.raises(ValueError, match="inference.json.* out of step: run python -m scripts.export.standalone"):
         CHECKS["one-file configs"](bundle)
 
 
 def test_a_pickle_in_the_bundle_is_refused(bundle: Path) -> None:
-    (bundle / "docs/cache.pkl").write_bytes(b"x")
-    git(bundle, "add", "--force", "docs/cache.pkl")
-    assert "docs/cache.pkl" in bundle_files(bundle)
-    with pytest.raises(ValueError, match="docs/cache.pkl is a pickle"):
+    (bundle / "scripts/cache.pkl").write_bytes(b"x")
+    git(bundle, "add", "--force", "scripts/cache.pkl")
+    assert "scripts/cache.pkl" in bundle_files(bundle)
+    with pytest.raises(ValueError, match="scripts/cache.pkl is a pickle"):
         CHECKS["no pickles"](bundle)
 
 

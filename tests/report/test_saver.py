@@ -16,9 +16,9 @@ from matplotlib.image import imread
 from monai.data import MetaTensor
 from tiny_dataset import save
 
-from scripts.bundle_identity import bundle_identity
-from scripts.evaluation.overlay import organ_colour
-from scripts.report.montage import montage_figure
+from scripts.drawing.overlay import organ_colour
+from scripts.files.bundle_identity import bundle_identity
+from scripts.report.page import montage_figure
 from scripts.report.saver import SaveReportd
 
 ORGANS = ["spleen", "right_kidney", "liver"]

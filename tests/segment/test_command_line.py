@@ -18,10 +18,10 @@ from ct_series import phantom_scan, write_ct_series
 from tiny_weights import SETTINGS, write_weights
 from tiny_workflows import run
 
-from scripts.bundle_identity import bundle_identity
-from scripts.composition import composed
+from scripts.files.bundle_identity import bundle_identity
+from scripts.runtime.composition import composed
+from scripts.runtime.run_folder import claim
 from scripts.segment.command_line import ROOT, main
-from scripts.training.run_folder import claim
 
 ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.study.claim import claimed
+from development.study.claim import claimed
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the study needs POSIX file locks")
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts.study.embed_command import phase_silhouette, save_map, silhouette, summary
-from scripts.study.embedding import Embedded
+from development.study.embed_command import phase_silhouette, save_map, silhouette, summary
+from development.study.embedding import Embedded
 
 
 def clusters(between_phases: float) -> Embedded:

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from config_compositions import ROOT, composed
 
-from scripts.study.composition import PREDICTOR, configs_of, settings_of, write_settings
-from scripts.study.plan import NO_REGIME, Plan, Run, read_plan
-from scripts.study.run_command import extra_settings
-from scripts.training.run_folder import changed_settings
+from development.study.composition import PREDICTOR, configs_of, settings_of, write_settings
+from development.study.plan import NO_REGIME, Plan, Run, read_plan
+from development.study.run_command import extra_settings
+from scripts.runtime.run_folder import changed_settings
 
 PLAN = ROOT / "configs/study/plan.yaml"
 RESULTS = ROOT / "docs/results"

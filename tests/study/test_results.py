@@ -7,8 +7,8 @@ import math
 import pandas as pd
 import pytest
 
-from scripts.study.costs_command import per_epoch
-from scripts.study.results import _in_every_regime, core_seconds_by_stage
+from development.study.costs_command import per_epoch
+from development.study.results import _in_every_regime, core_seconds_by_stage
 
 RECORD = {
     "arm": "supcon",

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tiny_study import write_plan
 
-from scripts.phantom.dataset import write_phantom_dataset
-from scripts.study import costs_command, embed_command, report_command, run_command
-from scripts.study.single_run import first_error, share_coarse_stage
+from development.phantom.dataset import write_phantom_dataset
+from development.study import costs_command, embed_command, report_command, run_command
+from development.study.single_run import first_error, share_coarse_stage
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the study needs POSIX file locks")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.runtime.resume import save_atomically
 from scripts.training.costs import main, stage_costs
-from scripts.training.resume import save_atomically
 
 
 def test_costs_are_read_from_checkpoints_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

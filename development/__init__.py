@@ -1,0 +1,12 @@
+"""For the makers of the bundle: what a person who downloads it does not need.
+
+phantom/      a synthetic abdomen, the embedded example data; demo.py trains on it
+baselines/    what the method is compared with, where an overlay on the configs is not enough
+study/        the arms of a plan trained and scored alike, and what their scores say
+release/      checks of the model zoo, zip, hub folder, addresses with checksums
+benchmarks/   speed and memory, measured side by side
+monai_label/  a check of the bundle against the real MONAI Label server, over REST
+checks.py     linters, type checks and tests, as continuous integration runs them
+
+Nothing in scripts/ imports from here.
+"""

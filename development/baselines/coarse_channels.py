@@ -1,0 +1,84 @@
+"""The slice baseline with the coarse maps of all organs as channels: the coarse stage's knowledge, without queries.
+
+RAP-Net's gain comes from such a channel alone, so this is the control for asking one organ at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from development.baselines.slice_batches import SliceBatches, SlicePlace
+from development.baselines.slice_predictor import SlicePredictor
+from scripts.networks.coarse_segmenter import CoarseSegmenter
+from scripts.queries.attention import AttentionMap, AttentionPerturbation, maps_on_slices
+from scripts.queries.coarse_maps import CoarseMaps
+from scripts.queries.views import sample_maps
+
+
+class CoarseChannelBatches(SliceBatches):
+    """Slice windows whose last channels are the maps of all organs, with the perturbations of the query stage.
+
+    Args:
+        maps: coarse maps of the cases, with their slices, the soft-tissue window, and a device.
+        attention: how maps become channels.
+        perturbation: random faults of the maps; None for none.
+        settings: more arguments of :class:`~development.baselines.slice_batches.SliceBatches`.
+    """
+
+    def __init__(
+        self,
+        maps: CoarseMaps,
+        attention: AttentionMap,
+        perturbation: AttentionPerturbation | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(store=maps.store, window=[maps.lower, maps.upper], **{"device": maps.device, **settings})
+        self.maps, self.attention, self.perturbation = maps, attention, perturbation
+
+    def _maps(
+        self,
+        places: Sequence[SlicePlace],
+        centres: Tensor,
+        matrix: Tensor,
+        inside: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Maps [window, organ, x, y] under the geometry of the windows."""
+        maps = [self.maps.of(self.data[place.case])[place.slice] for place in places]
+        shapes = [self.store.open(self.data[place.case]).image.shape[1:] for place in places]
+        if self.perturbation is not None:
+            centres = centres + self.perturbation.displacements(len(places), generator)
+        sampled = sample_maps(maps, shapes, centres, matrix, self.patch_size, self.device) * inside
+        single = sampled.reshape(-1, 1, self.patch_size, self.patch_size)
+        if self.perturbation is not None:
+            single = self.perturbation(single, generator)
+        attention: Tensor = self.attention(single)
+        return attention.reshape(sampled.shape)
+
+
+class CoarseChannelPredictor(SlicePredictor):
+    """Coarse stage, then every slice with the maps of all organs as channels.
+
+    Args:
+        coarse: coarse stage.
+        attention: how coarse maps become channels.
+        settings: arguments of :class:`~development.baselines.slice_predictor.SlicePredictor`.
+    """
+
+    def __init__(self, coarse: CoarseSegmenter, attention: AttentionMap, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.coarse, self.attention = coarse, attention
+
+    def maps_of(self, image: Tensor) -> Tensor:
+        """Coarse maps [slice, organ, x', y'] of the windowed volume [channel, x, y, z]."""
+        return maps_on_slices(self.coarse(image), image.shape[3])
+
+    def on_slices(self, maps: Tensor, x: int, y: int) -> Tensor:
+        """Interpolate the maps to the pixels of the slices and make attention of them."""
+        attention: Tensor = self.attention(interpolate(maps, size=[x, y], mode="bilinear", align_corners=False))
+        return attention

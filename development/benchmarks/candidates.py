@@ -1,0 +1,198 @@
+"""Three ways from a scan's file to a label map on its grid: ours, and two bundles of MONAI's model zoo.
+
+The zoo's two are built from the settings of their ``inference.json`` (Project-MONAI/model-zoo), with random weights.
+Two departures, both in their favour: all compute in the same number format here, and SegResNet goes without the
+softmax before its argmax, which changes no label and would need a second copy of 105 probability maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.inferers import SlidingWindowInferer
+from monai.networks.nets import SegResNet
+from monai.transforms import (
+    Activationsd,
+    AsDiscreted,
+    Compose,
+    EnsureChannelFirstd,
+    EnsureTyped,
+    Invertd,
+    LoadImaged,
+    NormalizeIntensityd,
+    Orientationd,
+    ScaleIntensityd,
+    ScaleIntensityRanged,
+    Spacingd,
+)
+from torch import Tensor, nn
+
+from development.baselines.swin_unetr import swin_unetr
+from development.benchmarks.oracle_coarse import OracleCoarse
+from development.benchmarks.phantom_bundle import CONFIGS, QUICK_SETTINGS
+from scripts.inference.weights import load_weights
+from scripts.runtime.precision import PrecisionInferer
+
+QUICK_COARSENING = 6
+"""How many times larger the zoo's voxels are in the quick mode."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the candidates of one run have in common, and what only ours needs.
+
+    Attributes:
+        device: cpu or cuda.
+        precision: auto, float32 or bfloat16.
+        quick: tiny networks and coarse grids.
+        model_path: our weights; without them they are random and every organ is asked in every slice.
+        config_files: of our bundle, the trunk first; names within its folder.
+        organs: number of organs of our predictor; None: those of the config.
+    """
+
+    device: str = "cpu"
+    precision: str = "auto"
+    quick: bool = False
+    model_path: str | None = None
+    config_files: Sequence[str] = ("configs/inference.yaml",)
+    organs: int | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way from the scan to its labels.
+
+    Attributes:
+        unit: what a network pass works on.
+        network: from image [1, 1, x, y, z] to class scores [1, class, x, y, z], by the inferer.
+        preprocessing: {"image": path} -> image [1, x, y, z] on the candidate's grid.
+        inferer: called with image and network.
+        postprocessing: "pred", class scores [class, x, y, z] -> labels [1, i, j, k] on the scan's grid.
+        passes: numbers of units so far, filled by the network.
+    """
+
+    unit: str
+    network: nn.Module
+    preprocessing: Callable[[Any], Any]
+    inferer: Callable[..., Tensor]
+    postprocessing: Callable[[Any], Any]
+    passes: list[int] = field(default_factory=list)
+
+
+def columns(organs: int, cells: int = 16) -> Tensor:
+    """Coarse maps [organ, cells, cells, 1]: every organ an upright column through all slices, each in its own place."""
+    maps = torch.zeros(organs, cells, cells, 1)
+    for organ in range(organs):
+        x, y = 2 + organ * 5 % (cells - 5), 2 + organ * 7 % (cells - 5)
+        maps[organ, x : x + 2, y : y + 2] = 1.0
+    return maps
+
+
+def two_stage(settings: Settings) -> Candidate:
+    """The predictor of configs/inference.yaml, with its own preprocessing, inferer and way back."""
+    parser = ConfigParser()
+    parser.read_config([str(CONFIGS.parent / name) for name in settings.config_files])
+    changes: dict[str, Any] = {"device": f"$torch.device('{settings.device}')", "precision": settings.precision}
+    if settings.quick:
+        changes.update({**QUICK_SETTINGS, "query_planner::patch_size": 32})
+    if settings.organs is not None:
+        changes["organs"] = [f"organ_{number}" for number in range(1, settings.organs + 1)]
+    parser.update(changes)
+    network = parser.get_parsed_content("network").eval()
+    if settings.model_path is None:
+        network.add_module("coarse", OracleCoarse(network.coarse, columns(len(parser.get_parsed_content("organs")))))
+    else:
+        load_weights(network, settings.model_path)
+    ours = Candidate(
+        "queries",
+        network,
+        parser.get_parsed_content("preprocessing"),
+        parser.get_parsed_content("inferer"),
+        parser.get_parsed_content("scores_to_labels"),
+    )
+    network.planner.register_forward_hook(lambda module, inputs, queries: ours.passes.append(len(queries)))
+    return ours
+
+
+def on_grid(settings: Settings, spacing: Sequence[float], intensity: Sequence[Callable[[Any], Any]]) -> Compose:
+    """Preprocessing of a zoo bundle: axes R, A, S, a spacing in mm, and its intensities."""
+    scale = QUICK_COARSENING if settings.quick else 1
+    steps: list[Callable[..., Any]] = [
+        LoadImaged("image", image_only=True),
+        EnsureChannelFirstd("image"),
+        Orientationd("image", axcodes="RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
+        Spacingd("image", pixdim=[scale * mm for mm in spacing], mode="bilinear"),
+        *intensity,
+        EnsureTyped("image"),
+    ]
+    return Compose(steps)
+
+
+def sliding(settings: Settings, network: nn.Module, **windows: Any) -> Callable[..., Tensor]:
+    """The zoo's sliding window of 96 voxels, in the run's number format, with a progress bar."""
+    slide = SlidingWindowInferer(roi_size=[64 if settings.quick else 96] * 3, progress=True, **windows)
+    precise = PrecisionInferer(settings.precision)
+    return lambda image, network: precise(image, partial(slide, network=network))
+
+
+def windowed(settings: Settings, network: nn.Module, image: Compose, back: Compose, **windows: Any) -> Candidate:
+    """A zoo bundle as a candidate whose windows are counted."""
+    network = network.to(settings.device).eval()
+    zoo = Candidate("windows", network, image, sliding(settings, network, **windows), back)
+    network.register_forward_pre_hook(lambda module, inputs: zoo.passes.append(len(inputs[0])))
+    return zoo
+
+
+def swin_unetr_btcv(settings: Settings) -> Candidate:
+    """swin_unetr_btcv_segmentation: 14 classes; the probabilities go back to the scan's grid before the argmax."""
+    image = on_grid(
+        settings,
+        (1.5, 1.5, 2.0),
+        [ScaleIntensityRanged("image", a_min=-175, a_max=250, b_min=0.0, b_max=1.0, clip=True)],
+    )
+    back = Compose(
+        [
+            Activationsd("pred", softmax=True),
+            Invertd("pred", transform=image, orig_keys="image", nearest_interp=False, to_tensor=True),
+            AsDiscreted("pred", argmax=True),
+        ]
+    )
+    network = swin_unetr(out_channels=14, feature_size=12 if settings.quick else 48)
+    return windowed(settings, network, image, back, sw_batch_size=4, overlap=0.5)
+
+
+def segresnet_whole_body(settings: Settings) -> Candidate:
+    """wholeBody_ct_segmentation, its 1.5 mm model: 105 classes; labels go back to the scan's grid."""
+    image = on_grid(
+        settings,
+        (1.5, 1.5, 1.5),
+        [NormalizeIntensityd("image", nonzero=True), ScaleIntensityd("image", minv=-1.0, maxv=1.0)],
+    )
+    back = Compose(
+        [
+            AsDiscreted("pred", argmax=True),
+            Invertd("pred", transform=image, orig_keys="image", nearest_interp=True, to_tensor=True),
+        ]
+    )
+    network = SegResNet(
+        init_filters=8 if settings.quick else 32,
+        in_channels=1,
+        out_channels=105,
+        dropout_prob=0.2,
+        blocks_down=(1, 2, 2, 4),
+        blocks_up=(1, 1, 1),
+    )
+    windows = {"sw_batch_size": 1, "overlap": 0.25, "mode": "gaussian", "padding_mode": "replicate"}
+    return windowed(settings, network, image, back, **windows)
+
+
+CANDIDATES: dict[str, Callable[[Settings], Candidate]] = {
+    "two-stage": two_stage,
+    "SwinUNETR": swin_unetr_btcv,
+    "SegResNet": segresnet_whole_body,
+}

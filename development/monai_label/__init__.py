@@ -1,0 +1,1 @@
+"""The bundle against the real MONAI Label server."""

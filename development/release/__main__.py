@@ -1,0 +1,72 @@
+"""Command line of a release: ``python -m development.release check | build | confirm | inspect``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from development.release.build import HUB, UPLOAD, build_release
+from development.release.confirm import confirm_release
+from development.release.inspection import inspect_release
+from development.release.zoo_checks import CHECKS, failed_checks
+from scripts.runtime.plain_errors import install_plain_errors
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = argparse.ArgumentParser(
+        prog="python -m development.release", description="Check, build and publish the bundle."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="run the checks of the MONAI model zoo, without a network")
+    build = commands.add_parser("build", help="check, then write the zip, the hub folder and the lists of addresses")
+    confirm = commands.add_parser(
+        "confirm", help="after the upload: compare what is served, then write the addresses down"
+    )
+    inspect = commands.add_parser("inspect", help="look into a downloaded zip before it is unpacked or used")
+    for command in (check, build, confirm):
+        command.add_argument("--bundle_root", type=Path, default=ROOT, help="the bundle (default: this one)")
+    for command in (build, confirm):
+        command.add_argument("--output_dir", type=Path, default=Path("dist"), help="folder of releases (default: dist)")
+    build.add_argument("--base_url", help="address of the folder that the files will be uploaded to")
+    build.add_argument(
+        "--large_file",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="serve this file instead of packing it; repeat",
+    )
+    inspect.add_argument("zip", type=Path, help="the downloaded file")
+    inspect.add_argument("--sha256", help="its checksum, as published")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit status."""
+    options = build_parser().parse_args(arguments)
+    try:
+        if options.command == "check":
+            failures = failed_checks(options.bundle_root)
+            print(f"{len(CHECKS) - len(failures)} of {len(CHECKS)} checks passed")
+            return int(bool(failures))
+        if options.command == "build":
+            folder = build_release(options.bundle_root, options.output_dir, options.base_url, options.large_file)
+            print(f"wrote {folder}: upload the files of {UPLOAD}/, and {HUB}/ to a model hub")
+        elif options.command == "confirm":
+            print("\n".join(f"served: {url}" for url in confirm_release(options.bundle_root, options.output_dir)))
+        else:
+            names = inspect_release(options.zip, options.sha256)
+            print(f"{len(names)} files, no member climbs out, no pickle but weights")
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    install_plain_errors()
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""The study's commands: run, report, costs and embed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from development.study import costs_command, embed_command, report_command, run_command
+from scripts.runtime.plain_errors import start_command
+
+USAGE = """python -m development.study COMMAND ...
+
+  run     train and evaluate the arms of configs/study/plan.yaml, one run after another; goes on where it was stopped
+  report  tables and figures from the stored results
+  costs   what an epoch of every arm costs on one core
+  embed   a map of held-out queries in the embedding of the contrastive stage
+
+COMMAND --help lists the options."""
+
+COMMANDS = {
+    "run": run_command.main,
+    "report": report_command.main,
+    "costs": costs_command.main,
+    "embed": embed_command.main,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Hand over to the command."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] not in COMMANDS:
+        asked_for_help = bool(given) and given[0] in ("-h", "--help")
+        print(USAGE, file=sys.stdout if asked_for_help else sys.stderr)
+        return 0 if asked_for_help else 2
+    start_command()
+    return COMMANDS[given[0]](given[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Scores by what is known of the patients: pixel size, slice distance, completeness and plausibility of the contours.
+
+    python -m development.study.groups runs/mine/evaluation/scores.csv --dataset_dir DATASET
+
+Groups are made from the scans and the references alone; no score decides who belongs to which.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scripts.dataset.datalists import load_cases
+from scripts.dataset_report.measure import CaseMeasure, measure_cases
+from scripts.dataset_report.outliers import MAX_Z, MIN_CASES, robust_z
+from scripts.evaluation.intervals import macro_interval, macro_mean
+from scripts.evaluation.summary import organs_of, read_scores
+from scripts.runtime.plain_errors import install_plain_errors
+
+
+def macro_dice(scores: pd.DataFrame) -> dict[str, float]:
+    """Patients, macro mean Dice and its 95 % bootstrap interval over patients, and the median Dice of all organs."""
+    dice = scores.pivot(index="case", columns="organ", values="dice").to_numpy(dtype=float)
+    low, high = macro_interval(dice)
+    mean = float(macro_mean(dice))
+    return {
+        "patients": int((~np.isnan(dice)).any(axis=1).sum()),
+        "contours": int((~np.isnan(dice)).sum()),
+        "dice": mean,
+        "low": low,
+        "high": high,
+        "median": float(np.nanmedian(dice)) if dice.size else float("nan"),
+    }
+
+
+def implausible(scores: pd.DataFrame) -> pd.Series:
+    """Which references have a volume far from the others' of their organ, by the data report's bounds: [score] bool.
+
+    Of an organ with fewer than six volumes, nothing is said. Volumes of 10, 11, 12, 13, 14, 15 and 480 ml: the last.
+    """
+    found = pd.Series(False, index=scores.index)
+    for _, of_organ in scores[scores["reference_ml"] > 0].groupby("organ"):
+        if len(of_organ) >= MIN_CASES:
+            distances = robust_z(np.log(of_organ["reference_ml"]).tolist())
+            found.loc[of_organ.index] = np.abs(distances) > MAX_Z
+    return found
+
+
+def groups_of(scores: pd.DataFrame, measures: Sequence[CaseMeasure]) -> dict[str, pd.DataFrame]:
+    """Part of the scores in each group, the groups in the order in which they are printed.
+
+    Args:
+        scores: one row per case and organ.
+        measures: of the same cases, with their spacing and contoured organs.
+
+    Raises:
+        ValueError: if a scored case is not among the measured ones.
+    """
+    known = {measure.case: measure for measure in measures if not measure.failure}
+    missing = sorted(set(scores["case"]) - set(known))
+    if missing:
+        raise ValueError(f"no scan is known for the scored cases {missing[:3]}; give the data set that was scored.")
+    contoured = scores["case"].map({case: len(measure.organs) for case, measure in known.items()})
+    complete, odd = contoured.max(), implausible(scores)
+    groups = {"all": scores}
+    for axis, name in ((0, "pixels"), (2, "slices")):
+        spacing = scores["case"].map({case: measure.spacing[axis] for case, measure in known.items()})
+        middle = float(np.median([known[case].spacing[axis] for case in scores["case"].unique()]))
+        groups[f"{name} up to {middle:.3g} mm"] = scores[spacing <= middle]
+        groups[f"{name} above {middle:.3g} mm"] = scores[spacing > middle]
+    groups |= {
+        f"{complete} organs contoured": scores[contoured == complete],
+        f"fewer than {complete} organs contoured": scores[contoured < complete],
+        "contours of plausible volume": scores[~odd],
+        "contours of implausible volume": scores[odd],
+    }
+    return {name: part for name, part in groups.items() if len(part)}
+
+
+def format_groups(groups: Mapping[str, pd.DataFrame]) -> str:
+    """A Markdown table, one row for each group."""
+    lines = ["| group | patients | contours | macro Dice | 95% | median |", "|:--|--:|--:|--:|--:|--:|"]
+    for name, part in groups.items():
+        row = macro_dice(part)
+        interval = "-" if np.isnan(row["low"]) else f"{row['low']:.3f}-{row['high']:.3f}"
+        lines.append(
+            f"| {name} | {row['patients']} | {row['contours']} | {row['dice']:.3f} | {interval} | {row['median']:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table, and the references whose volume is implausible."""
+    parser = argparse.ArgumentParser(
+        prog="python -m development.study.groups",
+        description="Print macro Dice by pixel size, slice distance, completeness and plausibility of the contours.",
+    )
+    parser.add_argument("scores", type=Path, help="scores.csv of an evaluation run")
+    parser.add_argument("--dataset_dir", required=True, help="folder with the dataset.json that was scored")
+    parser.add_argument("--split", default="validation", help="split that was scored (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    scores = read_scores(options.scores)
+    organs = organs_of(scores)
+    cases = load_cases(options.dataset_dir, options.split, organs)
+    print(format_groups(groups_of(scores, measure_cases({options.split: cases}, organs))))
+    odd = scores[implausible(scores)]
+    for _, row in odd.iterrows():
+        print(f"{row['case']}: {row['organ']} of {row['reference_ml']:.3g} ml in the reference, Dice {row['dice']:.3f}")
+
+
+if __name__ == "__main__":
+    install_plain_errors()
+    main()

@@ -1,0 +1,1 @@
+"""Pictures of a volume and its organs, in the planes and the orientation that a radiologist expects."""

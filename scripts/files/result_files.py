@@ -1,0 +1,135 @@
+"""Which files are results: the names by which they are known, and the claim that keeps them apart from inputs.
+
+Every file of a case is named after it with one of `SUFFIXES`, and ``manifest.json`` in the same folder lists them. No
+command takes a result for a scan, and none writes over an input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = {
+    "labels": "_seg.nii.gz",
+    "palette_labels": ".png",
+    "scores": "_scores.nii.gz",
+    "overlay": "_overlay.png",
+    "report": "_report.html",
+    "measures": "_organs.csv",
+    "dicom_seg": "_seg.dcm",
+}
+"""What follows the name of a case, by the kind of result; VOC's server reads masks by the name of the photograph."""
+# Label maps of any format: other programs use the same endings.
+LABEL_ENDINGS = tuple(
+    f"{stem}{extension}"
+    for stem in ("_seg", ".seg", "_scores")
+    for extension in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+)
+MANIFEST = "manifest.json"
+FORMAT = "results of the AGSCL CT segmentation bundle"
+"""First key of a manifest: a ``manifest.json`` without it is of another program."""
+MAX_NAME_BYTES = 255
+
+PathLike = str | os.PathLike[str]
+
+
+def result_path(output_dir: PathLike, case: str, kind: str) -> Path:
+    """Path of one result of a case: ``("out", "anna", "labels")`` -> ``out/anna_seg.nii.gz``."""
+    return Path(output_dir) / f"{case}{SUFFIXES[kind]}"
+
+
+def read_manifest(folder: PathLike) -> dict[str, Any]:
+    """The manifest of a folder, empty if there is none of this bundle."""
+    try:
+        content = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+
+
+def results_in(folder: PathLike, names: Iterable[str]) -> set[str]:
+    """Those of the names in a folder that are results: by their ending, or since the folder's manifest lists them."""
+    manifest = read_manifest(folder)
+    listed = {name for case in manifest.get("cases", {}).values() for name in case["results"]}
+    listed |= {MANIFEST} if manifest else set()
+    endings = (*(suffix for suffix in SUFFIXES.values() if suffix.startswith("_")), *LABEL_ENDINGS)
+    return {name for name in names if name in listed or name.lower().endswith(endings)}
+
+
+def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space: int = 0) -> None:
+    """Make sure that files can be written, and that none of them is an input; nothing is left behind.
+
+    Args:
+        outputs: files that will be written.
+        inputs: files that are read, or folders of DICOM series; what does not exist is passed over.
+        space: bytes that have to be free where each file goes.
+
+    Raises:
+        ValueError: an output is an input (by whatever path, link or spelling), or cannot be written there.
+    """
+    written, folders = [Path(path) for path in outputs], set()
+    identities: dict[tuple[int, int], Path] = {}
+    for path in map(Path, inputs):
+        if path.exists():
+            identities |= {_identity(file): file for file in (path, *(path.iterdir() if path.is_dir() else ()))}
+    for path in written:
+        _refuse_name(path)
+        same = identities.get(_identity(path)) if os.path.lexists(path) else None
+        if same is not None and not (same.is_file() and results_in(same.parent, [same.name])):
+            raise ValueError(
+                f"{path} would be written over {same}, which is an input: give another output folder or file."
+            )
+        if path.is_dir():
+            raise ValueError(f"{path} is to be written and is a folder: remove it, or give another output.")
+        folders.add(path.parent)
+    for folder in folders:
+        _require_writable(folder, space)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Device and number of a file, equal for all its names; of a broken link, those of the link."""
+    status = path.stat() if path.exists() else path.lstat()
+    return status.st_dev, status.st_ino
+
+
+def _refuse_name(path: Path) -> None:
+    size = len(os.fsencode(path.name))
+    if size > MAX_NAME_BYTES:
+        raise ValueError(
+            f"the name {path.name[:40]}... has {size} bytes, file systems take {MAX_NAME_BYTES}: rename the scan, or "
+            "give it a shorter 'case' in a datalist."
+        )
+
+
+def _require_writable(folder: Path, space: int) -> None:
+    while not os.path.lexists(folder) and folder != folder.parent:  # what is missing can be made in its parent
+        folder = folder.parent
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="."):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"nothing can be written to {folder} ({error.strerror}): give another output folder, a new one or one that "
+            "you may write to."
+        ) from error
+    free = shutil.disk_usage(folder).free
+    if free < space:
+        raise ValueError(
+            f"{folder} has {free / 2**20:.0f} MiB free and the results may need {space / 2**20:.0f} MiB: free some "
+            "space, or give an output folder on another disk."
+        )
+
+
+def digest(path: Path, kind: str = "sha256") -> str:
+    """Checksum of a file, in hexadecimal digits."""
+    checksum = hashlib.new(kind, usedforsecurity=False)
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            checksum.update(block)
+    return checksum.hexdigest()

@@ -1,0 +1,173 @@
+"""Fine-tuning on newly labelled scans: a run of its own each time, after which the clients' weights are replaced.
+
+MONAI Label starts the config's `run` in the bundle's folder again and again, each time with more labelled studies. So
+every run gets a folder of its own, ``fine_tuning_001``, ``fine_tuning_002``, ...; only one that was stopped, and is
+asked for again with the same weights, cases and settings, goes on where it was. The coarse stage is not trained.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from ignite.engine import Engine
+
+from scripts.dataset.check import check_dataset
+from scripts.dataset.stamp import dataset_digest
+from scripts.files.atomic_write import replacing
+from scripts.files.result_files import digest
+from scripts.inference.weights import load_weights
+from scripts.preprocessing.slice_store import SliceStore
+from scripts.runtime.processes import number_of_processes
+from scripts.runtime.resume import save_weights
+from scripts.runtime.run_folder import RunPlace, claim
+from scripts.runtime.running_config import running_config
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "fine_tuning_"
+REPORT = "fine_tuning.json"
+"""Written last: a folder that has it holds a finished run."""
+
+
+class Cases(Protocol):
+    """What has cases: a dataset."""
+
+    data: list[dict[str, Any]]
+
+
+class TrainingCases(Cases, Protocol):
+    """Cases whose slices are in a store."""
+
+    store: SliceStore
+
+
+class FineTuning:
+    """Fine-tune the weights of one file on the cases of the segmentation trainer.
+
+    Args:
+        trainer: trains the segmentation stage; its handlers write to `place`.
+        training: its batches, of newly labelled cases.
+        validation: dataset of the validator; may be empty, and then the weights of the last epoch are kept.
+        network: the predictor.
+        model_path: weights to begin with.
+        place: where the stage writes: the folder in which that of the run is made, and to which the place is moved.
+        published: file that the clients load, replaced at the end if it is `model_path`; its old content is kept
+            beside it. None: nothing is replaced.
+    """
+
+    def __init__(
+        self,
+        trainer: Engine,
+        training: TrainingCases,
+        validation: Cases,
+        network: torch.nn.Module,
+        model_path: str,
+        place: RunPlace,
+        published: str | None = None,
+    ) -> None:
+        self.trainer, self.training, self.validation = trainer, training, validation
+        self.network, self.model_path, self.place = network, Path(model_path), place
+        self.parent = place.folder
+        self.published = None if published is None else Path(published)
+
+    def run(self) -> Path:
+        """Check the cases, train, publish; return the folder of the run.
+
+        Raises:
+            ValueError: no case, a case with problems (all are listed), or weights that do not fit.
+            FileNotFoundError: there are no weights to begin with.
+        """
+        splits = self._checked_splits()
+        load_weights(self.network, self.model_path)
+        begun = {"weights": digest(self.model_path), "cases": dataset_digest(splits, [])}
+        folder = self.place.folder = begin_run(self.parent, running_config(), begun)
+        logger.info("fine-tuning %s on %d cases, in %s", self.model_path, len(splits["labelled"]), folder)
+        self.trainer.run()
+        weights = folder / "model.pt"
+        if not weights.exists():
+            logger.info("no validation case: the weights of the last epoch are the result")
+            save_weights(self.network.state_dict(), weights)
+        self._finish(weights, splits, begun)
+        return folder
+
+    def _checked_splits(self) -> dict[str, Sequence[Mapping[str, Any]]]:
+        if number_of_processes() > 1:
+            raise ValueError("fine-tuning runs in one process: start it without torchrun (MONAI Label: multi_gpu off).")
+        if not self.training.data:
+            raise ValueError("there is no labelled case to fine-tune on: label a scan and save its label first.")
+        # Not "training": of a few new cases nobody demands that they show every organ.
+        splits: dict[str, Sequence[Mapping[str, Any]]] = {"labelled": self.training.data}
+        if self.validation.data:
+            splits["validation"] = self.validation.data
+        check_dataset(splits, self.training.store.organs)
+        return splits
+
+    def _finish(self, weights: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]], begun: dict[str, str]) -> None:
+        """Publish the weights and leave a report."""
+        previous = None
+        if self.published is not None and same_file(self.published, self.model_path):
+            previous = replace_weights(weights, self.published)
+            logger.info("%s has the new weights, the old ones are kept in %s", self.published, previous)
+        report = {
+            "began_with": {"path": str(self.model_path), "sha256": begun["weights"]},
+            "result": {"path": str(weights), "sha256": digest(weights)},
+            "previous_weights": None if previous is None else str(previous),
+            "epochs": self.trainer.state.epoch,
+            "cases": {split: [case["case"] for case in cases] for split, cases in splits.items()},
+        }
+        with replacing(weights.parent / REPORT) as temporary:
+            temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        logger.info("fine-tuned weights: %s", weights)
+
+
+def begin_run(parent: Path, config: Mapping[str, Any], begun: Mapping[str, str]) -> Path:
+    """Folder of a run: the last one, if it is unfinished and was begun with the same, else a new one.
+
+    Args:
+        parent: where the folders of the runs lie.
+        config: of the running workflow.
+        begun: digest of the weights and of the cases.
+    """
+    numbers = [
+        int(match[1]) for path in parent.glob(f"{PREFIX}*") if (match := re.match(rf"{PREFIX}(\d+)$", path.name))
+    ]
+    last = max(numbers, default=0)
+    folder = parent / f"{PREFIX}{last:03d}"
+    if last and not (folder / REPORT).exists():
+        try:
+            return claim(folder, config, begun)
+        except ValueError:
+            logger.info("%s was stopped and is left as it is: weights, cases or settings are others now", folder)
+    return claim(parent / f"{PREFIX}{last + 1:03d}", config, begun)
+
+
+def replace_weights(new: Path, target: Path) -> Path:
+    """Put weights in the place of others, which are kept beside it as ``model_until_<UTC time>.pt``.
+
+    The name is longer than the target's, since MONAI Label takes the shortest for the default.
+
+    Returns:
+        Where the old weights are.
+    """
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d_%H-%M-%S")
+    kept = target.with_name(f"{target.stem}_until_{now}{target.suffix}")
+    while kept.exists():  # twice in a second: nothing is ever overwritten
+        kept = kept.with_stem(f"{kept.stem}_again")
+    with replacing(kept) as temporary:
+        shutil.copyfile(target, temporary)
+    with replacing(target) as temporary:
+        shutil.copyfile(new, temporary)
+    return kept
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file that exists."""
+    return one.exists() and other.exists() and one.samefile(other)

@@ -1,0 +1,95 @@
+"""Plain errors on the command line: our own complaints end as one sentence, not under MONAI's wrapping tracebacks."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+BUNDLE = Path(__file__).resolve().parents[2]
+OURS = {BUNDLE / "scripts", BUNDLE / "development"}
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The first error of a chain of causes."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it was raised from, the last one first."""
+    following: BaseException | None = error
+    while following is not None:
+        yield following
+        following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
+
+
+def is_complaint(error: BaseException) -> bool:
+    """Whether an error is a sentence for the user: raised by this bundle about a value or a file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return (
+        isinstance(error, (ValueError, FileNotFoundError))
+        and bool(frames)
+        and not OURS.isdisjoint(Path(frames[-1].filename).resolve().parents)
+    )
+
+
+def complaint(error: BaseException) -> str:
+    """The sentence in a chain of errors, whatever wraps it and whatever it was raised from; empty if there is none."""
+    for one in chain(error):
+        text = str(one)
+        if is_complaint(one):
+            return text
+        if isinstance(one, OSError) and one.filename is not None and one.strerror:
+            return f"{one.filename}: {one.strerror}"
+        if "CUDA" in text and isinstance(one, (AssertionError, RuntimeError)) and one.__cause__ is None:
+            return f"the GPU cannot be used ({text.splitlines()[0]}); leave --device out, or give cpu."
+    return ""
+
+
+def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The hook: a complaint as a sentence, anything else with its whole traceback and one line at its end."""
+    sentence = complaint(error)
+    if not sentence:
+        sys.__excepthook__(kind, error, trace)
+        sentence = f"{kind.__name__}, a fault of the program; the lines above say where."
+    print(f"error: {sentence}", file=sys.stderr)
+
+
+def install_plain_errors() -> None:
+    """Report uncaught errors plainly from here on (first step of every workflow), and keep one false alarm quiet."""
+    sys.excepthook = report
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the console's code page lacks must not end a run
+            stream.reconfigure(errors="backslashreplace")
+    # MONAI warns that a GPU decoder is missing whenever pydicom is installed and any image is loaded.
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+
+
+# MONAI repeats for every image that it opens which optional decoders it did not find.
+REPETITIVE_LOGGERS = ("monai.data.nvimgcodec_pydicom_plugin",)
+
+
+def start_command() -> None:
+    """Report errors as sentences, log messages without decoration, and silence what repeats itself for every scan."""
+    install_plain_errors()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for name in REPETITIVE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def bundle_command(run_id: str, configs: Sequence[str], **settings: Any) -> list[str]:
+    """A `python -m monai.bundle run` command line."""
+    files = configs[0] if len(configs) == 1 else "[" + ",".join(f"'{config}'" for config in configs) + "]"
+    command = ["-m", "monai.bundle", "run", run_id, "--config_file", files]
+    for name, value in settings.items():
+        command += [f"--{name}", str(value)]
+    return command

@@ -1,0 +1,117 @@
+"""Progress of a stage: a bar with an ETA on a terminal; in a log file one line per epoch, which has the ETA too."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from scripts.runtime.processes import is_first_process
+
+logger = logging.getLogger(__name__)
+
+QUIET_SECONDS = 60.0
+"""A log file without a bar gets a line at least this often, however long an epoch takes."""
+
+LISTENERS: list[Callable[[str, int, float], None]] = []
+"""Called with stage, epoch and mean loss whenever a stage reports; experiment tracking puts itself in here."""
+
+
+def readable_duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> readable_duration(12), readable_duration(100), readable_duration(7500)
+    ('12 s', '1 min 40 s', '2 h 5 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class StageProgress:
+    """Handler of a trainer.
+
+    Args:
+        stage: name shown before the bar.
+        log_every: epochs between two log lines.
+    """
+
+    def __init__(self, stage: str, log_every: int = 1) -> None:
+        self.stage, self.log_every = stage, max(1, log_every)
+        self.bar: tqdm[Any] | None = None
+        self.shown = ExitStack()
+        self.losses: list[float] = []
+        self.started = self.spoken = 0.0
+        self.first = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _open(self, engine: Engine) -> None:
+        if self.bar is not None:
+            return
+        self.first, self.started = engine.state.iteration, time.monotonic()
+        self.spoken = self.started
+        self.losses = []
+        terminal = sys.stderr.isatty() and is_first_process()
+        bar: tqdm[Any] = tqdm(
+            total=total_iterations(engine), initial=self.first, desc=self.stage, unit="it", disable=not terminal
+        )
+        self.bar = self.shown.enter_context(bar)
+        if terminal:  # log lines go above the bar instead of through it
+            self.shown.enter_context(logging_redirect_tqdm())
+
+    def _advance(self, engine: Engine) -> None:
+        output = engine.state.output
+        first = output[0] if isinstance(output, list) else output
+        if isinstance(first, dict) and "loss" in first:
+            self.losses.append(float(first["loss"].detach()))
+        if self.bar is None:
+            return
+        self.bar.update()
+        epoch_ends = engine.state.iteration % int(engine.state.epoch_length or 1) == 0
+        if self.bar.disable and not epoch_ends and time.monotonic() - self.spoken > QUIET_SECONDS:
+            self._say(engine, f"iteration {engine.state.iteration} of {total_iterations(engine)}")
+
+    def _report(self, engine: Engine) -> None:
+        if self.losses and (engine.state.epoch % self.log_every == 0 or engine.state.epoch == engine.state.max_epochs):
+            mean = sum(self.losses) / len(self.losses)
+            self._say(engine, f"epoch {engine.state.epoch} of {engine.state.max_epochs}, loss {mean:.4f}")
+            for listener in LISTENERS:
+                listener(self.stage, engine.state.epoch, mean)
+            self.losses = []
+
+    def _say(self, engine: Engine, what: str) -> None:
+        """Log a line with the time taken and the time left, at the pace so far."""
+        self.spoken = time.monotonic()
+        if not is_first_process():
+            return
+        taken = self.spoken - self.started
+        left = taken / max(1, engine.state.iteration - self.first) * (total_iterations(engine) - engine.state.iteration)
+        logger.info("%s: %s, %s, %s left", self.stage, what, readable_duration(taken), readable_duration(left))
+
+    def _close(self, engine: Engine) -> None:
+        self.shown.close()
+        self.bar = None
+
+    def _fail(self, engine: Engine, error: BaseException) -> None:
+        self._close(engine)
+        raise error
+
+
+def total_iterations(engine: Engine) -> int:
+    """Iterations of the whole stage."""
+    return int(engine.state.epoch_length or 0) * int(engine.state.max_epochs or 0)

@@ -1,0 +1,195 @@
+"""Checkpoints: a stage that is killed goes on from its last epoch, a stage that is done is not run again."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from ignite.engine import Engine, Events
+
+from scripts.files.atomic_write import replacing
+from scripts.runtime.processes import bare, is_first_process, same_buffers
+from scripts.runtime.run_folder import RunPlace, placed, record_weights
+
+logger = logging.getLogger(__name__)
+
+
+class BatchStream(Protocol):
+    """An endless stream of batches, of which number n depends on nothing but the seed and n."""
+
+    def start_at(self, iteration: int) -> None:
+        """Continue with the batch of this iteration (0-based)."""
+
+
+def save_atomically(content: Any, path: str | Path) -> None:
+    """torch.save, whole or not at all: a kill or a full disk leaves the old file, never half of a new one.
+
+    The same content gives the same bytes: to an open file PyTorch does not write the file's name.
+    """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(content, file)
+
+
+def save_weights(state: Mapping[str, Any], path: str | Path) -> None:
+    """Save the result of a run, with its checksum in the manifest of the folder."""
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+        record_weights(Path(path), temporary)
+
+
+def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Load a checkpoint, tensors and plain values only.
+
+    Raises:
+        ValueError: if the file is damaged or holds anything but tensors and plain values.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({error}); delete it to start again.") from error
+    except Exception as error:  # pickle.UnpicklingError and its relatives, whose text names the forbidden class
+        with open(path, "rb") as file:
+            start = file.read(40)
+        if not start.startswith((b"PK", b"\x80")):  # neither of torch.save's formats
+            raise ValueError(
+                f"{path} is not a readable checkpoint, it begins with {start!r}: an error page or a Git LFS pointer in "
+                "its place has to be downloaded again."
+            ) from error
+        # PyTorch's text advises to load such a file all the same; only this line of it says what is in the file.
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0].partition("\n")[0]
+        raise ValueError(f"{path} was refused, it holds more than weights: {reason}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, a checkpoint is a dictionary of tensors.")
+    return content
+
+
+def peak_memory_mib() -> float:
+    """Largest memory that this process has held, in MiB: on the GPU where there is one, else resident."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    if sys.platform == "win32":
+        return float("nan")  # the resource module is POSIX only
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes on macOS, KiB elsewhere
+
+
+class Resume:
+    """Handler of a trainer: save everything the stage needs after each epoch, start from it next time.
+
+    Put it last among the handlers, so that it saves after the learning-rate step and the validation.
+
+    Args:
+        path: checkpoint file of the stage.
+        objects: what has a state_dict: network, optimizer, scheduler, ...
+        batches: the stream of batches, told at which iteration to go on.
+        interval: epochs between two checkpoints.
+        place: what `path` is relative to; None for the current folder.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        objects: Mapping[str, Any],
+        batches: BatchStream | None = None,
+        interval: int = 1,
+        place: RunPlace | None = None,
+    ) -> None:
+        self.file, self.place = path, place
+        self.objects, self.batches, self.interval = dict(objects), batches, max(1, interval)
+        self.began, self.seconds_before = time.monotonic(), 0.0
+        self.core_began, self.core_seconds_before = time.process_time(), 0.0
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint file."""
+        return placed(self.file, self.place)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, self.restore)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def restore(self, engine: Engine) -> None:
+        """Load the checkpoint if there is one."""
+        self.began, self.core_began = time.monotonic(), time.process_time()
+        if self.path.exists():
+            content = load_checkpoint(self.path)
+            self.seconds_before = float(content.get("seconds", 0.0))
+            self.core_seconds_before = float(content.get("core_seconds", 0.0))
+            for name, item in self.objects.items():
+                bare(item).load_state_dict(content[name])
+            engine.state.epoch = int(content["epoch"])
+            engine.state.iteration = engine.state.epoch * int(engine.state.epoch_length or 0)
+            done = engine.state.epoch >= int(engine.state.max_epochs or 0)
+            word = "done before, skipped" if done else f"resumed after epoch {engine.state.epoch}"
+            logger.info("%s: %s (%s)", self.path.stem, word, self.path)
+        if self.batches is not None:
+            self.batches.start_at(engine.state.iteration)
+
+    def save(self, engine: Engine) -> None:
+        """Write the checkpoint when it is due; with several processes the first one does."""
+        epoch, last = engine.state.epoch, int(engine.state.max_epochs or 0)
+        for item in self.objects.values():
+            same_buffers(item)
+        if is_first_process() and (epoch % self.interval == 0 or epoch >= last):
+            content = {name: bare(item).state_dict() for name, item in self.objects.items()}
+            costs = {
+                "seconds": self.seconds_before + time.monotonic() - self.began,
+                "core_seconds": self.core_seconds_before + time.process_time() - self.core_began,
+                "peak_mib": peak_memory_mib(),
+            }
+            save_atomically({"epoch": epoch, **costs, **content}, self.path)
+
+
+class BestModel:
+    """Handler of the validation engine: keep the weights with the highest key metric.
+
+    Args:
+        path: file for the weights, a plain state dict.
+        network: module whose weights are kept.
+        place: what `path` is relative to; None for the current folder.
+    """
+
+    def __init__(self, path: str, network: torch.nn.Module, place: RunPlace | None = None) -> None:
+        self.file, self.place, self.network = path, place, network
+        self.best = float("-inf")
+
+    @property
+    def path(self) -> Path:
+        """The file for the weights."""
+        return placed(self.file, self.place)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator that has a key metric."""
+        engine.add_event_handler(Events.COMPLETED, self.keep)
+
+    def keep(self, engine: Engine) -> None:
+        """Write the weights if the validation was the best so far."""
+        name = engine.state.key_metric_name  # type: ignore[attr-defined]
+        value = float(engine.state.metrics[name])
+        best = "the first" if math.isinf(self.best) else f"best before {self.best:.4f}"
+        logger.info("validation: %s %.4f (%s)", name, value, best)
+        if math.isnan(value):
+            logger.warning("validation: %s is not a number; are the validation cases contoured for any organ?", name)
+        # Even without a number a run has to end with weights.
+        if value > self.best or (math.isnan(value) and not self.path.exists()):
+            self.best = max(self.best, value)
+            if is_first_process():
+                save_weights(self.network.state_dict(), self.path)
+
+    def state_dict(self) -> dict[str, float]:
+        """What a resumed run has to know."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.best = float(state["best"])

@@ -1,0 +1,82 @@
+"""Endless streams of batches: batch n depends on the seed and n only, so a resumed run continues the same stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from scripts.runtime.processes import number_of_processes, process_number, share_of_batch
+
+Batch = dict[str, Any]
+
+
+def in_turns(classes: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
+    """`count` classes in turns, in random order: in a batch no class is drawn more than once oftener than another.
+
+    Example: classes 1, 2, 3 and count 5 may give 2, 3, 1, 2, 3.
+    """
+    order = torch.randperm(len(classes), generator=generator).tolist()
+    return [classes[order[number % len(classes)]] for number in range(count)]
+
+
+class BatchStream(IterableDataset[Batch]):
+    """Base of the training datasets: a subclass makes batch number n.
+
+    With several loader workers each makes every k-th batch; the order stays the same. With several training processes
+    each draws its share of the items of a batch, and other items than the others.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.seed, self.first = int(seed), 0
+        # Kept, because loader processes do not know them.
+        self.process, self.processes = process_number(), number_of_processes()
+
+    def share(self, batch_size: int) -> int:
+        """How many items of a batch this process draws."""
+        return share_of_batch(int(batch_size), self.process, self.processes)
+
+    def start_at(self, iteration: int) -> None:
+        """Continue with the batch of this iteration (0-based)."""
+        self.first = int(iteration)
+
+    def generator(self, iteration: int) -> torch.Generator:
+        """Random numbers of one batch."""
+        # The odd constants spread neighbouring seeds, processes and iterations over the generator's states.
+        place = self.seed * 0x9E3779B97F4A7C15 + self.process * 0xD1B54A32D192ED03 + iteration
+        return torch.Generator().manual_seed(place % 2**63)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        iteration, step = self.first + (worker.id if worker else 0), worker.num_workers if worker else 1
+        while True:
+            yield self.batch(iteration, self.generator(iteration))
+            iteration += step
+
+    def batch(self, iteration: int, generator: torch.Generator) -> Batch:
+        """Make batch number `iteration`."""
+        raise TypeError(f"{type(self).__name__} makes no batches: use one of its subclasses.")
+
+
+class GoOn:
+    """Handler of a trainer without checkpoints: each of its runs goes on with the batch after the last one.
+
+    Args:
+        batches: the trainer's stream.
+    """
+
+    def __init__(self, batches: BatchStream) -> None:
+        self.batches = batches
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, lambda: self.batches.start_at(engine.state.iteration))
+
+
+def stream_loader(dataset: BatchStream, num_workers: int = 0) -> DataLoader[Batch]:
+    """Loader of ready-made batches; workers pay where a GPU would wait for the CPU."""
+    return DataLoader(dataset, batch_size=None, num_workers=num_workers, persistent_workers=num_workers > 0)

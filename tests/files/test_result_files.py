@@ -1,0 +1,68 @@
+"""Inputs and results are kept apart, whatever names and links lead to them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scripts.dataset.inference_inputs import scan_inputs
+from scripts.files.result_files import claim_outputs, results_in
+from scripts.inference.manifest import Manifest
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A file that stands for a scan."""
+    path = tmp_path / "anna.nii.gz"
+    path.write_bytes(b"voxels")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["path", "symbolic link", "hard link", "spelling"])
+def test_an_input_is_never_an_output(scan: Path, kind: str) -> None:
+    output = scan.with_name("other.nii.gz")
+    if kind == "symbolic link":
+        output.symlink_to(scan)
+    elif kind == "hard link":
+        os.link(scan, output)
+    else:
+        output = scan if kind == "path" else scan.parent / ".." / scan.parent.name / scan.name
+    with pytest.raises(ValueError, match="which is an input"):
+        claim_outputs([output], [scan])
+
+
+def test_a_file_in_the_place_of_the_output_folder_is_refused(scan: Path) -> None:
+    with pytest.raises(ValueError, match="nothing can be written"):
+        claim_outputs([scan / "x_seg.nii.gz"], [])
+
+
+def test_a_name_too_long_for_the_file_system_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="rename the scan"):
+        claim_outputs([tmp_path / ("x" * 250 + "_report.html")], [])
+
+
+def test_results_are_known_by_their_names_and_not_taken_for_scans(scan: Path) -> None:
+    (scan.parent / "anna_seg.nii.gz").write_bytes(b"labels")
+    assert [case["case"] for case in scan_inputs(str(scan.parent))] == ["anna"]
+    assert results_in(scan.parent, ["a.nii", "A_SEG.NII", "a_overlay.png"]) == {"A_SEG.NII", "a_overlay.png"}
+    with pytest.raises(ValueError, match="result by its name"):
+        scan_inputs(str(scan.parent / "anna_seg.nii.gz"))
+
+
+def test_a_result_is_replaced_only_by_the_same_scan_and_only_unchanged(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    cases = [{"case": "anna", "image": str(scan)}]
+    first = Manifest(out, ["labels"], [])
+    first.claim(cases)
+    first.begin("anna")
+    (out / "anna_seg.nii.gz").write_bytes(b"labels")
+    first.record("anna", ["a warning"])
+    Manifest(out, ["labels"], []).claim(cases)
+    (out / "anna_seg.nii.gz").write_bytes(b"edited by hand")
+    with pytest.raises(ValueError, match="changed since it was written"):
+        Manifest(out, ["labels"], []).claim(cases)
+    scan.write_bytes(b"another patient")
+    with pytest.raises(ValueError, match="made from another scan"):
+        Manifest(out, ["labels"], []).claim(cases)

@@ -1,0 +1,189 @@
+"""A DICOM-SEG holds the label map voxel by voxel, on the grid of the series that it refers to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+from ct_series import AXIAL, LPS, voxels_of, write_ct_series
+from matplotlib.colors import to_rgb
+from monai.data import MetaTensor
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import SegmentationStorage
+
+from scripts.drawing.overlay import organ_colour
+from scripts.files.bundle_identity import bundle_identity
+from scripts.outputs import dicom_segmentation as segmentation
+from scripts.outputs.dicom_segmentation import SaveDicomSegmentationd, write_segmentation
+
+ORGANS = ["spleen", "right_kidney", "my_own_region", "liver"]
+SHAPE = (16, 12, 6)
+
+
+def label_map() -> Any:
+    """Three of the four organs at random, none in the third slice."""
+    labels = np.random.default_rng(3).choice([0, 1, 2, 4], SHAPE).astype(np.uint8)
+    labels[:, :, 2] = 0
+    return labels
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    return write_ct_series(tmp_path / "ct", voxels_of(SHAPE))
+
+
+def written(labels: Any, series: Path, affine: Any = AXIAL) -> Path:
+    path = series.parent / "out" / "ct_seg.dcm"
+    write_segmentation(labels, affine, str(series), ORGANS, path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    return path
+
+
+def test_it_is_the_label_map_on_the_grid_of_the_series_read_by_highdicom(series: Path) -> None:
+    labels = label_map()
+    volume = hd.seg.segread(written(labels, series)).get_volume(combine_segments=True)
+    # highdicom's volumes have the axes slice, row, column, here with slices from head to feet.
+    to_seg = np.linalg.inv(volume.affine) @ LPS @ AXIAL
+    places = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1) @ to_seg[:3, :3].T + to_seg[:3, 3]
+    np.testing.assert_allclose(places, places.round(), atol=1e-3)
+    found = volume.array[tuple(np.moveaxis(places.round().astype(int), -1, 0))]
+    np.testing.assert_array_equal(found, labels)
+
+
+def test_every_frame_lies_on_its_image_read_by_pydicom_alone(series: Path) -> None:
+    labels = label_map()
+    content = pydicom.dcmread(written(labels, series))
+    images = {image.SOPInstanceUID: image for image in map(pydicom.dcmread, series.iterdir())}
+    frames = content.pixel_array
+    again = np.zeros_like(labels)
+    for frame, about in zip(frames, content.PerFrameFunctionalGroupsSequence, strict=True):
+        source = about.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        image = images[source]
+        assert about.PlanePositionSequence[0].ImagePositionPatient == image.ImagePositionPatient
+        segment = about.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        again[:, :, image.InstanceNumber - 1][frame.T > 0] = segment
+    np.testing.assert_array_equal(again, labels)
+    shared = content.SharedFunctionalGroupsSequence[0]
+    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == image.ImageOrientationPatient
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == image.PixelSpacing
+
+
+def test_it_belongs_to_patient_study_and_frame_of_reference_of_the_series(series: Path) -> None:
+    content = pydicom.dcmread(written(label_map(), series))
+    image = pydicom.dcmread(next(series.iterdir()))
+    for tag in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert content.get(tag) == image.get(tag), tag
+    assert content.SOPClassUID == SegmentationStorage
+    assert content.SeriesInstanceUID != image.SeriesInstanceUID
+    assert content.SoftwareVersions == bundle_identity().version
+    assert "research" in content.SeriesDescription and "research" in content.ContentDescription
+
+
+def test_segments_have_the_names_numbers_codes_and_colours_of_the_organs(series: Path) -> None:
+    segments = hd.seg.segread(written(label_map(), series)).SegmentSequence
+    assert [one.SegmentLabel for one in segments] == ["spleen", "right kidney", "my own region", "liver"]
+    assert [one.SegmentNumber for one in segments] == [1, 2, 3, 4]
+    kidney = segments[1].SegmentedPropertyTypeCodeSequence[0]
+    assert (kidney.CodeMeaning, kidney.SegmentedPropertyTypeModifierCodeSequence[0].CodeMeaning) == ("Kidney", "Right")
+    shown = hd.color.CIELabColor.from_dicom_value(segments[0].RecommendedDisplayCIELabValue).to_rgb()
+    np.testing.assert_allclose(np.array(shown) / 255, to_rgb(organ_colour(1)), atol=0.02)
+
+
+def test_a_scan_without_any_organ_gives_empty_segments(series: Path) -> None:
+    content = hd.seg.segread(written(np.zeros(SHAPE, np.uint8), series))
+    assert not content.pixel_array.any()
+
+
+def test_what_anonymisation_removed_is_empty(tmp_path: Path) -> None:
+    series = write_ct_series(tmp_path / "ct", voxels_of(SHAPE))
+    for path in series.iterdir():
+        image = pydicom.dcmread(path)
+        for tag in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber"):
+            del image[tag]
+        image.save_as(path)
+    assert pydicom.dcmread(written(label_map(), series)).PatientID in ("", None)
+
+
+def test_a_label_map_on_another_grid_is_refused_and_nothing_is_written(series: Path) -> None:
+    moved = AXIAL.copy()
+    moved[2, 3] += 5.0
+    for labels, affine in ((label_map(), moved), (label_map()[:, :, 1:], AXIAL)):
+        with pytest.raises(ValueError, match="is not on the grid of the DICOM series"):
+            written(labels, series, affine)
+    assert not (series.parent / "out").exists()
+
+
+ODD = {
+    "dates": {"StudyDate": "2020-01-01", "StudyTime": "10:10:10", "PatientBirthDate": "01.01.1950"},
+    "no such day": {"StudyDate": "20201345", "PatientBirthDate": "1950"},
+    "character set": {"SpecificCharacterSet": "Not Supplied"},
+    "two character sets": {"SpecificCharacterSet": ["ISO 2022 IR 6", "UTF8"]},
+    "no UIDs": {"StudyInstanceUID": None, "SOPInstanceUID": None, "FrameOfReferenceUID": None},
+    "empty UIDs": {"StudyInstanceUID": "", "SOPInstanceUID": "", "FrameOfReferenceUID": "", "SeriesInstanceUID": ""},
+    "UIDs that are none": {"StudyInstanceUID": "ANON-7", "SOPInstanceUID": "removed", "FrameOfReferenceUID": "1..2"},
+    "one UID for all images": {"SOPInstanceUID": "1.2.3"},
+    "a person": {"PatientName": "A" * 90, "PatientSex": "unknown", "PatientID": "7" * 80, "PatientAge": "45 years"},
+    "numbers": {"PatientWeight": "70,5", "SliceThickness": "5,0", "SeriesNumber": "1A"},
+    "nothing": dict.fromkeys(("PatientID", "StudyDate", "StudyTime", "StudyID", "Modality", "Manufacturer")),
+}
+SAID = {"dates": "emptied PatientBirthDate, StudyDate, StudyTime", "no UIDs": "made StudyInstanceUID"}
+
+
+def as_text(tag: str, value: str | list[str]) -> RawDataElement:
+    """A value as it stands in a file, be it against the standard."""
+    number, content = tag_for_keyword(tag), "\\".join([value] if isinstance(value, str) else value).encode()
+    return RawDataElement(Tag(number), dictionary_VR(number), len(content), content, 0, False, True)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_headers_as_anonymisers_leave_them_are_completed_and_the_change_is_said(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    series = write_ct_series(tmp_path / "ct", voxels_of(SHAPE))
+    with pydicom.config.disable_value_validation():
+        for path in series.iterdir():
+            image = pydicom.dcmread(path)
+            for tag, value in ODD[name].items():
+                if value is None:
+                    del image[tag]
+                else:
+                    image[tag_for_keyword(tag)] = as_text(tag, value)
+            image.save_as(path)
+    labels = label_map()
+    content = hd.seg.segread(written(labels, series))
+    assert content.pixel_array.sum() == (labels > 0).sum()
+    referred = content.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert len({one.ReferencedSOPInstanceUID for one in referred}) == SHAPE[2]
+    assert all(pydicom.uid.UID(content[tag].value).is_valid for tag in ("StudyInstanceUID", "FrameOfReferenceUID"))
+    assert SAID.get(name, "") in caplog.text
+
+
+def test_a_dicom_seg_that_cannot_be_written_is_a_warning(
+    series: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = MetaTensor(np.zeros((1, 2, 2, 2)), meta={"filename_or_obj": str(series)})
+    save = SaveDicomSegmentationd("pred", str(tmp_path / "saved"), ORGANS)
+    save({"case": "a", "pred": MetaTensor(label_map()[None, :, :, 1:], affine=AXIAL), "image": image})
+    assert "a: no DICOM-SEG is written (ValueError: the label map" in caplog.text
+    assert not (tmp_path / "saved").exists()
+
+
+def test_as_a_step_of_inference_it_writes_for_series_and_passes_other_scans(series: Path, tmp_path: Path) -> None:
+    save = SaveDicomSegmentationd("pred", str(tmp_path / "saved"), ORGANS)
+    labels = MetaTensor(label_map()[None], affine=AXIAL)
+    for name, path in (("a", series), ("b", tmp_path / "b.nii.gz")):
+        image = MetaTensor(np.zeros((1, 2, 2, 2)), meta={"filename_or_obj": str(path)})
+        save({"case": name, "pred": labels, "image": image})
+    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["a_seg.dcm"]
+
+
+def test_without_highdicom_one_sentence_says_how_to_install_it_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmentation, "has_highdicom", False)
+    with pytest.raises(ValueError, match="highdicom is not installed: run `python -m pip install -r requirements.txt`"):
+        SaveDicomSegmentationd("pred", "out", ORGANS)

@@ -1,0 +1,133 @@
+"""Several processes: work is shared out, batches differ, gradients and running statistics agree."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.multiprocessing.spawn import spawn
+
+from scripts.runtime.processes import (
+    bare,
+    first_process_first,
+    is_first_process,
+    join_processes,
+    on_device,
+    own_share,
+    same_buffers,
+    share_of_batch,
+)
+from scripts.runtime.streams import Batch, BatchStream
+from scripts.training.validation import share_of_cases
+
+CPU = torch.device("cpu")
+
+
+@given(size=st.integers(1, 200), processes=st.integers(1, 64))
+def test_processes_share_a_batch_evenly_and_nobody_draws_nothing(size: int, processes: int) -> None:
+    shares = [share_of_batch(size, process, processes) for process in range(processes)]
+    assert sum(shares) == max(size, processes) and max(shares) - min(shares) <= 1
+
+
+def test_a_single_process_is_the_first_has_all_the_work_and_no_wrapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    network = nn.Linear(2, 2)
+    assert join_processes().type in ("cpu", "cuda") and not dist.is_initialized()
+    assert is_first_process() and own_share([1, 2, 3]) == [1, 2, 3]
+    assert on_device(network, CPU) is network and bare(network) is network
+    with first_process_first():
+        pass
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ValueError, match="process 2 of this machine has no GPU of its own, there are 2"):
+        join_processes()
+
+
+class Numbers(BatchStream):
+    """Batches of random numbers, ten in all processes together."""
+
+    def batch(self, iteration: int, generator: torch.Generator) -> Batch:
+        return {"drawn": torch.rand(self.share(10), generator=generator)}
+
+
+class Normalised(nn.Module):
+    """A network with running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.output = nn.BatchNorm1d(3), nn.Linear(3, 1)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.output(self.norm(rows))
+        return result
+
+
+def body(process: int, folder: str) -> None:
+    """What each of two processes does, and what it saves for the test."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=process, world_size=2)
+    found: dict[str, Any] = {"shares": own_share(list("abcde"))}
+    with first_process_first():
+        found["was_there"] = Path(folder, "written_once").exists()
+        Path(folder, "written_once").touch()
+    found["drawn"] = next(iter(Numbers(seed=3)))["drawn"]
+    found["cases"] = share_of_cases([{"case": "only", "label_values": {"liver": 1}}])
+
+    torch.manual_seed(process)  # the first process's weights are everybody's
+    network = on_device(Normalised(), CPU)
+    rows = torch.arange(12.0).reshape(4, 3)[2 * process : 2 * process + 2]
+    network(rows * rows).square().mean().backward()
+    found["gradient"] = bare(network).output.weight.grad
+    found["before"] = bare(network).norm.running_mean.clone()
+    same_buffers(network)
+    found["after"] = bare(network).norm.running_mean.clone()
+    found["keys"] = list(bare(network).state_dict())
+    torch.save(found, f"{folder}/{process}.pt")
+    gc.collect()  # see tests/losses/test_supcon.py
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two processes found."""
+    if not dist.is_available() or not dist.is_gloo_available():
+        pytest.skip("needs the gloo backend")
+    folder = tmp_path_factory.mktemp("processes")
+    spawn(body, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"{process}.pt", weights_only=False) for process in range(2)]
+
+
+Two = list[dict[str, Any]]
+
+
+def test_two_processes_share_work_and_batches(two: Two) -> None:
+    assert [found["shares"] for found in two] == [["a", "c", "e"], ["b", "d"]]
+    assert [len(found["drawn"]) for found in two] == [5, 5]
+    assert not set(two[0]["drawn"].tolist()) & set(two[1]["drawn"].tolist())
+
+
+def test_the_first_process_goes_first(two: Two) -> None:
+    assert [found["was_there"] for found in two] == [False, True]
+
+
+def test_a_process_without_a_validation_case_has_one_without_organs(two: Two) -> None:
+    assert two[0]["cases"] == [{"case": "only", "label_values": {"liver": 1}}]
+    assert two[1]["cases"] == [{"case": "only", "label_values": {"none": 0}}]
+
+
+def test_gradients_are_shared_and_running_statistics_made_those_of_the_first(two: Two) -> None:
+    torch.testing.assert_close(two[0]["gradient"], two[1]["gradient"])
+    assert not torch.equal(two[0]["before"], two[1]["before"])
+    assert torch.equal(two[0]["before"], two[0]["after"]) and torch.equal(two[0]["after"], two[1]["after"])
+    assert two[0]["keys"] == list(Normalised().state_dict()), "a checkpoint fits any number of processes"

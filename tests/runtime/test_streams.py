@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from ignite.engine import Engine
+
+from scripts.runtime.streams import Batch, BatchStream, GoOn, stream_loader
+
+
+class Numbers(BatchStream):
+    """Batch n: its number, and one random number."""
+
+    def batch(self, iteration: int, generator: torch.Generator) -> Batch:
+        return {"iteration": iteration, "drawn": torch.rand(1, generator=generator)}
+
+
+def first(count: int, stream: BatchStream, workers: int = 0) -> list[tuple[int, float]]:
+    batches = islice(stream_loader(stream, workers), count)
+    return [(int(batch["iteration"]), float(batch["drawn"])) for batch in batches]
+
+
+def test_batches_come_in_order_and_without_end() -> None:
+    assert [number for number, _ in first(100, Numbers())] == list(range(100))
+
+
+@given(seed=st.integers(0, 2**31), start=st.integers(0, 10**6))
+def test_a_stream_started_late_gives_the_batches_that_it_would_have_reached(seed: int, start: int) -> None:
+    whole, resumed = Numbers(seed), Numbers(seed)
+    whole.start_at(start)
+    resumed.start_at(start + 2)
+    assert first(5, whole)[2:] == first(3, resumed)
+
+
+@given(seed=st.integers(0, 2**31))
+def test_neighbouring_seeds_and_batches_draw_other_numbers(seed: int) -> None:
+    drawn = [number for stream in (Numbers(seed), Numbers(seed + 1)) for _, number in first(10, stream)]
+    assert len(set(drawn)) == 20
+
+
+def test_the_same_seed_draws_the_same_numbers_whatever_was_drawn_elsewhere() -> None:
+    before = first(3, Numbers(7))
+    torch.rand(5)
+    assert first(3, Numbers(7)) == before
+
+
+def test_loader_workers_do_not_change_the_batches_nor_their_order() -> None:
+    assert first(7, Numbers(3), workers=2) == first(7, Numbers(3))
+
+
+def test_a_trainer_without_checkpoints_goes_on_with_the_batches_in_its_second_run() -> None:
+    stream, seen = Numbers(), list[int]()
+    engine = Engine(lambda _engine, batch: seen.append(int(batch["iteration"])))
+    GoOn(stream).attach(engine)
+    for epochs in (1, 2):
+        engine.state.max_epochs = None if epochs == 1 else epochs
+        engine.run(stream_loader(stream), max_epochs=epochs, epoch_length=3)
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_stream_without_a_batch_method_says_so() -> None:
+    with pytest.raises(TypeError, match="BatchStream makes no batches"):
+        next(iter(BatchStream()))
