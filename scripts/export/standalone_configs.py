@@ -41,21 +41,20 @@ NOTE = "written by python -m scripts.export.standalone_configs; edit the YAML co
 def expected_texts(folder: Path = CONFIGS) -> dict[str, str]:
     """What every generated file should hold, by its name; a release is without some configs."""
     texts: dict[str, str] = {}
-    for block, names in BLOCKS.items():
-        source, *copies = names = [name for name in names if (folder / name).is_file()] or [""]
-        if not copies:
-            continue
+
+    def text_of(name: str) -> str:
+        return texts.get(name) or (folder / name).read_text(encoding="utf-8")
+
+    for block, files in BLOCKS.items():
+        names = [name for name in files if (folder / name).is_file()]
         pattern = re.compile(rf"(?<=^# >>> {block})[^\n]*\n.*?(?=^# <<< {block}$)", re.M | re.S)
-        found = pattern.search(texts.get(source) or (folder / source).read_text(encoding="utf-8"))
-        if found is None:
-            raise ValueError(f"{source} has no block between '# >>> {block}' and '# <<< {block}'.")
-        body = f": a copy of {source}'s\n" + found[0].partition("\n")[2]
-        for name in copies:
-            before = texts.get(name) or (folder / name).read_text(encoding="utf-8")
-            texts[name] = pattern.sub(lambda _, body=body: body, before)
-    for twin, name in TWINS.items():
-        texts[twin] = standalone_text(texts.get(name) or (folder / name).read_text(encoding="utf-8"))
-    return texts
+        for name in names[1:]:
+            found = pattern.search(text_of(names[0]))
+            if found is None:
+                raise ValueError(f"{names[0]} has no block between '# >>> {block}' and '# <<< {block}'.")
+            body = f": a copy of {names[0]}'s\n" + found[0].partition("\n")[2]
+            texts[name] = pattern.sub(body.replace("\\", r"\\"), text_of(name))
+    return {**texts, **{twin: standalone_text(text_of(name)) for twin, name in TWINS.items()}}
 
 
 def standalone_text(text: str) -> str:
