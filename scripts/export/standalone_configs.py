@@ -23,6 +23,7 @@ from scripts.runtime.plain_errors import install_plain_errors
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BLOCKS = {
+    "openkbp": ("data/openkbp.yaml", "train.yaml"),
     "predictor": ("train.yaml", "inference.yaml", "evaluate.yaml"),
     "abdominal_organs": ("data/abdomen.yaml", "data/btcv.yaml", "budgets/demo.yaml"),
     "abdomen": ("data/abdomen.yaml", "data/btcv.yaml", "budgets/demo.yaml"),

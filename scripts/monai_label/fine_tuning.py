@@ -27,7 +27,7 @@ from scripts.inference.weights import load_weights
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.runtime.processes import number_of_processes
 from scripts.runtime.resume import save_weights
-from scripts.runtime.run_folder import RunPlace, claim
+from scripts.runtime.run_folder import RunPlace, claim, record_weights
 from scripts.runtime.running_config import running_config
 
 logger = logging.getLogger(__name__)
@@ -165,6 +165,7 @@ def replace_weights(new: Path, target: Path) -> Path:
         shutil.copyfile(target, temporary)
     with replacing(target) as temporary:
         shutil.copyfile(new, temporary)
+        record_weights(target, temporary)
     return kept
 
 

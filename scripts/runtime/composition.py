@@ -94,15 +94,21 @@ def _taken(parser: ConfigParser, trained: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in trained.items() if key in taken or key not in parser}
 
 
-def follow_command(run_dir: str | Sequence[str] | None = None) -> None:
+def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = False) -> None:
     """First step of every workflow: check the command that started it, and take over the predictor of a run.
 
     Args:
         run_dir: see :func:`trained_config`; None: nothing is taken over.
+        anew: the workflow trains a predictor of its own, and takes none over.
 
     Raises:
         ValueError: an unknown id on the command line, or an overlay that is given twice or in the wrong order.
     """
+    if run_dir and anew:
+        raise ValueError(
+            f"a training begins anew, and --run_dir {run_dir} names a finished one: leave it out; to go on with its "
+            "weights on new scans, fine-tune them (run run); to go on with a stopped training, give its --output_dir."
+        )
     parser, command = running_parser(), running_command()
     if command is not None:
         files, overrides = command

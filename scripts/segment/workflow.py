@@ -61,7 +61,7 @@ def run_workflow(
         dataset_dir=_quoted(scan),
         series=series,
         output_dir=_quoted(output_dir),
-        run_dir=run_dir,
+        run_dir=_quoted(run_dir) if isinstance(run_dir, str) else run_dir,
         **settings,
     )
     workflow.initialize()

@@ -75,6 +75,7 @@ def test_a_command_is_checked_before_the_work(tmp_path: Path) -> None:
     assert said.startswith("--lerning_rate is no id") and not (tmp_path / "run").exists()
     said = complaint("evaluate", EVALUATE, COARSE_ONLY, COARSE_ONLY)
     assert "coarse_only.yaml twice" in said
+    assert "a training begins anew" in complaint("training", TRAIN, run_dir=str(tmp_path))
     said = complaint("training", TRAIN, dataset_dir=str(tmp_path), output_dir=str(tmp_path / "run"))
     assert "dataset.json" in said
 
