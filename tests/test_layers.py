@@ -2,6 +2,7 @@
 
 import ast
 import re
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import scripts
@@ -33,6 +34,22 @@ def upward_imports(root: Path) -> list[str]:
     return wrong
 
 
+def modules_in_circles(root: Path) -> list[str]:
+    """Modules that need each other to be imported first; what functions and type checkers import does not count."""
+    graph = {}
+    for path in sorted(root.glob("scripts/**/*.py")):
+        top = ast.parse(path.read_text(encoding="utf-8")).body
+        names = [f"{node.module}.{alias.name}" for node in top if isinstance(node, ast.ImportFrom) and node.module
+                 for alias in node.names]  # fmt: skip
+        files = {root / f"{name.replace('.', '/')}.py" for full in names for name in (full, full.rpartition(".")[0])}
+        graph[path] = {file for file in files if file.is_file()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as circle:
+        return [str(path.relative_to(root)) for path in circle.args[1]]
+    return []
+
+
 def test_every_folder_has_its_layer():
     folders = {path.parent.name for path in (ROOT / "scripts").glob("*/__init__.py")}
     assert folders == set(LAYERS)
@@ -49,3 +66,11 @@ def test_an_upward_import_is_found_with_its_line(tmp_path):
     first, second = upward_imports(tmp_path)
     assert first == f"scripts/{LAYERS[0]}/bad.py:2 imports scripts.{LAYERS[1]}.x, which lies above {LAYERS[0]}/"
     assert "bad.py:3 imports development.demo" in second
+
+
+def test_no_module_needs_itself_to_be_imported(tmp_path):
+    assert modules_in_circles(ROOT) == []
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/a.py").write_text("from scripts.b import x\n")
+    (tmp_path / "scripts/b.py").write_text("from scripts import a\n")
+    assert set(modules_in_circles(tmp_path)) == {"scripts/a.py", "scripts/b.py"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny_workflows import TINY_TRAINING
 
-from scripts.dataset.voc_layout import IGNORED_VALUE, voc_colours
+from scripts.dataset.layouts.voc import IGNORED_VALUE, voc_colours
 
 CLASSES = ["disc", "square"]
 COLOURS = {1: (220, 40, 40), 2: (40, 60, 220)}

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scripts.dataset.voc_layout import is_voc_layout, voc_datalist
+from scripts.dataset.layouts import layout_of
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 # Volume formats other than NIfTI that MONAI reads through ITK.
@@ -23,7 +23,7 @@ def datalist_path(dataset_dir: str) -> str:
 
 
 def read_datalist(path: str) -> dict[str, Any]:
-    """Read a datalist, or the folder in VOC's layout that one is looked for in.
+    """Read a datalist, or the folder that one is looked for in, if it has one of the known layouts.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -31,8 +31,8 @@ def read_datalist(path: str) -> dict[str, Any]:
     """
     if not os.path.isfile(path):
         folder = os.path.dirname(path)
-        if is_voc_layout(folder):
-            return voc_datalist(folder)
+        if layout := layout_of(folder):
+            return dict(layout.datalist(folder))
         found = sorted(name for name in os.listdir(folder) if name.endswith(".json")) if os.path.isdir(folder) else []
         raise FileNotFoundError(
             f"datalist {path} does not exist; JSON files in that folder: {', '.join(found) or 'none'}. "

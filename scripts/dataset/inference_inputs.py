@@ -17,7 +17,7 @@ from scripts.dataset.datalist_file import (
     refuse_equal_names,
     split_names,
 )
-from scripts.dataset.voc_layout import is_voc_layout
+from scripts.dataset.layouts import layout_of
 from scripts.dicom.series import find_series
 from scripts.dicom.series_folder import series_folder
 from scripts.files.result_files import results_in
@@ -49,7 +49,7 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     """
     absolute = os.path.abspath(os.path.expanduser(path))
     datalist = os.path.join(absolute, "dataset.json")
-    if os.path.isfile(datalist) or is_voc_layout(absolute):
+    if os.path.isfile(datalist) or layout_of(absolute):
         cases = _cases_of_datalist(datalist)
     elif os.path.isdir(absolute):
         cases = _named(_volumes_in(absolute, series) or _photographs_in(absolute) or _dicom_series_in(absolute, series))

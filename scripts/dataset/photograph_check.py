@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from scripts.dataset.case_check import CaseFindings
 from scripts.dataset.label_values import values_of
+from scripts.dataset.layouts.voc import voc_colours
 from scripts.dataset.problems import Kind, Problem
-from scripts.dataset.voc_layout import voc_colours
 from scripts.dataset.volume_file import voxel_hash
 
 pillow, _ = optional_import("PIL.Image")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from scripts.dataset_report.figures import thumbnail
+from scripts.dataset_report.thumbnails import thumbnail
 from scripts.drawing.display import display_spacing, to_display_order
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.scan_reader import load_volume

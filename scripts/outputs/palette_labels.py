@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from monai.utils.module import optional_import
 
-from scripts.dataset.voc_layout import voc_colours
+from scripts.dataset.layouts.voc import voc_colours
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import result_path
 from scripts.outputs.scan_outputs import ScanSaverd, scan_name

@@ -22,9 +22,10 @@ from scripts.dataset.datalist_file import read_datalist
 from scripts.dataset.label_values import LabelValues, read_label_values
 from scripts.dataset.volume_file import read_volume_file
 from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
+from scripts.prepare.scan_entry import ScanEntry, datalist_of, split_scans, state_split
 from scripts.prepare.scan_folders import find_scans
-from scripts.prepare.scan_table import ScanEntry, datalist_of, read_table
-from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION, split_scans, state_split
+from scripts.prepare.scan_table import read_table
+from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION
 from scripts.runtime.plain_errors import start_command
 
 MAX_SHOWN_VALUES = 20

@@ -18,7 +18,7 @@ from monai.utils.module import optional_import
 
 from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES, case_name
 from scripts.files.result_files import results_in
-from scripts.prepare.scan_table import ScanEntry
+from scripts.prepare.scan_entry import ScanEntry
 
 itk, _ = optional_import("itk")
 

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 from PIL import Image
 
-from scripts.dataset.voc_layout import voc_colours
+from scripts.dataset.layouts.voc import voc_colours
 from scripts.outputs.palette_labels import SavePaletteLabelsd
 
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.prepare.scan_table import ScanEntry
-from scripts.prepare.split import split_scans, state_split
+from scripts.prepare.scan_entry import ScanEntry, split_scans, state_split
 
 ORGANS = ["liver", "spleen"]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.prepare.scan_table import ScanEntry, read_table
+from scripts.prepare.scan_entry import ScanEntry
+from scripts.prepare.scan_table import read_table
 
 
 def write(tmp_path: Path, *lines: str, encoding: str = "utf-8") -> str:

@@ -9,7 +9,7 @@ from tiny_voc import CLASSES, write_voc
 
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.inference_inputs import scan_inputs
-from scripts.dataset.voc_layout import VOC_CLASSES, is_voc_layout, voc_colours, voc_datalist
+from scripts.dataset.layouts.voc import VOC_CLASSES, datalist, is_layout, voc_colours
 
 
 def lists(folder: Path) -> Path:
@@ -36,11 +36,11 @@ def test_train_and_val_become_splits_with_their_masks(tmp_path: Path) -> None:
 
 
 def test_without_classes_txt_the_classes_are_those_of_voc(tmp_path: Path) -> None:
-    content = voc_datalist(str(write_voc(tmp_path, classes=None)))
+    content = datalist(str(write_voc(tmp_path, classes=None)))
     assert content["labels"]["0"] == "background"
     assert [content["labels"][str(n)] for n in range(1, 21)] == list(VOC_CLASSES)
     assert content["voc_palette"] is True
-    assert voc_datalist(str(write_voc(tmp_path / "own")))["voc_palette"] is False
+    assert datalist(str(write_voc(tmp_path / "own")))["voc_palette"] is False
 
 
 def test_any_list_is_a_split_by_its_own_name(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_folder_of_scans_with_pictures_beside_them_gives_the_scans(tmp_path: P
 def test_a_missing_folder_is_named_with_the_archive_that_has_it(tmp_path: Path, part: str) -> None:
     write_voc(tmp_path)
     (tmp_path / part).rename(tmp_path / "elsewhere")
-    assert is_voc_layout(str(tmp_path))
+    assert is_layout(str(tmp_path))
     with pytest.raises(FileNotFoundError, match=f"it has no {part}; expected .*VOCtrainval_11-May-2012.tar"):
         load_cases(str(tmp_path), "training", CLASSES)
 

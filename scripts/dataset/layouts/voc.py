@@ -41,12 +41,12 @@ def voc_colours() -> list[tuple[int, int, int]]:
     return [(channel(index, 0), channel(index, 1), channel(index, 2)) for index in range(256)]
 
 
-def is_voc_layout(folder: str) -> bool:
+def is_layout(folder: str) -> bool:
     """Whether a folder looks like VOC2012 of the devkit, complete or not."""
     return any(os.path.isdir(os.path.join(folder, part)) for part in (IMAGES, MASKS, LISTS))
 
 
-def voc_datalist(folder: str) -> dict[str, Any]:
+def datalist(folder: str) -> dict[str, Any]:
     """The content of the dataset.json that this folder stands for.
 
     ``train`` and ``val`` become the splits ``training`` and ``validation``, every list is a split by its own name too,

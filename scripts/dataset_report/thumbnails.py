@@ -1,0 +1,77 @@
+"""A small picture of a case: the axial and the coronal slice that show the most organs, side by side."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from scripts.drawing.display import Plane, picture_of, pixel_aspect, slices_with_most_organs
+from scripts.drawing.overlay import SOFT_TISSUE_WINDOW_HU, organ_colour
+
+HEIGHT, MAX_WIDTH, GAP = 150, 220, 4
+OPACITY = 0.4
+BODY_HU = -300
+JPEG_QUALITY = 80
+PLANES: tuple[Plane, ...] = ("axial", "coronal")
+
+
+def thumbnail(voxels: NDArray[Any], labels: NDArray[np.uint8], spacing: Sequence[float], class_count: int) -> bytes:
+    """Draw a case as a JPEG.
+
+    Args:
+        voxels: CT [left, posterior, superior] in HU.
+        labels: class indices on the same grid; 0 everywhere if unlabelled.
+        spacing: mm along the axes.
+        class_count: highest class index.
+    """
+    panels = []
+    for plane in PLANES:
+        index = slices_with_most_organs([labels], plane, 1, class_count)[0]
+        panels.append(
+            _panel(picture_of(voxels, plane, index), picture_of(labels, plane, index), pixel_aspect(spacing, plane))
+        )
+    gap = np.zeros((HEIGHT, GAP, 3), np.uint8)
+    stream = io.BytesIO()
+    imsave(
+        stream,
+        np.concatenate([panels[0], gap, panels[1]], axis=1),
+        format="jpg",
+        pil_kwargs={"quality": JPEG_QUALITY},
+    )
+    return stream.getvalue()
+
+
+def _panel(picture: NDArray[Any], labels: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
+    """One slice in colour [HEIGHT, width, 3], cut to the body, in the proportions of the patient."""
+    box = _body(picture)
+    picture, labels = picture[box].astype(np.float32), labels[box]
+    rows, columns = picture.shape
+    scale = min(HEIGHT / (rows * aspect), MAX_WIDTH / columns)
+    height, width = max(1, round(rows * aspect * scale)), max(1, round(columns * scale))
+    zoom = (height / rows, width / columns)
+    low, high = SOFT_TISSUE_WINDOW_HU
+    grey = np.clip((ndimage.zoom(picture, zoom, order=1) - low) / (high - low), 0, 1)
+    organs = ndimage.zoom(labels, zoom, order=0)
+    colours = np.array([(0.0, 0.0, 0.0), *(to_rgb(organ_colour(index)) for index in range(1, int(labels.max()) + 1))])
+    blended = np.repeat(grey[..., None], 3, axis=2)
+    shown = organs > 0
+    blended[shown] = (1 - OPACITY) * blended[shown] + OPACITY * colours[organs[shown]]
+    above = (HEIGHT - height) // 2
+    padded = np.pad(blended, ((above, HEIGHT - height - above), (0, 0), (0, 0)))
+    return np.asarray(np.round(255 * padded), np.uint8)
+
+
+def _body(picture: NDArray[Any]) -> tuple[slice, slice]:
+    """The part of a slice that is not air; all of it if everything is."""
+    inside = picture > BODY_HU
+    if not inside.any():
+        return slice(None), slice(None)
+    rows, columns = (np.nonzero(inside.any(axis=axis))[0] for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
