@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from development.release.build import build_release
+from development.release.build import UPLOAD, build_release
 from development.release.bundle_files import WEIGHTS, bundle_files
 from development.release.metadata import METADATA, bundle_name, read_metadata
 from scripts.export.half_precision import write_half_precision
@@ -95,8 +95,7 @@ def build_run_bundle(
         for command in (["init", "--quiet"], ["add", "--force", "."], ["commit", "--quiet", "-m", "bundle"]):
             subprocess.run(["git", "-C", str(made), *author, *command], check=True, capture_output=True)
         release = build_release(made, output_dir)
-        shutil.rmtree(made / ".git")
-        made.rename(folder)
+    shutil.unpack_archive(release / UPLOAD / f"{release.name}.zip", output_dir)
     return folder, release
 
 

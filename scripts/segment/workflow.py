@@ -65,7 +65,8 @@ def run_workflow(
         **settings,
     )
     workflow.initialize()
-    workflow.parser.get_parsed_content("command")  # the predictor of the run is in place from here on
+    workflow.parser.get_parsed_content("command")  # takes over the predictor of the run, once
+    workflow.parser["run_dir"] = None
     if model_path is not None:
         workflow.parser["model_path"] = _quoted(model_path)
     names = [str(case["case"]) for case in workflow.parser.get_parsed_content("dataset").data]
