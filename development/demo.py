@@ -46,6 +46,20 @@ def steps(data: str, run: str) -> list[tuple[str, list[str]]]:
     ]
 
 
+def release_command(run: str) -> list[str]:
+    """The command that makes a bundle of the run."""
+    about = {
+        "name": "Synthetic abdomen segmentation",
+        "version": "1.0.0",
+        "authors": "the demonstration",
+        "description": "Thirteen organs of synthetic abdominal CT.",
+        "data_source": "24 scans made by development.phantom",
+        "licence": "LICENSE",
+    }
+    words = [word for name, value in about.items() for word in (f"--{name}", value)]
+    return ["-m", "development.release", "from_run", "--run_dir", run, "--output_dir", f"{run}/bundle", *words]
+
+
 def phantom_command(data: str) -> list[str]:
     """The command that makes the example data."""
     return ["-m", "development.phantom", "--output_dir", data]
@@ -67,7 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"step {number} ({title}) failed with exit status {code}; the demo goes on there when started again.")
             return code
     minutes = (time.monotonic() - started) / 60
-    print(f"\ndone in {minutes:.1f} minutes. Look at {chosen.output_dir}/segmentations/*.png and evaluation/dice.png.")
+    run = chosen.output_dir
+    print(f"\ndone in {minutes:.1f} minutes. Look at {run}/segmentations/*.png and evaluation/dice.png.")
+    print(f"To open the result in MONAI Label, make a bundle of it:\n    python {shlex.join(release_command(run))}")
+    print(f"and in {run}/bundle/synthetic_abdomen_segmentation follow docs/how_to/monai_label.md:")
+    print(f"    python -m scripts.monai_label.server --studies {Path(chosen.data_dir).absolute()}/images")
     return 0
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from development.demo import ROOT, main, steps
+from development.demo import ROOT, main, release_command, steps
+from development.release.__main__ import build_parser
 
 
 def test_every_step_names_files_that_exist() -> None:
@@ -39,3 +40,9 @@ def test_it_stops_at_the_step_that_fails(
     assert main(["--output_dir", str(tmp_path)]) == 3
     assert len(started) == 2
     assert "step 2 (train: coarse, contrastive, segmentation) failed" in capsys.readouterr().out
+
+
+def test_the_command_that_makes_a_bundle_of_the_result_is_one_of_the_release() -> None:
+    options = build_parser().parse_args(release_command("runs/demo")[2:])
+    assert options.command == "from_run" and "segmentation" in options.name, "MONAI Label goes by the name"
+    assert (ROOT / options.licence).is_file()

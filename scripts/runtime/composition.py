@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import merge_kv
 
-from scripts.runtime.running_config import running_command, running_parser
+from scripts.runtime.running_config import config_of, running_command, running_parser
 
 CONFIG = "config.yaml"
 """The composed config of a training, in the folder of the run."""
@@ -47,7 +47,7 @@ def composed(
     files = [config_file] if isinstance(config_file, str) else list(config_file)
     parser = ConfigParser(ConfigParser.load_config_files(files[:1]))
     if run_dir:
-        parser.config.update(_taken(parser, trained_config(run_dir)))
+        config_of(parser).update(_taken(parser, trained_config(run_dir)))
     for file in files[1:]:
         for key, value in ConfigParser.load_config_file(file).items():
             merge_kv(parser, key, value)
@@ -66,8 +66,10 @@ def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
         ValueError, FileNotFoundError: no such run, or its config is not whole.
     """
     if not isinstance(run_dir, str) or run_dir.startswith("["):
-        files = ast.literal_eval(run_dir) if isinstance(run_dir, str) else run_dir
-        return dict(ConfigParser.load_config_files(list(files)))
+        files = ast.literal_eval(run_dir) if isinstance(run_dir, str) else list(run_dir)
+        if missing := [file for file in files if not Path(file).is_file()]:
+            raise FileNotFoundError(f"--run_dir names config files that do not exist: {', '.join(missing)}.")
+        return dict(ConfigParser.load_config_files(files))
     path = Path(run_dir) / CONFIG
     if not path.is_file():
         raise FileNotFoundError(
@@ -115,10 +117,11 @@ def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = Fals
         check_order(files)
         check_ids(composed(files), overrides)
     if run_dir:
-        stated = (
-            trained_config(run_dir) if command is None else composed(files, **{**overrides, "run_dir": run_dir}).config
-        )
-        parser.config.update(_taken(parser, stated))
+        if command is None:
+            stated = trained_config(run_dir)
+        else:
+            stated = config_of(composed(files, **{**overrides, "run_dir": run_dir}))
+        config_of(parser).update(_taken(parser, stated))
         parser.parse()
 
 
@@ -152,7 +155,7 @@ def check_ids(parser: ConfigParser, overrides: Mapping[str, Any]) -> None:
         arguments = _arguments(parser.get(parent) if parent else None)
         if name in arguments or "**" in arguments:
             continue
-        near = difflib.get_close_matches(key, [*_ids(parser.config), *(f"{parent}::{one}" for one in arguments)], 1)
+        near = difflib.get_close_matches(key, [*_ids(config_of(parser)), *(f"{parent}::{one}" for one in arguments)], 1)
         raise ValueError(
             f"--{written} is no id of the config files{f', did you mean --{near[0]}?' if near else '.'} "
             "All ids: docs/reference/configs.md."

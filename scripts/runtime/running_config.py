@@ -22,8 +22,14 @@ def running_config() -> dict[str, Any]:
 
     Handlers that experiment tracking adds, and what no file can hold, are left out or written as text.
     """
-    config = {key: value for key, value in running_parser().config.items() if key not in ("_meta_", "note")}
-    return {str(key): _plain(value) for key, value in config.items()}
+    config = config_of(running_parser())
+    return {key: _plain(value) for key, value in config.items() if key not in ("_meta_", "note")}
+
+
+def config_of(parser: ConfigParser) -> dict[str, Any]:
+    """The config of a parser itself, by top-level id."""
+    config: Any = parser.config
+    return config  # type: ignore[no-any-return]
 
 
 def _plain(value: Any) -> Any:

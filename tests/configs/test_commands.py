@@ -32,8 +32,8 @@ def complaint(run_id: str, *files: str, **overrides: Any) -> str:
         ("dataset_dri", "--dataset_dri is no id of the config files, did you mean --dataset_dir?"),
         ("train::epoch", "--train::epoch is no id of the config files, did you mean --train::epochs?"),
         ("train#epoch", "--train#epoch is no id of the config files, did you mean --train::epochs?"),
-        ("encoder::nam", "did you mean --encoder::name?"),
-        ("contrastive::network::head::hiden", "did you mean --contrastive::network::head::hidden?"),
+        ("encoder::nme", "did you mean --encoder::name?"),
+        ("contrastive::network::head::hiddn", "did you mean --contrastive::network::head::hidden?"),
     ],
 )
 def test_an_unknown_id_is_refused_with_the_nearest_known_one(given: str, said: str) -> None:
