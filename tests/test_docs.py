@@ -115,7 +115,12 @@ def test_every_page_ends_with_the_next_step(page: Path) -> None:
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
-    linked = {(README.parent / target).resolve() for target in re.findall(r"\]\(([^)#\s]+\.md)\)", text_of(README))}
+    indexes = (README, ROOT / "docs/results.md")
+    linked = {
+        (page.parent / target).resolve()
+        for page in indexes
+        for target in re.findall(r"\]\(([^)#\s]+\.md)\)", text_of(page))
+    }
     assert [str(page) for page in PAGES if page not in linked and page.name != "README.md"] == []
 
 

@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from development.baselines.volumes import patch_side
+from scripts.runtime.markdown_table import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -146,13 +147,13 @@ def budget_table(budgets: Sequence[Budget]) -> str:
         "images",
         "multiply-adds of the training, T",
     ]
-    lines = [f"| {' | '.join(titles)} |", f"|:--|{'--:|' * (len(titles) - 1)}"]
+    body = []
     for row in budgets:
         counts = [row.coarse_patches, row.contrastive_images, row.segmentation_images, row.images]
         cells = [row.method, f"{row.parameters / 1e6:.1f}", f"{row.image_macs / 1e9:.2f}"]
         cells += [f"{count:,}" for count in counts] + [f"{row.training_macs / 1e12:,.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        body.append(cells)
+    return markdown_table(titles, body)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

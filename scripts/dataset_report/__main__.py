@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the report that the arguments describe."""
     start_command()
     options = build_parser().parse_args(arguments)
+    claim_outputs([options.output], [], new=True)
     report_dataset(options.dataset_dir, options.output, options.organs)
 
 

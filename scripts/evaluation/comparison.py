@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from scripts.evaluation.intervals import CONFIDENCE, macro_interval, macro_mean
-from scripts.evaluation.summary import MACRO_ROW, METRICS, markdown_table, read_scores
+from scripts.evaluation.score_tables import run_name
+from scripts.evaluation.summary import MACRO_ROW, METRICS, read_scores
+from scripts.runtime.markdown_table import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 
@@ -175,21 +176,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "of Wilcoxon's signed-rank test, also corrected after Holm for the rows of the table.",
         epilog="Example: %(prog)s before/scores.csv after/scores.csv --names before after",
     )
-    parser.add_argument("scores", nargs="+", type=Path, help="scores.csv of evaluation runs, the reference first")
+    parser.add_argument("scores", nargs="+", help="scores.csv of evaluation runs, or FILE::RUN, the reference first")
     parser.add_argument("--names", nargs="+", help="of the runs, one per file (default: the name of its folder)")
     parser.add_argument("--metric", choices=METRICS, default="dice", help="what is compared (default: %(default)s)")
     parser.add_argument("--by_organ", action="store_true", help="a row for every organ, in place of the macro mean")
     options = parser.parse_args(arguments)
-    names = options.names or [path.resolve().parent.name for path in options.scores]
+    names = options.names or [run_name(path) for path in options.scores]
     if not 2 <= len(names) == len(options.scores) == len(set(names)):
         parser.error(f"two files or more need as many different names, got {names}; give them with --names")
-    frames = [read_scores(path).assign(arm=name, seed=0) for name, path in zip(names, options.scores, strict=True)]
+    frames = [_of_arm(read_scores(path), name) for name, path in zip(names, options.scores, strict=True)]
     for name, frame in zip(names, frames, strict=True):
         if not set(frame["case"]) & set(frames[0]["case"]):
             parser.error(f"{name} and {names[0]} share no patient: give runs that were scored on the same ones")
     table = compare(pd.concat(frames, ignore_index=True), names, names[0], options.metric, options.by_organ)
     heading = f"{options.metric} against {names[0]}"
     print(comparison_markdown(table.drop(columns="seeds"), {name: name for name in names}, heading))
+
+
+def _of_arm(scores: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Scores as those of an arm; a file of one run is of one seed."""
+    return scores.assign(arm=name, seed=scores.get("seed", 0))
 
 
 def _row(patients_by_organs: NDArray[np.float64]) -> dict[str, float]:

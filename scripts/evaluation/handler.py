@@ -32,6 +32,8 @@ class CaseScoreHandler:
         surface_tolerance_mm: of the surface Dice.
     """
 
+    tables = ("scores.csv", "summary.csv", "summary.json", "dice.png")
+
     def __init__(
         self,
         cases: Sequence[Mapping[str, Any]],
@@ -43,6 +45,7 @@ class CaseScoreHandler:
         self.annotated = {str(case["case"]): case.get("annotated", list(organs)) for case in cases}
         self.organs, self.output_dir, self.title = list(organs), output_dir, title
         self.surface_tolerance_mm = surface_tolerance_mm
+        self.settings = {"title": title, "organs": self.organs, "surface_tolerance_mm": surface_tolerance_mm}
         self.scores: list[CaseScore] = []
 
     def attach(self, engine: Engine) -> None:

@@ -15,13 +15,13 @@ TRUNK = "configs/inference.yaml"
 
 
 def claim_export(filepath: str, config_file: str | Sequence[str], parser: ConfigParser) -> None:
-    """Make sure, before the work, that an export can be written and replaces neither weights nor configs.
+    """Make sure, before the work, that an export can be written and replaces nothing.
 
     Raises:
         ValueError: it cannot, or it does.
     """
     configs = [config_file] if isinstance(config_file, str) else list(config_file)
-    claim_outputs([filepath], [*configs, *paths_of([parser.get_parsed_content("model_path")])])
+    claim_outputs([filepath], [*configs, *paths_of([parser.get_parsed_content("model_path")])], new=True)
 
 
 def trained_predictor(parser: ConfigParser) -> TwoStagePredictor:

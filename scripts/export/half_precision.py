@@ -103,7 +103,7 @@ def write_half_precision(source: str | Path, target: str | Path, dtype: str = DE
     """
     if not Path(source).is_file():
         raise FileNotFoundError(f"no weights at {source}: give the model.pt of a training.")
-    claim_outputs([target], [source])
+    claim_outputs([target], [source], new=True)
     state = load_checkpoint(source)
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:

@@ -31,7 +31,8 @@ LABEL_ENDINGS = tuple(
     for stem in ("_seg", ".seg", "_scores")
     for extension in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 )
-MANIFEST = "manifest.json"
+MANIFEST, JOURNAL = "manifest.json", ".manifest.jsonl"
+"""A run adds a line to the journal for each entry, and folds it into the manifest at its end."""
 FORMAT = "results of the AGSCL CT segmentation bundle"
 """First key of a manifest: a ``manifest.json`` without it is of another program."""
 MAX_NAME_BYTES = 255
@@ -45,33 +46,47 @@ def result_path(output_dir: PathLike, case: str, kind: str) -> Path:
 
 
 def read_manifest(folder: PathLike) -> dict[str, Any]:
-    """The manifest of a folder, empty if there is none of this bundle."""
+    """The manifest of a folder with what its journal adds, empty if there is none of this bundle."""
+    texts = [
+        path.read_text("utf-8", "replace") if path.is_file() else ""
+        for path in (Path(folder) / MANIFEST, Path(folder) / JOURNAL)
+    ]
+    content = _parsed(texts[0])
+    for line in texts[1].splitlines():
+        content["format"] = FORMAT
+        for section, entries in _parsed(line).items():  # of a run that was killed the last line may be cut
+            content[section] = content.get(section, {}) | entries
+    return content if content.get("format") == FORMAT else {}
+
+
+def _parsed(line: str) -> dict[str, Any]:
     try:
-        content = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(line)
+    except ValueError:
         return {}
-    return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+    return content if isinstance(content, dict) else {}
 
 
 def results_in(folder: PathLike, names: Iterable[str]) -> set[str]:
     """Those of the names in a folder that are results: by their ending, or since the folder's manifest lists them."""
     manifest = read_manifest(folder)
     listed = {name for case in manifest.get("cases", {}).values() for name in case["results"]}
-    listed |= {MANIFEST} if manifest else set()
+    listed |= {MANIFEST, *manifest.get("tables", {})} if manifest else set()
     endings = (*(suffix for suffix in SUFFIXES.values() if suffix.startswith("_")), *LABEL_ENDINGS)
     return {name for name in names if name in listed or name.lower().endswith(endings)}
 
 
-def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space: int = 0) -> None:
+def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space: int = 0, new: bool = False) -> None:
     """Make sure that files can be written, and that none of them is an input; nothing is left behind.
 
     Args:
         outputs: files that will be written.
         inputs: files that are read, or folders of DICOM series; what does not exist is passed over.
         space: bytes that have to be free where each file goes.
+        new: whether an output may not be there yet: of an earlier run it might be the only copy.
 
     Raises:
-        ValueError: an output is an input (by whatever path, link or spelling), or cannot be written there.
+        ValueError: an output is an input (by whatever path, link or spelling), is there, or cannot be written there.
     """
     written, folders = [Path(path) for path in outputs], set()
     identities: dict[tuple[int, int], Path] = {}
@@ -87,6 +102,8 @@ def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space
             )
         if path.is_dir():
             raise ValueError(f"{path} is to be written and is a folder: remove it, or give another output.")
+        if new and os.path.lexists(path):
+            raise ValueError(f"{path} is there already: give another output, or move or delete it.")
         folders.add(path.parent)
     for folder in folders:
         _require_writable(folder, space)

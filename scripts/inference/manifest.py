@@ -1,7 +1,8 @@
 """The manifest of an output folder: which result is of which scan, by which weights, and what was noticed.
 
 ``manifest.json`` is kept over several runs into one folder. A result is only ever replaced by a run on the same scan
-with the same weights, and not after somebody has changed it.
+with the same weights, a table of scores by one on the same scans and labels with the same weights and settings, and
+neither after somebody has changed it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from scripts.dataset.datalist_file import files_of
+from scripts.dataset.datalist_file import PATH_KEYS, files_of
 from scripts.files.atomic_write import replacing
 from scripts.files.bundle_identity import bundle_identity
-from scripts.files.result_files import FORMAT, MANIFEST, claim_outputs, digest, read_manifest, result_path, results_in
+from scripts.files.result_files import (
+    FORMAT,
+    JOURNAL,
+    MANIFEST,
+    claim_outputs,
+    digest,
+    read_manifest,
+    result_path,
+    results_in,
+)
 
 MAX_LISTED = 5
+NO_TABLES: Mapping[str, Any] = {}
 SPACE_PER_SCAN = 8 << 20
 """Bytes for pictures and report; our choice, like the quarter of a scan's size for label map and DICOM-SEG."""
 
@@ -31,13 +42,21 @@ class Manifest:
         output_dir: the folder.
         kinds: keys of `SUFFIXES`: what is written for each case.
         weights: files of weights.
+        tables: file that is written over all cases -> settings that it depends on, as plain values.
     """
 
-    def __init__(self, output_dir: str | Path, kinds: Sequence[str], weights: Sequence[str]) -> None:
-        self.folder, self.kinds = Path(output_dir), list(kinds)
+    def __init__(
+        self,
+        output_dir: str | Path,
+        kinds: Sequence[str],
+        weights: Sequence[str],
+        tables: Mapping[str, Any] = NO_TABLES,
+    ) -> None:
+        self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables)
         self.weights = {Path(path).name: digest(Path(path)) for path in weights if Path(path).is_file()}
-        self.inputs: dict[str, str] = {}
+        self.cases: dict[str, Mapping[str, Any]] = {}
         self._digests: dict[str, str] = {}
+        self._entries: dict[str, Any] | None = None
 
     def claim(self, cases: Sequence[Mapping[str, Any]]) -> None:
         """Make sure, before the work, that the results of all cases can be written and destroy nothing.
@@ -46,9 +65,10 @@ class Manifest:
             ValueError: a result would replace an input or a file that is not the same result of an earlier run, or the
                 folder cannot be written to.
         """
-        self.inputs = {str(case["case"]): str(case["image"]) for case in cases}
-        outputs = [path for case in self.inputs for path in self.files_of(case)]
-        space = sum(SPACE_PER_SCAN + _size(Path(image)) // 4 for image in self.inputs.values())
+        self.cases = {str(case["case"]): case for case in cases}
+        outputs = [path for case in self.cases for path in self.files_of(case)]
+        outputs += [self.folder / name for name in self.tables]
+        space = sum(SPACE_PER_SCAN + _size(Path(case["image"])) // 4 for case in cases)
         claim_outputs([*outputs, self.folder / MANIFEST], files_of(cases), space)
         content = read_manifest(self.folder)
         if (self.folder / MANIFEST).exists() and not content:
@@ -57,9 +77,14 @@ class Manifest:
             )
         problems = [
             f"{path}: {problem}"
-            for case in self.inputs
+            for case in self.cases
             for path in self.files_of(case)
             if os.path.lexists(path) and (problem := self._problem(content.get("cases", {}).get(case), case, path))
+        ]
+        listed = content.get("tables", {})
+        known = {name: listed.get(name) for name in self.tables if os.path.lexists(self.folder / name)}
+        problems += [
+            f"{self.folder / name}: {why}" for name, entry in known.items() if (why := self._table_problem(entry, name))
         ]
         if problems:
             more = [f"... ({len(problems)} in all)"] if len(problems) > MAX_LISTED else []
@@ -82,39 +107,76 @@ class Manifest:
         results = {path.name: digest(path) for path in self.files_of(case) if path.is_file()}
         self._write(case, {"finished": True, "warnings": list(warnings), "results": results})
 
+    def finish(self) -> None:
+        """List the tables, and fold the journal into the manifest."""
+        paths = {name: self.folder / name for name in self.tables if (self.folder / name).is_file()}
+        if paths or self._entries is not None:
+            self._fold({name: {**self._origin(name), "sha256": digest(path)} for name, path in paths.items()})
+
     def _write(self, case: str, what: dict[str, Any]) -> None:
+        """Add an entry to the journal: to write the whole manifest for every case would take the square of the time."""
+        if self._entries is None:
+            self._entries = self._fold({})
         bundle = bundle_identity()
-        earlier = read_manifest(self.folder).get("cases", {})
         entry = {
-            "input": _source(Path(self.inputs[case])),
-            "input_sha256": self._input_digest(case),
+            "input": _source(Path(self.cases[case]["image"])),
+            "input_sha256": self._digest(self.cases[case]["image"]),
             "weights_sha256": self.weights,
             "bundle": f"{bundle.name} {bundle.version}",
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **what,
         }
-        entry["results"] = earlier.get(case, {}).get("results", {}) | what["results"]
-        content = {"format": FORMAT, "cases": earlier | {case: entry}}
+        entry["results"] = self._entries.get(case, {}).get("results", {}) | what["results"]
+        self._entries[case] = entry
+        with open(self.folder / JOURNAL, "a", encoding="utf-8") as journal:
+            journal.write(json.dumps({"cases": {case: entry}}) + "\n")
+
+    def _fold(self, tables: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the manifest with what the journal adds to it, and these tables; return its cases."""
+        content = {"format": FORMAT, "cases": {}} | read_manifest(self.folder)
+        if tables:
+            content["tables"] = content.get("tables", {}) | dict(tables)
         with replacing(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (self.folder / JOURNAL).unlink(missing_ok=True)
+        cases: dict[str, Any] = content["cases"]
+        return cases
 
-    def _input_digest(self, case: str) -> str:
-        """SHA-256 of a case's scan, read once: scans are large, and several results depend on it."""
-        if case not in self._digests:
-            self._digests[case] = content_digest(Path(self.inputs[case]))
-        return self._digests[case]
+    def _digest(self, scan: str) -> str:
+        """SHA-256 of a scan or label map, read once: scans are large, and several results depend on it."""
+        if scan not in self._digests:
+            self._digests[scan] = content_digest(Path(scan))
+        return self._digests[scan]
 
     def _problem(self, entry: Mapping[str, Any] | None, case: str, path: Path) -> str:
         """Why a file may not be replaced, empty if it may."""
         if entry is None or (entry["finished"] and path.name not in entry["results"]):
             return f"no run listed in {MANIFEST} has written it"
-        if entry["input_sha256"] != self._input_digest(case):
+        if entry["input_sha256"] != self._digest(self.cases[case]["image"]):
             return f"made from another scan, {entry['input']}"
         if entry["weights_sha256"] != self.weights:
             return "made with other weights"
         if entry["finished"] and (not path.is_file() or digest(path) != entry["results"][path.name]):
             return "changed since it was written"
         return ""
+
+    def _origin(self, name: str) -> dict[str, Any]:
+        """What a table is made of."""
+        cases = [
+            {key: self._digest(str(value)) if key in PATH_KEYS else value for key, value in case.items()}
+            for case in map(self.cases.__getitem__, sorted(self.cases))
+        ]
+        of_cases = hashlib.sha256(json.dumps(cases, sort_keys=True, default=str).encode()).hexdigest()
+        return {"cases_sha256": of_cases, "weights_sha256": self.weights, "settings": self.tables[name]}
+
+    def _table_problem(self, entry: Mapping[str, Any] | None, name: str) -> str:
+        """Why a table may not be replaced, empty if it may."""
+        if entry is None:
+            return f"no run listed in {MANIFEST} has written it"
+        changed = [key.partition("_")[0] for key, value in self._origin(name).items() if entry[key] != value]
+        if changed:
+            return f"made with other {', '.join(changed)}"
+        return "" if digest(self.folder / name) == entry["sha256"] else "changed since it was written"
 
 
 def content_digest(scan: Path) -> str:

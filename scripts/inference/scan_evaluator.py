@@ -16,7 +16,7 @@ from scripts.inference.ensemble import paths_of
 from scripts.inference.manifest import Manifest
 from scripts.preprocessing.organ_labels import LoadOrganLabelsd
 from scripts.preprocessing.scan_reader import WARNINGS, CheckScand, ScanReader
-from scripts.preprocessing.slice_store import case_name
+from scripts.preprocessing.slice_store import stored_name
 from scripts.preprocessing.working_grid import ToWorkingGridd
 from scripts.runtime.plain_errors import complaint, root_cause
 
@@ -40,7 +40,7 @@ class ScanDataset(Dataset):
         try:
             return super().__getitem__(index)
         except Exception as error:  # any reader may fail in its own way; the scan is reported, the others go on
-            return {"case": case_name(case), "failure": describe(error)}
+            return {"case": stored_name(case), "failure": describe(error)}
 
 
 def describe(error: BaseException) -> str:
@@ -66,18 +66,25 @@ class ScanEvaluator(SupervisedEvaluator):
         self.manifest: Manifest | None = None
         steps = getattr(kwargs.get("postprocessing"), "transforms", ())
         savers = [step for step in steps if hasattr(step, "kinds")]
-        weights = [path for handler in kwargs.get("val_handlers") or () for path in getattr(handler, "paths", ())]
-        if savers:
+        handlers = kwargs.get("val_handlers") or ()
+        weights = [path for handler in handlers for path in getattr(handler, "paths", ())]
+        scorers = [handler for handler in handlers if hasattr(handler, "tables")]
+        if savers or scorers:
             kinds = [kind for step in savers for kind in step.kinds]
-            self.manifest = Manifest(savers[0].output_dir, kinds, paths_of(weights))
+            tables = {name: handler.settings for handler in scorers for name in handler.tables}
+            self.manifest = Manifest([*savers, *scorers][0].output_dir, kinds, paths_of(weights), tables)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Go through all scans."""
         self.failures = {}
         if self.manifest:
             self.manifest.claim(self.data_loader.dataset.data)  # type: ignore[union-attr]
-        with tqdm(total=self.state.epoch_length, desc="scans", unit="scan") as self.bar:
-            super().run(global_epoch=global_epoch)
+        try:
+            with tqdm(total=self.state.epoch_length, desc="scans", unit="scan") as self.bar:
+                super().run(global_epoch=global_epoch)
+        finally:
+            if self.manifest:
+                self.manifest.finish()
         if self.failures:
             lines = "\n".join(f"  {name}: {reason}" for name, reason in self.failures.items())
             raise SystemExit(f"error: {len(self.failures)} of {self.state.epoch_length} scans failed:\n{lines}")

@@ -3,5 +3,5 @@
 btcv (btcv_layout): the challenge's folders, checked against the published facts; submission: label maps as the
 challenge takes them. own (scan_folders, scan_table): folders or a table of one's own scans; merge: data sets contoured
 for different organs become one. split: which case is where; datalist_writer: checks and writes; cohort
-(overlay): datalist, report, config and training of one's own data.
+(cohort_config): datalist, report, config and training of one's own data.
 """

@@ -14,8 +14,8 @@ from typing import Any
 from scripts.dataset.datalist_file import split_names
 from scripts.dataset_report.__main__ import report_dataset
 from scripts.files.result_files import claim_outputs
-from scripts.prepare.datalist_writer import DATALIST, check_datalist, files_listed, write_datalist
-from scripts.prepare.overlay import write_overlay
+from scripts.prepare.cohort_config import write_overlay
+from scripts.prepare.datalist_writer import DATALIST, check_datalist, claim_datalists, files_listed, write_datalist
 from scripts.runtime.plain_errors import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,12 +39,13 @@ def write_cohort(
         The folders of the datalists.
 
     Raises:
-        ValueError: entries or files have problems, all are named; or an input would be written over.
+        ValueError: entries or files have problems, all are named; or an input or earlier file would be written over.
     """
     output = Path(output_dir).absolute()
     folders = [output] if len(folds) == 1 else [output / f"fold{number}" for number in range(len(folds))]
-    written = [*(folder / DATALIST for folder in folders), output / REPORT, output / OVERLAY]
-    claim_outputs(written, [*inputs, *files_listed(folds[0])])
+    made = [output / REPORT, output / OVERLAY]
+    claim_outputs([*(folder / DATALIST for folder in folders), *made], [*inputs, *files_listed(folds[0])])
+    claim_datalists(folders, folds, made)
     phases = phases_of(folds[0])
     warnings = check_datalist(folds[0], organs, phases).warnings
     for warning in warnings:

@@ -53,7 +53,7 @@ def open_array(path: Path) -> Tensor:
     return stored[start:].view(torch.from_numpy(np.empty(0, dtype)).dtype).reshape(shape)
 
 
-def case_name(case: Mapping[str, Any]) -> str:
+def stored_name(case: Mapping[str, Any]) -> str:
     """Identifier of a case: its own, or the name of its image file."""
     return str(case.get("case") or datalist_file.case_name(str(case["image"])))
 
@@ -137,7 +137,7 @@ class SliceStore:
         if case.get("ignored_value") is not None:
             values.append(("", case["ignored_value"]))
         key = json.dumps([STORE_VERSION, stamp, self.grid.spacing, self.organs, values])
-        return self.cache_dir / f"{case_name(case)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        return self.cache_dir / f"{stored_name(case)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
     def _write(self, case: Mapping[str, Any]) -> None:
         folder = self._folder(case)
@@ -161,7 +161,7 @@ class SliceStore:
         contoured = [organ for organ in self.organs if label is not None and (names is None or organ in names)]
         phase = case.get("phase")
         return StoredCase(
-            name=case_name(case),
+            name=stored_name(case),
             image=image,
             label=label,
             annotated=tuple(self.organs.index(organ) + 1 for organ in contoured),

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
-from scripts.preprocessing.slice_store import SliceStore, case_name, open_array, save_array
+from scripts.preprocessing.slice_store import SliceStore, open_array, save_array, stored_name
 from scripts.queries.attention import maps_on_slices
 from scripts.runtime.precision import autocast
 from scripts.runtime.processes import own_share, wait_for_all
@@ -57,7 +57,7 @@ class CoarseMaps:
 
     def of(self, case: Mapping[str, Any]) -> Tensor:
         """Maps of a case, predicted now if they are not there."""
-        name = case_name(case)
+        name = stored_name(case)
         if name not in self._opened:
             if not self.has(case):
                 self.write(case, self.segmenter)
@@ -89,8 +89,8 @@ class CoarseMaps:
 
     def keep(self, case: Mapping[str, Any], maps: Tensor) -> None:
         """Put the maps of a case on disk, in place of those that are there."""
-        self._opened.pop(case_name(case), None)
+        self._opened.pop(stored_name(case), None)
         save_array(self._file(case), maps.numpy())
 
     def _file(self, case: Mapping[str, Any]) -> Path:
-        return placed(self.folder, self.place) / f"{case_name(case)}.npy"
+        return placed(self.folder, self.place) / f"{stored_name(case)}.npy"

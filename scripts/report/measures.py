@@ -13,7 +13,7 @@ MM3_PER_ML = 1000.0
 
 
 @dataclass(frozen=True)
-class OrganMeasure:
+class OrganFinding:
     """Measures of one organ.
 
     Attributes:
@@ -33,7 +33,7 @@ class OrganMeasure:
 
 def organ_measures(
     image: NDArray[Any], labels: NDArray[Any], affine: NDArray[np.float64], organs: Sequence[str]
-) -> list[OrganMeasure]:
+) -> list[OrganFinding]:
     """Measure every organ.
 
     Args:
@@ -58,7 +58,7 @@ def organ_measures(
     edges = [np.take(labels, [0, -1], axis=axis) for axis in range(3)]
     at_edge = {int(value) for edge in edges for value in np.unique(edge)}
     return [
-        OrganMeasure(
+        OrganFinding(
             organ=organ,
             class_index=index,
             volume_ml=float(voxels[index] * voxel_ml),

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from scripts.drawing.display import (
     box_around_organs,
     display_spacing,
+    plain_text,
     slices_with_most_organs,
     to_display_order,
 )
 from scripts.drawing.overlay import draw_panel, organ_colour
-from scripts.report.measures import OrganMeasure
+from scripts.report.measures import OrganFinding
 
 PAGE = Path(__file__).with_name("page.html")
 
@@ -31,7 +32,7 @@ def report_page(
     title: str,
     notice: str,
     facts: str,
-    measures: Sequence[OrganMeasure],
+    measures: Sequence[OrganFinding],
     figures: Mapping[str, Figure],
     footer: str,
     warnings: Sequence[str] = (),
@@ -58,7 +59,7 @@ def report_page(
     )
 
 
-def _row(measure: OrganMeasure) -> str:
+def _row(measure: OrganFinding) -> str:
     name = escape(measure.organ.replace("_", " "))
     chip = f'<span class="colour" style="background: {organ_colour(measure.class_index)}"></span>{name}'
     if measure.mean_hu is None:
@@ -110,7 +111,7 @@ def montage_figure(
         box = box_around_organs([organ], spacing, MARGIN_MM)
         (largest,) = slices_with_most_organs([organ[box]], "axial", 1, class_count=1)
         draw_panel(axes, image[box], [labels[box]], "axial", largest, spacing)
-        axes.set_title(organs[index - 1].replace("_", " "), color=organ_colour(index), fontsize=12)
+        axes.set_title(plain_text(organs[index - 1].replace("_", " ")), color=organ_colour(index), fontsize=12)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure

@@ -71,7 +71,7 @@ class SaveReportd(MapTransform):
         )
         table = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
         with replacing(result_path(self.output_dir, name, "measures")) as temporary:
-            table.assign(warnings=warnings.replace("\n", " ")).to_csv(temporary, index=False)
+            table.assign(warnings=warnings.replace("\n", " ")).to_csv(temporary, index=False, errors="backslashreplace")
         with replacing(result_path(self.output_dir, name, "report")) as temporary:
             temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 

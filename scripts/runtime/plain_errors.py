@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 BUNDLE = Path(__file__).resolve().parents[2]
 OURS = {BUNDLE / "scripts", BUNDLE / "development"}
+TRACEBACK, FRAME = "Traceback (most recent call last):\n", re.compile(r'  File "(.+?)", line ')
+NEXT_IN_CHAIN = re.compile(r"\n\n(?:The above exception was|During handling of)")
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -47,10 +51,25 @@ def complaint(error: BaseException) -> str:
         text = str(one)
         if is_complaint(one):
             return text
+        if sentence := _of_worker(text):
+            return sentence
         if isinstance(one, OSError) and one.filename is not None and one.strerror:
             return f"{one.filename}: {one.strerror}"
         if "CUDA" in text and isinstance(one, (AssertionError, RuntimeError)) and one.__cause__ is None:
             return f"the GPU cannot be used ({text.splitlines()[0]}); leave --device out, or give cpu."
+    return ""
+
+
+def _of_worker(text: str) -> str:
+    """The complaint in the text of a traceback, which is all that a worker process of a loader sends of an error."""
+    kinds = {"ValueError", "FileNotFoundError", *(kind.__name__ for kind in ValueError.__subclasses__())}
+    for part in reversed(text.split(TRACEBACK)[1:]):
+        lines = part.splitlines()
+        frames = [*takewhile(lambda line: line.startswith("  "), lines)]
+        files = [found[1] for line in frames if (found := FRAME.match(line))]
+        name, _, message = "\n".join(lines[len(frames) :]).partition(": ")
+        if files and not OURS.isdisjoint(Path(files[-1]).resolve().parents) and name.rpartition(".")[2] in kinds:
+            return NEXT_IN_CHAIN.split(message)[0].strip()
     return ""
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -16,15 +16,9 @@ from ignite.engine import Engine, Events
 from scripts.files.atomic_write import replacing
 from scripts.runtime.processes import bare, is_first_process, same_buffers
 from scripts.runtime.run_folder import RunPlace, placed, record_weights
+from scripts.runtime.streams import BatchStream
 
 logger = logging.getLogger(__name__)
-
-
-class BatchStream(Protocol):
-    """An endless stream of batches, of which number n depends on nothing but the seed and n."""
-
-    def start_at(self, iteration: int) -> None:
-        """Continue with the batch of this iteration (0-based)."""
 
 
 def save_atomically(content: Any, path: str | Path) -> None:
@@ -44,16 +38,16 @@ def save_weights(state: Mapping[str, Any], path: str | Path) -> None:
         record_weights(Path(path), temporary)
 
 
-def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Load a checkpoint, tensors and plain values only.
+def load_checkpoint(path: str | Path, remedy: str = "copy or download it again") -> dict[str, Any]:
+    """Load a checkpoint, tensors and plain values only, to the CPU; the remedy is for a damaged file.
 
     Raises:
         ValueError: if the file is damaged or holds anything but tensors and plain values.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({error}); delete it to start again.") from error
+        raise ValueError(f"{path} is not a readable checkpoint ({error}); {remedy}.") from error
     except Exception as error:  # pickle.UnpicklingError and its relatives, whose text names the forbidden class
         with open(path, "rb") as file:
             start = file.read(40)
@@ -122,7 +116,7 @@ class Resume:
         """Load the checkpoint if there is one."""
         self.began, self.core_began = time.monotonic(), time.process_time()
         if self.path.exists():
-            content = load_checkpoint(self.path)
+            content = load_checkpoint(self.path, remedy="delete it to start again")
             self.seconds_before = float(content.get("seconds", 0.0))
             self.core_seconds_before = float(content.get("core_seconds", 0.0))
             for name, item in self.objects.items():

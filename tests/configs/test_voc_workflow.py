@@ -12,7 +12,8 @@ from PIL import Image
 from tiny_voc import CLASSES, HEIGHT, TINY_VOC, WIDTH, write_voc
 from tiny_workflows import EVALUATE, TRAIN, run, watch_iterations
 
-from scripts.evaluation.pixel_scores import read_scores
+from scripts.evaluation.pixel_scores import COLUMNS
+from scripts.evaluation.score_tables import read_runs
 
 VOC = "configs/data/voc.yaml"
 SLICE = "configs/baselines/slice.yaml"
@@ -45,7 +46,7 @@ def test_training_takes_a_devkit_folder_and_leaves_a_predictor(finished: Path) -
 
 def test_an_evaluation_scores_all_pixels_and_writes_palette_masks(voc: Path, finished: Path, tmp_path: Path) -> None:
     run("evaluate", EVALUATE, **scored(voc, finished, tmp_path))
-    frame = read_scores(tmp_path / "iou.csv")
+    frame = read_runs(tmp_path / "iou.csv", COLUMNS)
     assert frame["class"].tolist() == ["background", *CLASSES]
     masks = [np.array(Image.open(voc / f"SegmentationClass/val_{n}.png")) for n in range(2)]
     known = sum(int((mask < 255).sum()) for mask in masks)
@@ -86,7 +87,7 @@ def test_a_few_dozen_steps_find_the_shapes(voc: Path, tmp_path: Path) -> None:
     given = {**TINY_VOC, **longer, "dataset_dir": str(voc), "output_dir": str(tmp_path)}
     run("training", TRAIN, VOC, **given)
     run("evaluate", EVALUATE, **scored(voc, tmp_path, tmp_path / "evaluation"))
-    ious = read_scores(tmp_path / "evaluation/iou.csv")["iou"]
+    ious = read_runs(tmp_path / "evaluation/iou.csv", COLUMNS)["iou"]
     assert float(ious.min()) > 0.6
 
 
