@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from btcv_cohort import write_btcv
-from config_compositions import ROOT, TRUNK
+from config_compositions import ROOT
 from doc_pages import shell_lines
 from monai.utils import set_determinism
 from tiny_voc import TINY_VOC, write_voc
@@ -65,11 +65,11 @@ def run_command(words: list[str], **settings: Any) -> None:
         assert not isinstance(status, int) or status == 0
         return
     options = dict(zip((word.removeprefix("--") for word in words[3::2]), words[4::2], strict=True))
-    given = options.pop("config_file")
-    files = ast.literal_eval(given) if given.startswith("[") else [given]
-    tiny = TINY if files[0] == TRAIN else {"device": TINY["device"]}  # the other workflows follow the run
+    named = options.pop("config_file")
+    files = ast.literal_eval(named) if named.startswith("[") else [named]
     paths = {name: str(Path(value).absolute()) for name, value in options.items() if "/" in value}
-    run(words[2], *(name for name in files if name != TRUNK), **{**tiny, **options, **paths, **settings})
+    tiny = TINY if files[0] == TRAIN else {"device": TINY["device"]}
+    run(words[2], *files, **{**tiny, **options, **paths, **settings})
 
 
 def only_found(command: list[str], *words: str) -> bool:
