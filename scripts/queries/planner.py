@@ -97,6 +97,13 @@ class QueryPlanner(nn.Module):
         self.patch_size, self.margin_slices, self.pad = int(patch_size), int(margin_slices), int(pad)
         self.threshold, self.overlap = float(threshold), float(overlap)
 
+    def extra_repr(self) -> str:
+        """The settings, by which plans that were made before are known."""
+        return (
+            f"patch_size={self.patch_size}, threshold={self.threshold}, margin_slices={self.margin_slices}, "
+            f"overlap={self.overlap}, pad={self.pad}"
+        )
+
     def forward(self, maps: Tensor, shape_x: int, shape_y: int) -> Tensor:
         """Plan the queries of one volume.
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import yaml
-from config_compositions import ROOT
+from config_compositions import ROOT, TRUNK
 from tiny_bundle import make_bundle
 from tiny_workflows import ABDOMEN, EVALUATE, STAGES, TRAIN, run, watch_iterations, weights
 
