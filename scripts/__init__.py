@@ -14,7 +14,6 @@ Folders are layers, from the bottom up: none imports one below it in this list::
     drawing/         pictures of a volume and its organs
     inference/       the two-stage predictor, fusion, many scans in a row
     outputs/         label map, class scores, picture and DICOM of a segmented scan
-    training/        validation, costs and tracking
     evaluation/      Dice, HD95, surface Dice, intervals, tables
     report/          volume and mean HU of every organ of one scan, with pictures, in one HTML file
     dataset_report/  a picture of a data set before training

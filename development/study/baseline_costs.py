@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from development.baselines.volumes import patch_side
-from scripts.runtime.markdown_table import markdown_table
+from scripts.evaluation.score_tables import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -17,8 +17,8 @@ from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.outliers import MAX_Z, MIN_CASES, robust_z
 from scripts.evaluation.intervals import macro_interval, macro_mean
+from scripts.evaluation.score_tables import markdown_table
 from scripts.evaluation.summary import organs_of, read_scores
-from scripts.runtime.markdown_table import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from development.study.composition import ROOT, Places, commands_of, composed, configs_of, settings_of, write_settings
+from development.study.costs import stage_costs
 from development.study.plan import COARSE_STAGE, Plan, Run
 from development.study.results import Results
 from scripts.evaluation.summary import read_scores
 from scripts.files.atomic_write import replacing
 from scripts.runtime.resume import load_checkpoint, save_atomically
-from scripts.training.costs import stage_costs
 
 LOG, MAPS = "log.txt", "coarse_maps"
 TAIL = 15

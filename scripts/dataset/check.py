@@ -15,9 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from scripts.dataset.case_check import CaseFindings, check_case
+from scripts.dataset.case_check import CaseFindings, Findings, Splits, check_case, divided_patients, duplicates
 from scripts.dataset.datalist_file import is_photograph
-from scripts.dataset.overlap import Findings, Splits, divided_patients, duplicates
 from scripts.dataset.photograph_check import check_photograph
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind
 from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp

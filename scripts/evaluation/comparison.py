@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from scripts.evaluation.intervals import CONFIDENCE, macro_interval, macro_mean
-from scripts.evaluation.score_tables import run_name
+from scripts.evaluation.score_tables import markdown_table, run_name
 from scripts.evaluation.summary import MACRO_ROW, METRICS, read_scores
-from scripts.runtime.markdown_table import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 

@@ -20,9 +20,13 @@ from monai.bundle import ConfigParser
 from monai.data import save_net_with_metadata
 from monai.networks import convert_to_torchscript
 
-from scripts.export.composition import TRUNK, claim_export, trained_predictor
+from scripts.files.result_files import claim_outputs
+from scripts.inference.predictor import TwoStagePredictor
+from scripts.inference.weights import load_weights, paths_of
 from scripts.runtime.composition import composed
 from scripts.runtime.plain_errors import install_plain_errors
+
+TRUNK = "configs/inference.yaml"
 
 
 def read_metadata(meta_file: str | Path, organs: Sequence[str]) -> dict[str, Any]:
@@ -82,3 +86,29 @@ def export_torchscript(
 if __name__ == "__main__":
     install_plain_errors()
     fire.Fire(export_torchscript)
+
+
+def claim_export(filepath: str, config_file: str | Sequence[str], parser: ConfigParser) -> None:
+    """Make sure, before the work, that an export can be written and replaces nothing.
+
+    Raises:
+        ValueError: it cannot, or it does.
+    """
+    configs = [config_file] if isinstance(config_file, str) else list(config_file)
+    claim_outputs([filepath], [*configs, *paths_of([parser.get_parsed_content("model_path")])], new=True)
+
+
+def trained_predictor(parser: ConfigParser) -> TwoStagePredictor:
+    """The two-stage predictor of a composition with the weights of its `model_path`, on the CPU, for evaluation.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no such weights, or they do not fit.
+    """
+    network = parser.get_parsed_content("network_def")
+    if not isinstance(network, TwoStagePredictor):
+        raise ValueError(
+            f"network_def is a {type(network).__name__}, and only a TwoStagePredictor is exported: leave baseline "
+            "overlays out of --config_file."
+        )
+    load_weights(network, parser.get_parsed_content("model_path"))
+    return network.eval()

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 
 from scripts.dicom.contours import Points, contours_of
 from scripts.dicom.headers import Header, pydicom
-from scripts.dicom.organ_codes import codes, organ_code
 from scripts.dicom.referred_images import EMPTY_IF_UNKNOWN, images_of_labels
 from scripts.dicom.slice_numbers import SliceNumbers
 from scripts.dicom.structure_files import STRUCTURE_SET
 from scripts.drawing.overlay import organ_colour
 from scripts.files.atomic_write import replacing
-from scripts.files.bundle_identity import bundle_identity
-from scripts.outputs.dicom_segmentation import SERIES_NUMBER, SaveOnSeriesd
+from scripts.files.result_files import bundle_identity
+from scripts.outputs.dicom_segmentation import SERIES_NUMBER, SaveOnSeriesd, codes, organ_code
 
 STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which stands for "the study" here
 NOTICE = "Found automatically; research only"

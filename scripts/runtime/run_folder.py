@@ -11,8 +11,7 @@ from typing import Any
 import yaml
 
 from scripts.files.atomic_write import replacing
-from scripts.files.bundle_identity import bundle_identity
-from scripts.files.result_files import digest
+from scripts.files.result_files import bundle_identity, digest
 from scripts.runtime.composition import CONFIG
 from scripts.runtime.processes import first_process_first
 from scripts.runtime.running_config import running_config

@@ -8,8 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.files.bundle_identity import bundle_identity
-from scripts.files.result_files import SUFFIXES
+from scripts.files.result_files import SUFFIXES, bundle_identity
 
 OUTPUTS = {
     "overlay": "CASE_overlay.png: slices with the organs drawn over them",

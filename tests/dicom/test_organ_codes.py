@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from config_compositions import OVERLAYS, TRUNK, load
 
-from scripts.dicom.organ_codes import codes, organ_code
+from scripts.outputs.dicom_segmentation import codes, organ_code
 
 SCANS = [TRUNK, *(name for name in OVERLAYS if Path(name).stem not in ("voc", "camvid"))]
 """Configs for scans: things on photographs have no place in a DICOM-SEG."""

@@ -11,8 +11,7 @@ from tiny_predictor import MakePredictor
 from tiny_workflows import TINY_PREDICTOR, workflow
 from torch import Tensor, nn
 
-from scripts.inference.ensemble import FoldEnsemble
-from scripts.inference.weights import WeightsLoader
+from scripts.inference.weights import FoldEnsemble, WeightsLoader
 
 
 class Constant(nn.Module):

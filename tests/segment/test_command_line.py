@@ -20,7 +20,7 @@ from ct_series import phantom_scan, write_ct_series
 from tiny_weights import SETTINGS, write_weights
 from tiny_workflows import run
 
-from scripts.files.bundle_identity import bundle_identity
+from scripts.files.result_files import bundle_identity
 from scripts.runtime.composition import composed
 from scripts.runtime.run_folder import claim
 from scripts.segment.command_line import main

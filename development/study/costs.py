@@ -1,6 +1,6 @@
 """What a run cost: time and peak memory of each stage, read from its checkpoints.
 
-python -m scripts.training.costs runs/mine
+python -m development.study.costs runs/mine
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from scripts.runtime.markdown_table import markdown_table
+from scripts.evaluation.score_tables import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 
@@ -41,7 +41,7 @@ def stage_costs(output_dir: str | Path) -> dict[str, dict[str, float]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the costs as a Markdown table."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.training.costs", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m development.study.costs", description=__doc__.splitlines()[0])
     parser.add_argument("output_dir", help="folder of a training run")
     body = [
         [name, str(of["epochs"]), f"{of['wall_seconds'] / 60:.1f}", f"{of['peak_memory_mib'] / 2**10:.1f}"]

@@ -10,9 +10,9 @@ from config_compositions import ROOT
 from ignite.engine import Engine, Events
 from monai.handlers import from_engine
 
+from scripts.runtime import tracking
 from scripts.runtime.progress import LISTENERS
-from scripts.training import tracking
-from scripts.training.tracking import ListedOutput, RunTracking
+from scripts.runtime.tracking import ListedOutput, RunTracking
 
 pytest.importorskip("mlflow", reason="requirements-tracking.txt is not installed")
 pytest.importorskip("sqlalchemy")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from ignite.engine import Engine, State
 
-from scripts.training.validation import StageValidation
+from scripts.runtime.stage import StageValidation
 
 
 class Validator:

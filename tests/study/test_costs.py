@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from development.study.costs import main, stage_costs
 from scripts.runtime.resume import save_atomically
-from scripts.training.costs import main, stage_costs
 
 
 def test_costs_are_read_from_checkpoints_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
