@@ -2,5 +2,5 @@
 
 case_scores: one label map against its reference; handler: during an evaluator's run; summary (intervals, figures):
 averages over patients with their uncertainty; comparison: what runs differ by, patient by patient; patients: pictures
-of the best, the median and the worst; score_tables: tables as files; pixel_scores: photographs, over all pixels of a set.
+of the best, the median and the worst; score_tables: tables as files; pixel_scores: over all pixels of a set.
 """
