@@ -15,14 +15,14 @@ from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from scripts.runtime.processes import (
-    bare,
+    batch_shard,
+    broadcast_buffers,
     first_process_first,
     is_first_process,
     join_processes,
     on_device,
-    own_share,
-    same_buffers,
-    share_of_batch,
+    shard,
+    unwrap,
 )
 from scripts.runtime.stage import share_of_cases
 from scripts.runtime.streams import Batch, BatchStream
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 
 @given(size=st.integers(1, 200), processes=st.integers(1, 64))
 def test_processes_share_a_batch_evenly_and_nobody_draws_nothing(size: int, processes: int) -> None:
-    shares = [share_of_batch(size, process, processes) for process in range(processes)]
+    shares = [batch_shard(size, process, processes) for process in range(processes)]
     assert sum(shares) == max(size, processes) and max(shares) - min(shares) <= 1
 
 
@@ -40,8 +40,8 @@ def test_a_single_process_is_the_first_has_all_the_work_and_no_wrapping(monkeypa
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     network = nn.Linear(2, 2)
     assert join_processes().type in ("cpu", "cuda") and not dist.is_initialized()
-    assert is_first_process() and own_share([1, 2, 3]) == [1, 2, 3]
-    assert on_device(network, CPU) is network and bare(network) is network
+    assert is_first_process() and shard([1, 2, 3]) == [1, 2, 3]
+    assert on_device(network, CPU) is network and unwrap(network) is network
     with first_process_first():
         pass
 
@@ -77,7 +77,7 @@ def body(process: int, folder: str) -> None:
     """What each of two processes does, and what it saves for the test."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=process, world_size=2)
-    found: dict[str, Any] = {"shares": own_share(list("abcde"))}
+    found: dict[str, Any] = {"shares": shard(list("abcde"))}
     with first_process_first():
         found["was_there"] = Path(folder, "written_once").exists()
         Path(folder, "written_once").touch()
@@ -88,11 +88,11 @@ def body(process: int, folder: str) -> None:
     network = on_device(Normalised(), CPU)
     rows = torch.arange(12.0).reshape(4, 3)[2 * process : 2 * process + 2]
     network(rows * rows).square().mean().backward()
-    found["gradient"] = bare(network).output.weight.grad
-    found["before"] = bare(network).norm.running_mean.clone()
-    same_buffers(network)
-    found["after"] = bare(network).norm.running_mean.clone()
-    found["keys"] = list(bare(network).state_dict())
+    found["gradient"] = unwrap(network).output.weight.grad
+    found["before"] = unwrap(network).norm.running_mean.clone()
+    broadcast_buffers(network)
+    found["after"] = unwrap(network).norm.running_mean.clone()
+    found["keys"] = list(unwrap(network).state_dict())
     torch.save(found, f"{folder}/{process}.pt")
     gc.collect()  # see tests/losses/test_supcon.py
     dist.destroy_process_group()
