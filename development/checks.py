@@ -3,7 +3,7 @@
     python -m development.checks              # all: what continuous integration runs
     python -m development.checks -k fusion    # with arguments: only pytest, with these
 
-A check that fails does not stop the next: one run shows everything there is to mend. Standard library only.
+A check that fails does not stop the next: one run shows everything there is to fix. Standard library only.
 """
 
 from __future__ import annotations

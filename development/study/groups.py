@@ -17,8 +17,8 @@ from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.outliers import MAX_Z, MIN_CASES, robust_z
 from scripts.evaluation.intervals import macro_interval, macro_mean
+from scripts.evaluation.score_tables import markdown_table
 from scripts.evaluation.summary import organs_of, read_scores
-from scripts.runtime.markdown_table import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 
@@ -55,7 +55,7 @@ def groups_of(scores: pd.DataFrame, measures: Sequence[CaseMeasure]) -> dict[str
 
     Args:
         scores: one row per case and organ.
-        measures: of the same cases, with their spacing and contoured organs.
+        measures: measures of the same cases, with their spacing and contoured organs.
 
     Raises:
         ValueError: if a scored case is not among the measured ones.

@@ -58,19 +58,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def work_through(plan: Plan, runs: Sequence[Run], places: Places, results: Results, num_labelled: int) -> list[Run]:
-    """Carry the runs out in their order, and return those that failed or need one that failed; done ones are skipped.
-
-    Raises:
-        ValueError: stored results were made with other settings than they would be made with now.
-    """
-    for run in runs:
-        wanted = settings_of(plan, run, num_labelled, places.extra)
-        changed = changed_settings(results.records.get(run.name, {}).get("settings", wanted), wanted)
-        if changed:
-            raise ValueError(
-                f"{results.folder} holds results of {run.name} with other settings:\n{changed}\nGive another "
-                "--results_dir and --output_dir."
-            )
+    """Carry out the runs that are not done, in their order; return those that failed or need one that failed."""
+    refuse_other_settings(plan, runs, places, results, num_labelled)
     failed: list[Run] = []
     for number, run in enumerate(runs, start=1):
         if run.name in results.records:
@@ -88,6 +77,18 @@ def work_through(plan: Plan, runs: Sequence[Run], places: Places, results: Resul
             failed.append(run)
             logger.error("%s", error)
     return failed
+
+
+def refuse_other_settings(plan: Plan, runs: Sequence[Run], places: Places, results: Results, num_labelled: int) -> None:
+    """Raise ValueError if stored results were made with other settings than they would be made with now."""
+    for run in runs:
+        wanted = settings_of(plan, run, num_labelled, places.extra)
+        changed = changed_settings(results.records.get(run.name, {}).get("settings", wanted), wanted)
+        if changed:
+            raise ValueError(
+                f"{results.folder} holds results of {run.name} with other settings:\n{changed}\nGive another "
+                "--results_dir and --output_dir."
+            )
 
 
 def extra_settings(words: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -16,12 +17,12 @@ from typing import Any
 import torch
 
 from development.study.composition import ROOT, Places, commands_of, composed, configs_of, settings_of, write_settings
+from development.study.costs import stage_costs
 from development.study.plan import COARSE_STAGE, Plan, Run
 from development.study.results import Results
 from scripts.evaluation.summary import read_scores
 from scripts.files.atomic_write import replacing
 from scripts.runtime.resume import load_checkpoint, save_atomically
-from scripts.training.costs import stage_costs
 
 LOG, MAPS = "log.txt", "coarse_maps"
 TAIL = 15
@@ -58,20 +59,29 @@ def carry_out(plan: Plan, run: Run, places: Places, results: Results, num_labell
     stages = {} if arm.members else stage_costs(folder)
     for needed in plan.needs(run):  # done, and their records outlast their checkpoints
         stages = results.records[needed.name]["stages"] | stages
-    record = {
+    record = record_of(plan, run, settings, stages, time.monotonic() - began)
+    if run.arm == COARSE_STAGE:
+        record["coarse_recall"] = json.loads((folder / "coarse_recall.json").read_text(encoding="utf-8"))
+    results.add(record, read_scores(folder / "evaluation/scores.csv"))
+    if not places.keep_checkpoints:
+        drop_checkpoints(folder, maps=run.arm != COARSE_STAGE)
+
+
+def record_of(
+    plan: Plan, run: Run, settings: dict[str, Any], stages: dict[str, dict[str, float]], wall_seconds: float
+) -> dict[str, Any]:
+    """What a run was and what it cost: its line in the results."""
+    arm = plan.arms[run.arm]
+    return {
         "run": run.name,
         **{"arm": run.arm, "regime": run.regime, "labelled": run.labelled, "seed": run.seed},
         **{"title": arm.title, "members": list(arm.members), "configs": configs_of(plan, run.arm)},
         "settings": settings,
         "stages": stages,
         "training_core_seconds": round(sum(stage["core_seconds"] for stage in stages.values()), 1),
-        "wall_seconds": round(time.monotonic() - began, 1),
-        "threads": places.threads,
+        "wall_seconds": round(wall_seconds, 1),
         **environment(),
     }
-    results.add(record, read_scores(folder / "evaluation/scores.csv"))
-    if not places.keep_checkpoints:
-        drop_checkpoints(folder, maps=run.arm != COARSE_STAGE)
 
 
 def share_coarse_stage(source: Path, folder: Path) -> None:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from development.study.results import STAGES
 from scripts.evaluation.comparison import compare, comparison_markdown, organ_means, summary_of_arm
+from scripts.evaluation.score_tables import markdown_table
 from scripts.evaluation.summary import MACRO_ROW, METRICS, organs_of
-from scripts.runtime.markdown_table import markdown_table
 
 METRIC_TITLES = {"dice": "Dice", "hd95_mm": "HD95, mm", "surface_dice": "surface Dice"}
 

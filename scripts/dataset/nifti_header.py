@@ -34,8 +34,8 @@ class Place:
     Attributes:
         affine: 4 x 4, voxel index to RAS position in mm.
         header_spacing: voxel size in mm as the header's own field gives it, which the affine may contradict.
-        taken_from: what in the header says so.
-        warnings: what may be wrong about it.
+        taken_from: fields of the header that say so.
+        warnings: warnings about it.
     """
 
     affine: Affine

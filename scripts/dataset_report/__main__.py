@@ -27,7 +27,7 @@ def report_dataset(
         dataset_dir: folder with a ``dataset.json``.
         output: the HTML file.
         organs: organs to show; all of the data set if empty.
-        notes: what the check of the files found; None to check them here.
+        notes: problems that the check of the files found; None to check them here.
 
     Returns:
         The measured cases.

@@ -32,7 +32,7 @@ class ContourMeasure:
 
     Attributes:
         ml: its volume.
-        centre: of its voxels, mm towards left, posterior and superior from the first voxel.
+        centre: centre of its voxels, mm towards left, posterior and superior from the first voxel.
         cut: whether it reaches the first or the last axial slice.
         apart: share of its voxels outside of its largest connected piece.
     """
@@ -50,7 +50,7 @@ class CaseMeasure:
     Attributes:
         case: its name.
         split: its split.
-        patient: whose scan it is, None if not named.
+        patient: patient of the scan, None if not named.
         phase: contrast phase, None if unknown.
         labelled: whether it has a label.
         shape: voxels along left, posterior, superior.

@@ -35,7 +35,7 @@ def write_report(
         title: name of the data set.
         cases: every case, measured.
         organs: every organ of the data set, in its order.
-        notes: what the check of the data set found, one line each.
+        notes: problems that the check of the data set found, one line each.
 
     Returns:
         What the report says is worth a look.

@@ -123,7 +123,7 @@ def box_around_organs(
     Args:
         label_maps: label maps in display order.
         spacing: voxel size in mm along the same axes.
-        margin_mm: what to keep around the organs, in mm, as far as the volume reaches.
+        margin_mm: margin around the organs, in mm, as far as the volume reaches.
     """
     occupied = np.any([labels > 0 for labels in label_maps], axis=0)
     if not occupied.any():

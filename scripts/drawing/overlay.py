@@ -142,7 +142,7 @@ def draw_panel(
     """Draw one slice of volumes in display order.
 
     Args:
-        axes: where to draw.
+        axes: matplotlib axes to draw on.
         image: CT [left, posterior, superior] in HU.
         label_maps: the label map to colour, and possibly the reference to draw dashed.
         plane: the plane that is cut.

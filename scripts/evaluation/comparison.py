@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from scripts.evaluation.intervals import CONFIDENCE, macro_interval, macro_mean
-from scripts.evaluation.score_tables import run_name
+from scripts.evaluation.score_tables import markdown_table, run_name
 from scripts.evaluation.summary import MACRO_ROW, METRICS, read_scores
-from scripts.runtime.markdown_table import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 
@@ -32,7 +31,7 @@ def patient_scores(scores: pd.DataFrame, metric: str, seeds: Sequence[int] | Non
     Args:
         scores: rows of one arm in one group.
         metric: "dice", "hd95_mm" or "surface_dice".
-        seeds: that count; None for all.
+        seeds: seeds that count; None for all.
 
     Returns:
         Rows are cases, columns organs in the order of the class indices; NaN where an organ has no score in any seed.
@@ -50,7 +49,7 @@ def paired_differences(scores: pd.DataFrame, arm: str, reference: str, metric: s
         scores: rows of one group, of any arms.
         arm: name of the one.
         reference: name of the other.
-        metric: what is compared.
+        metric: name of the metric that is compared.
     """
     one, other = scores[scores["arm"] == arm], scores[scores["arm"] == reference]
     seeds = sorted(set(one["seed"]) & set(other["seed"]))
@@ -93,7 +92,7 @@ def compare(
         scores: rows of one group.
         arms: names; the reference itself, and arms that share no seed with it, are left out.
         reference: name.
-        metric: what is compared.
+        metric: name of the metric that is compared.
         by_organ: a row for every organ, in place of one of the macro mean.
 
     Returns:
@@ -144,9 +143,9 @@ def comparison_markdown(table: pd.DataFrame, titles: Mapping[str, str], heading:
     """Rows of :func:`compare` as a Markdown table; Dice and surface Dice in points, HD95 in mm.
 
     Args:
-        table: of one metric; without the column `seeds` where there are none.
-        titles: of the arms.
-        heading: of the first column.
+        table: comparisons of one metric; the column `seeds` is optional.
+        titles: titles of the arms.
+        heading: heading of the first column.
     """
     optional = [column for column in ("organ", "seeds") if column in table and set(table[column]) != {MACRO_ROW}]
     header = [heading, *optional, "patients", "difference", "95 %", "p", "p, Holm"]

@@ -33,7 +33,7 @@ class CaseScoreHandler:
         organs: organ names in the order of their class indices.
         output_dir: folder of these files, scores.csv, summary.csv, summary.json and dice.png.
         title: name of the method.
-        surface_tolerance_mm: of the surface Dice.
+        surface_tolerance_mm: tolerance of the surface Dice, in mm.
     """
 
     kinds = ("case_scores",)

@@ -64,7 +64,7 @@ def load_patients(folder: Path, cases: Sequence[Mapping[str, Any]], organs: Sequ
     """Read the best, the median and the worst patient of an evaluation.
 
     Args:
-        folder: of the evaluation: scores.csv and a label map CASE_seg.nii.gz for each case.
+        folder: folder of the evaluation, with scores.csv and a label map CASE_seg.nii.gz for each case.
         cases: case dictionaries of the split that was scored.
         organs: names in the order of the class indices.
 

@@ -24,10 +24,9 @@ from ignite.metrics import ConfusionMatrix, MetricsLambda
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from scripts.evaluation.score_tables import read_runs
+from scripts.evaluation.score_tables import markdown_table, read_runs
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import result_path
-from scripts.runtime.markdown_table import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 BACKGROUND = "background"

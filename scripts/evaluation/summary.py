@@ -26,9 +26,8 @@ import pandas as pd
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.figures import save_dice_figure
 from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
-from scripts.evaluation.score_tables import read_runs, run_name
+from scripts.evaluation.score_tables import markdown_table, read_runs, run_name
 from scripts.files.atomic_write import replacing
-from scripts.runtime.markdown_table import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 METRICS = ("dice", "hd95_mm", "surface_dice")

@@ -69,8 +69,8 @@ class Rounding:
 
     Attributes:
         kernels: tensors in half precision now.
-        bytes_before: of all tensors.
-        bytes_after: of all tensors.
+        bytes_before: size of all tensors before.
+        bytes_after: size of all tensors after.
         largest_relative_error: over kernels, the norm of the rounding error divided by the norm of the kernel.
     """
 

@@ -12,6 +12,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ SUFFIXES = {
     "dicom_seg": "_seg.dcm",
     "case_scores": "_dice.json",
     "pixel_counts": "_pixels.json",
+    "rtstruct": "_rtstruct.dcm",
 }
 """What follows the name of a case, by the kind of result; VOC's server reads masks by the name of the photograph."""
 # Label maps of any format: other programs use the same endings.
@@ -150,3 +153,22 @@ def digest(path: Path, kind: str = "sha256") -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             checksum.update(block)
     return checksum.hexdigest()
+
+
+METADATA = Path(__file__).resolve().parents[2] / "configs/metadata.json"
+
+
+@dataclass(frozen=True)
+class BundleIdentity:
+    """Name, version and intended use by ``configs/metadata.json``."""
+
+    name: str
+    version: str
+    intended_use: str
+
+
+@cache
+def bundle_identity() -> BundleIdentity:
+    """Read the metadata of this bundle."""
+    content = json.loads(METADATA.read_text(encoding="utf-8"))
+    return BundleIdentity(*(str(content[key]) for key in ("name", "version", "intended_use")))

@@ -18,11 +18,11 @@ from typing import Any
 
 from scripts.dataset.datalist_file import PATH_KEYS, files_of
 from scripts.files.atomic_write import replacing
-from scripts.files.bundle_identity import bundle_identity
 from scripts.files.result_files import (
     FORMAT,
     JOURNALS,
     MANIFEST,
+    bundle_identity,
     claim_outputs,
     digest,
     read_manifest,

@@ -5,20 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ignite.engine import Engine, Events
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
-from monai.transforms import Compose
+from monai.transforms import Compose, LoadImaged, SelectItemsd
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from scripts.inference.ensemble import paths_of
 from scripts.inference.manifest import Manifest
-from scripts.inference.result_settings import settings_of
 from scripts.inference.shared_scans import SharedScans
-from scripts.preprocessing.scan_reader import WARNINGS
+from scripts.inference.weights import paths_of
+from scripts.preprocessing.organ_labels import LoadOrganLabelsd
+from scripts.preprocessing.scan_reader import WARNINGS, CheckScand, ScanReader
 from scripts.preprocessing.slice_store import stored_name
+from scripts.preprocessing.working_grid import ToWorkingGridd
 from scripts.runtime.plain_errors import complaint, root_cause
 from scripts.runtime.processes import launched
 
@@ -175,3 +179,53 @@ def _warnings(engine: Engine) -> list[str]:
 
 class ScanError(RuntimeError):
     """A scan that could not be read."""
+
+
+def labelled_scans(organs: Sequence[str], spacing: Sequence[float]) -> Compose:
+    """Preprocessing of a scan that is scored: on the working grid, its label on the scan's own.
+
+    Args:
+        organs: organ names in the order of their class indices.
+        spacing: of the working grid in mm, axes R-L, A-P, S-I.
+    """
+    return Compose(
+        [
+            LoadImaged("image", image_only=True, ensure_channel_first=True, reader=ScanReader),
+            CheckScand("image"),
+            LoadOrganLabelsd("label", organs),
+            ToWorkingGridd("image", spacing),
+            SelectItemsd(["image", "label", "case"]),
+        ]
+    )
+
+
+PASSED_OVER = ("output_dir", "training")
+OURS = __name__.partition(".")[0]
+
+
+def settings_of(item: Any, inside: frozenset[int] = frozenset()) -> Any:
+    """An object as plain values: its class and its public attributes, without tensors and paths.
+
+    A network that is not of this bundle counts as what PyTorch prints of it.
+
+    Args:
+        item: networks and transforms.
+        inside: identities of the objects that this one is part of, which are passed over.
+    """
+    if item is None or isinstance(item, (str, bool, int, float)):
+        return item
+    inside |= {id(item)}
+    if isinstance(item, Mapping):
+        return {str(key): settings_of(value, inside) for key, value in item.items() if id(value) not in inside}
+    if isinstance(item, (list, tuple)):
+        return [settings_of(value, inside) for value in item if id(value) not in inside]
+    if isinstance(item, np.ndarray):
+        return item.tolist()
+    if isinstance(item, (Tensor, Path)):
+        return None
+    if isinstance(item, nn.Module) and type(item).__module__.partition(".")[0] != OURS:
+        return repr(item)
+    kept = dict(item.named_children()) if isinstance(item, nn.Module) else {}
+    kept |= {} if isinstance(item, type) else getattr(item, "__dict__", {})
+    public = {key: value for key, value in kept.items() if not key.startswith("_") and key not in PASSED_OVER}
+    return {"class": getattr(item, "__qualname__", type(item).__qualname__)} | settings_of(public, inside)

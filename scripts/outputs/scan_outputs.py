@@ -55,7 +55,7 @@ class ScanSaverd(SaveImaged):
     name.
 
     Args:
-        keys: what is written.
+        keys: keys of the data that are written.
         output_dir: folder of the files.
     """
 

@@ -68,7 +68,7 @@ class StoredCase:
         label: [slice, x, y] uint8 class indices, or None for an unlabelled scan.
         annotated: class indices that were contoured in this scan.
         phase: index of the contrast phase, 0 if unknown.
-        channels: of a slice.
+        channels: channels of a slice.
     """
 
     name: str
@@ -89,11 +89,11 @@ class SliceStore:
 
     Args:
         organs: organ names in the order of their class indices.
-        spacing: of the working grid, mm.
-        cache_dir: where the arrays lie; reused by every run with the same files, organs and spacing.
+        spacing: spacing of the working grid, in mm.
+        cache_dir: folder of the arrays; reused by every run with the same files, organs and spacing.
         phases: names of the contrast phases; a case without one gets phase 0.
         workers: threads that read and resample.
-        channels: of a slice: 1 in CT, 3 in colour photographs.
+        channels: channels of a slice: 1 in CT, 3 in colour photographs.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class SliceStore:
         if on_grid.shape[0] != self.channels:
             raise ValueError(
                 f"{case['image']} has {on_grid.shape[0]} channels, image_channels says {self.channels}: save it with "
-                "as many, or mend the setting."
+                "as many, or fix the setting."
             )
         hu = on_grid.as_tensor().clamp(*HU_RANGE).round().to(torch.int16)
         if case.get("label"):

@@ -1,7 +1,7 @@
 """Coarse maps of stored cases, kept as small arrays: what the query stage sees as attention.
 
 For training cases the cross-fitting of the coarse stage writes them, with a network that has not seen the case. A case
-without maps (newly labelled, unlabelled) gets them from the given coarse segmenter when it is first asked for.
+without maps (newly labelled, unlabelled) gets them from the given coarse segmenter when it is first opened.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class CoarseMaps:
         store: slices of the cases.
         segmenter: coarse stage for cases that have no maps yet.
         window: soft-tissue window in HU.
-        folder: where the maps lie.
-        device: where the segmenter runs.
+        folder: folder of the maps.
+        device: device that the segmenter runs on.
         precision: "auto", "float32" or "bfloat16".
-        place: what `folder` is relative to; None for the current folder.
+        place: folder that `folder` is relative to; None for the current folder.
     """
 
     def __init__(

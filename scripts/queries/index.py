@@ -18,7 +18,6 @@ from scripts.files.atomic_write import replacing
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.planner import QueryPlanner
-from scripts.runtime.run_folder import flat_settings
 from scripts.runtime.streams import in_turns
 
 logger = logging.getLogger(__name__)
@@ -64,7 +63,7 @@ def map_confidence(maps: Tensor, threshold: float) -> Tensor:
 
 
 class QueryIndex:
-    """All queries that inference would ask of the training cases, grouped by organ and case.
+    """All queries that inference would plan in the training cases, grouped by organ and case.
 
     Args:
         cases: case dictionaries.
@@ -132,7 +131,7 @@ class QueryIndex:
         stored, maps, path = self.store.open(case), self.maps.of(case), self.maps.file(case)
         state = path.stat()
         of_maps = [state.st_ino, state.st_size, state.st_mtime_ns]
-        key = json.dumps([of_maps, str(self.store.folder(case)), flat_settings({"planner": self.planner})])
+        key = json.dumps([of_maps, str(self.store.folder(case)), repr(self.planner)])
         kept = path.with_suffix(".plan.npz")
         with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(kept) as found:
             if str(found["key"]) == key:

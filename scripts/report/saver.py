@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 
 from scripts.drawing.overlay import overlay_figure
 from scripts.files.atomic_write import replacing
-from scripts.files.bundle_identity import bundle_identity
-from scripts.files.result_files import result_path
+from scripts.files.result_files import bundle_identity, result_path
 from scripts.outputs.scan_outputs import scan_name
 from scripts.preprocessing.scan_reader import WARNINGS, load_volume
-from scripts.report.measures import organ_measures
-from scripts.report.page import montage_figure, report_page
+from scripts.report.page import montage_figure, organ_measures, report_page
 
 
 class SaveReportd(MapTransform):

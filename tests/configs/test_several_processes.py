@@ -15,23 +15,24 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+import yaml
 from config_compositions import ROOT, TRUNK
 from tiny_bundle import make_bundle
 from tiny_workflows import ABDOMEN, EVALUATE, STAGES, TRAIN, run, watch_iterations, weights
 
-MULTI_GPU = "configs/multi_gpu.yaml"
+MULTI_GPU = "configs/variants/multi_gpu.yaml"
 PATIENCE_S = 600.0
 
 needs_gloo = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs gloo")
 
 
 def started(
-    processes: int, run_id: str, folder: Path, settings: dict[str, Any], *overlays: str, **environment: str
+    processes: int, run_id: str, folder: Path, settings: dict[str, Any], *files: str, **environment: str
 ) -> subprocess.Popen[str]:
     """Start the bundle by torchrun."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
     command += ["-m", "monai.bundle", "run", run_id]
-    command += ["--config_file", str([TRUNK, *overlays]), "--output_dir", str(folder)]
+    command += ["--config_file", str(list(files)), "--output_dir", str(folder)]
     for name, value in settings.items():
         command += [] if name == "device" else [f"--{name}", str(value)]
     return subprocess.Popen(
@@ -73,8 +74,8 @@ def test_two_processes_train_every_stage_and_one_goes_on_with_what_they_left(
     iterations = watch_iterations(monkeypatch)
     run("training", TRAIN, output_dir=str(folder), **settings)
     assert {stage for stage, _ in iterations} == {"segmentation"}, "the other stages count as done"
-    content = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    assert content["segmentation.batch_size"] == 5
+    content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert content["train"]["batch_size"] == 5
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_a_process_of_an_inference_is_killed_and_the_same_command_does_what_is_l
 ) -> None:
     bundle, out = make_bundle(tmp_path / "bundle"), tmp_path / "out"
     settings = {**bundle.settings, "dataset_dir": str(scans)}
-    running = started(2, "inference", out, settings, CUDA_VISIBLE_DEVICES="")
+    running = started(2, "inference", out, settings, TRUNK, CUDA_VISIBLE_DEVICES="")
     while not times(out):
         assert running.poll() is None
         time.sleep(0.02)
@@ -109,7 +110,7 @@ def test_a_process_of_an_inference_is_killed_and_the_same_command_does_what_is_l
     before = times(out)
     assert 0 < len(before) < 10
 
-    running = started(2, "inference", out, settings, CUDA_VISIBLE_DEVICES="")
+    running = started(2, "inference", out, settings, TRUNK, CUDA_VISIBLE_DEVICES="")
     printed = running.communicate(timeout=PATIENCE_S)[0]
     assert printed.count("error: 2 of 12 scans failed:\n  a_bad: ") == 1 and running.returncode == 1
     after = times(out)

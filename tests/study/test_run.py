@@ -66,6 +66,7 @@ def test_a_report_against_an_unknown_arm_is_refused(options: list[str]) -> None:
         report_command.main([*options[-2:], "--references", "slices"])
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_reported_and_those_that_need_it_are_left_out(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -85,7 +86,8 @@ def test_a_coarse_stage_is_handed_on_without_the_rest(tmp_path: Path) -> None:
         "coarse_recall.json",
         "coarse_maps/a.npy",
         "model.pt",
-        "settings.json",
+        "config.yaml",
+        "run_manifest.json",
     ):
         (source / name).write_text(name, encoding="utf-8")
     for _ in range(2):
@@ -118,6 +120,7 @@ def test_a_study_from_its_plan_to_its_report(options: list[str], capsys: pytest.
     assert supcon["training_core_seconds"] == pytest.approx(
         sum(one["core_seconds"] for one in stages.values()), abs=0.1
     )
+    assert isinstance(shared["coarse_recall"], dict) and "liver" in shared["coarse_recall"]
     mean = record(options, "same/4/mean/seed0")["stages"]
     assert isinstance(mean, dict) and set(mean) == {"coarse_fold0", "coarse_fold1", "coarse", "segmentation"}
     again = record(options, "same/4/supcon_mean/seed0")
