@@ -20,6 +20,8 @@ from scripts.runtime.processes import (
     first_process_first,
     is_first_process,
     join_processes,
+    launched,
+    local_device,
     on_device,
     shard,
     unwrap,
@@ -131,3 +133,27 @@ def test_gradients_are_shared_and_running_statistics_made_those_of_the_first(two
     assert not torch.equal(two[0]["before"], two[1]["before"])
     assert torch.equal(two[0]["before"], two[0]["after"]) and torch.equal(two[0]["after"], two[1]["after"])
     assert two[0]["keys"] == list(Normalised().state_dict()), "a checkpoint fits any number of processes"
+
+
+def test_rank_and_world_size_are_those_of_torchrun_or_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    assert launched() == (0, 1)
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    assert launched() == (3, 8)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert launched() == (1, 2), "torchrun, started by srun once on each machine"
+
+
+@pytest.mark.parametrize(("rank", "gpus", "device"), [("1", 2, "cuda:1"), ("3", 2, "cuda:1"), ("1", 0, "cpu")])
+def test_processes_of_a_machine_take_its_gpus_in_turn(
+    rank: str, gpus: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert local_device() == torch.device(device)
+    assert chosen == [torch.device(device)] * bool(gpus)
