@@ -18,7 +18,7 @@ from scripts.files.result_files import claim_outputs
 from scripts.prepare.merge import main as merge
 from scripts.prepare.own import main as prepare_own
 from scripts.prepare.scan_folders import find_scans
-from scripts.runtime.run_folder import claim_run_folder
+from scripts.runtime.run_folder import claim
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_an_export_does_not_replace_the_weights(tmp_path: Path) -> None:
 def test_a_training_does_not_replace_weights_of_another(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"weights")
     with unchanged(tmp_path), pytest.raises(ValueError, match="holds a model.pt that no training of this folder wrote"):
-        claim_run_folder(str(tmp_path), {"seed": 0})
+        claim(tmp_path, {"seed": 0}, {})
 
 
 def test_results_are_no_scans_of_a_cohort_but_may_be_its_labels(cohort: Path) -> None:

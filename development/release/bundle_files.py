@@ -22,7 +22,7 @@ PACKED = (
     "configs/logging.conf",
 )
 """What a person who downloads the bundle runs; an asterisk also stands for folders."""
-NOT_PACKED = ("scripts/bootstrap.py", "configs/baselines/*", "configs/study/*", "configs/recipes/demo.yaml")
+NOT_PACKED = ("scripts/bootstrap.py", "configs/baselines/*", "configs/study/*", "configs/budgets/demo.yaml")
 """What needs a clone of the repository: setting it up, its example data, and the comparisons in development/."""
 
 

@@ -70,14 +70,14 @@ def multiply_adds(network: nn.Module, shape: Sequence[int]) -> float:
 
 
 def budget_of(overlays: Sequence[str | Path], trained_alone: bool = True) -> Budget:
-    """Costs of the training that these overlays on inference.yaml and train.yaml make.
+    """Costs of the training that these overlays on train.yaml make.
 
     Args:
         overlays: paths of configs.
         trained_alone: False for a part of a trained predictor that is scored by itself: the coarse stage.
     """
     parser = ConfigParser()
-    parser.read_config([str(CONFIGS / "inference.yaml"), str(CONFIGS / "train.yaml"), *map(str, overlays)])
+    parser.read_config([str(CONFIGS / "train.yaml"), *map(str, overlays)])
     steps = str(parser["training"])
     get = parser.get_parsed_content
     network = get("coarse_segmenter") if not trained_alone else get("network_def")
@@ -131,7 +131,7 @@ def baseline_budgets(below: Sequence[str | Path] = ()) -> list[Budget]:
     rows = [budget_of(below)]
     for path in sorted(file for file in (CONFIGS / "baselines").glob("*.yaml") if file.stem not in NO_ROW):
         content = ConfigParser.load_config_file(str(path))
-        rows.append(budget_of([*below, path], trained_alone="evaluator::network" not in content))
+        rows.append(budget_of([*below, path], trained_alone="predictor" not in content))
     return rows
 
 

@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from development.study.plan import NO_REGIME, Plan, Run
 from scripts.dataset.datalists import load_cases
 from scripts.files.atomic_write import replacing
+from scripts.runtime.plain_errors import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = "settings.yaml"
@@ -22,7 +23,7 @@ OVERLAY = "settings.yaml"
 PREDICTOR = "network_def::"
 """What the ids of the predictor's arguments begin with."""
 
-COARSE_PATH = "evaluator::network::coarse_path"
+COARSE_PATH = "predictor::coarse_path"
 """Id that names the other checkpoint in an arm that averages two."""
 
 
@@ -112,19 +113,14 @@ def commands_of(plan: Plan, run: Run, places: Places) -> dict[str, list[str]]:
 
     The weights that are evaluated are its own, or of an arm with members those of the last one.
     """
-    folder, members = places.folder(run), plan.arms[run.arm].members
-    files = [*configs_of(plan, run.arm), str(folder / OVERLAY)]
+    folder, arm = places.folder(run), plan.arms[run.arm]
+    own = list(arm.overlays) if arm.members else []  # they change how the last member is evaluated
+    files = [*configs_of(plan, arm.members[-1] if own else run.arm), str(folder / OVERLAY)]
     where: dict[str, Any] = {"dataset_dir": places.dataset_dir, "output_dir": folder, "cache_dir": places.cache_dir}
-    training = {} if members else {"training": _bundle_command("training", files, where)}
-    *coarse, trained = plan.needs(run) if members else [run]
+    training = {} if arm.members else {"training": [sys.executable, *bundle_command("training", files, **where)]}
+    *coarse, trained = plan.needs(run) if arm.members else [run]
     where = {"model_path": places.folder(trained) / "model.pt", "dataset_dir": places.dataset_dir}
-    where |= {"output_dir": folder / "evaluation"}
+    where |= {"output_dir": folder / "evaluation", "run_dir": files}
     if coarse:
         where[COARSE_PATH] = places.folder(coarse[0]) / "coarse.pt"
-    return {**training, "evaluation": _bundle_command("evaluate", [*files, plan.evaluation], where)}
-
-
-def _bundle_command(run_id: str, configs: list[str], settings: Mapping[str, Any]) -> list[str]:
-    files = f"[{','.join(map(repr, configs))}]"
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", files]
-    return [*command, *(word for name, value in settings.items() for word in (f"--{name}", str(value)))]
+    return {**training, "evaluation": [sys.executable, *bundle_command("evaluate", [plan.evaluation, *own], **where)]}

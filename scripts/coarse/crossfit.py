@@ -18,11 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.engines import SupervisedTrainer
-from monai.handlers import LrScheduleHandler
-from monai.optimizers import WarmupCosineSchedule
 
-from scripts.coarse.patches import CoarsePatches, coarse_targets
+from scripts.coarse.patches import CoarsePatches
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
 from scripts.files.atomic_write import replacing
 from scripts.losses.partial_labels import OrganWeightDecay, PartialDiceCELoss
@@ -32,9 +29,8 @@ from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.views import RandomGeometry
 from scripts.runtime.precision import PrecisionInferer
 from scripts.runtime.processes import is_first_process, on_device, own_share, wait_for_all
-from scripts.runtime.progress import StageProgress
-from scripts.runtime.resume import Resume
-from scripts.runtime.streams import stream_loader
+from scripts.runtime.run_folder import RunPlace
+from scripts.runtime.stage import stage_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -163,28 +159,20 @@ class CrossFittedCoarse:
             self.maps.device,
         )
         loss = PartialDiceCELoss(len(self.maps.store.organs), self.organ_weight).to(self.maps.device)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=1.0e-4)
-        steps = epochs * self.epoch_length
-        schedule = WarmupCosineSchedule(optimizer, warmup_steps=max(1, steps // 20), t_total=steps)
         together = on_device(network, self.maps.device)
-        state = {"network": together, "optimizer": optimizer, "schedule": schedule}
-        SupervisedTrainer(
-            device=self.maps.device,
-            max_epochs=epochs,
-            train_data_loader=stream_loader(batches),
+        stage_trainer(
+            name,
+            self.maps.device,
+            epochs,
+            self.epoch_length,
+            batches,
             network=together,
-            optimizer=optimizer,
+            optimizer=torch.optim.AdamW(together.parameters(), lr=self.learning_rate, weight_decay=1.0e-4),
             loss_function=loss,
-            epoch_length=self.epoch_length,
-            prepare_batch=coarse_targets,
             inferer=PrecisionInferer(self.maps.precision),
-            decollate=False,
-            train_handlers=[
-                LrScheduleHandler(schedule, print_lr=False, epoch_level=False),  # type: ignore[arg-type]
-                OrganWeightDecay(loss),
-                StageProgress(name),
-                Resume(str(self.output_dir / f"{name}.pt"), state, batches),
-            ],
+            place=RunPlace(str(self.output_dir)),
+            train_handlers=[OrganWeightDecay(loss)],
+            warmup_steps=max(1, epochs * self.epoch_length // 20),
         ).run()
 
     def _report(self) -> None:

@@ -140,9 +140,3 @@ class CoarsePatches(BatchStream):
         patch = grid_sample(image[None].float(), grid, padding_mode="zeros", align_corners=True)[0]
         target = grid_sample(label[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=True)
         return patch, target[0]
-
-
-def coarse_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
-    """MONAI's prepare_batch for the coarse stage: patches, and label with the contoured organs."""
-    targets = {key: batch[key].to(device, non_blocking=non_blocking) for key in ("label", "annotated")}
-    return batch["image"].to(device, non_blocking=non_blocking), targets

@@ -1,9 +1,8 @@
-"""The network to export: the same config files, merged left to right, as for the workflow that it was trained with."""
+"""The network to export, and where to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from monai.bundle import ConfigParser
 
@@ -13,14 +12,6 @@ from scripts.inference.predictor import TwoStagePredictor
 from scripts.inference.weights import load_weights
 
 TRUNK = "configs/inference.yaml"
-
-
-def composed(config_file: str | Sequence[str] = TRUNK, **overrides: Any) -> ConfigParser:
-    """Config files merged in this order, and values by id that replace theirs (`model_path="runs/mine/model.pt"`)."""
-    parser = ConfigParser()
-    parser.read_config([config_file] if isinstance(config_file, str) else list(config_file))
-    parser.update(overrides)
-    return parser
 
 
 def claim_export(filepath: str, config_file: str | Sequence[str], parser: ConfigParser) -> None:

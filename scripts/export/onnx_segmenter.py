@@ -20,8 +20,9 @@ import fire
 import torch
 from torch import Tensor
 
-from scripts.export.composition import TRUNK, claim_export, composed, trained_predictor
+from scripts.export.composition import TRUNK, claim_export, trained_predictor
 from scripts.inference.predictor import TwoStagePredictor
+from scripts.runtime.composition import composed
 from scripts.runtime.plain_errors import install_plain_errors
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")

@@ -1,7 +1,6 @@
 """The whole predictor as one TorchScript file, with the metadata and the composed config in it.
 
-    python -m scripts.export.torchscript --model_path runs/mine/model.pt --filepath runs/mine/model.ts \
-      --config_file "['configs/inference.yaml','configs/train.yaml','configs/data/abdomen.yaml']"
+    python -m scripts.export.torchscript --run_dir runs/mine --filepath runs/mine/model.ts
 
 MONAI's ``ckpt_export`` does the same for one config file. It embeds overlays each by itself, and programs that read the
 file (MONAI Deploy) look for one complete config called "inference": here the overlays are merged first.
@@ -21,7 +20,8 @@ from monai.bundle import ConfigParser
 from monai.data import save_net_with_metadata
 from monai.networks import convert_to_torchscript
 
-from scripts.export.composition import TRUNK, claim_export, composed, trained_predictor
+from scripts.export.composition import TRUNK, claim_export, trained_predictor
+from scripts.runtime.composition import composed
 from scripts.runtime.plain_errors import install_plain_errors
 
 

@@ -9,12 +9,15 @@ from typing import Any
 from ignite.engine import Engine
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
+from monai.transforms import Compose, LoadImaged, SelectItemsd
 from tqdm import tqdm
 
 from scripts.inference.ensemble import paths_of
 from scripts.inference.manifest import Manifest
-from scripts.preprocessing.scan_reader import WARNINGS
+from scripts.preprocessing.organ_labels import LoadOrganLabelsd
+from scripts.preprocessing.scan_reader import WARNINGS, CheckScand, ScanReader
 from scripts.preprocessing.slice_store import stored_name
+from scripts.preprocessing.working_grid import ToWorkingGridd
 from scripts.runtime.plain_errors import complaint, root_cause
 
 logger = logging.getLogger(__name__)
@@ -120,3 +123,21 @@ def _warnings(engine: Engine) -> list[str]:
 
 class ScanError(RuntimeError):
     """A scan that could not be read."""
+
+
+def labelled_scans(organs: Sequence[str], spacing: Sequence[float]) -> Compose:
+    """Preprocessing of a scan that is scored: on the working grid, its label on the scan's own.
+
+    Args:
+        organs: organ names in the order of their class indices.
+        spacing: of the working grid in mm, axes R-L, A-P, S-I.
+    """
+    return Compose(
+        [
+            LoadImaged("image", image_only=True, ensure_channel_first=True, reader=ScanReader),
+            CheckScand("image"),
+            LoadOrganLabelsd("label", organs),
+            ToWorkingGridd("image", spacing),
+            SelectItemsd(["image", "label", "case"]),
+        ]
+    )

@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from scripts.inference.ensemble import FoldEnsemble, paths_of
 from scripts.inference.predictor import decode_names
 from scripts.runtime.resume import load_checkpoint
+from scripts.runtime.run_folder import check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +22,14 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, not finite, more than weights, or made for other organs or another network.
+        ValueError: damaged, not finite, more than weights, made for other organs, another network or by another run.
     """
     if not Path(path).exists():
         raise FileNotFoundError(
             f"no weights at {path}: train first (run training), download them (monai.bundle download), or name "
             "another file with --model_path."
         )
+    check_weights(Path(path))
     state = load_checkpoint(path)
     own = network.state_dict()
     if "organ_names" in own and "organ_names" in state:
@@ -83,7 +85,7 @@ class WeightsLoader:
         if len(networks) != len(self.paths):
             raise ValueError(
                 f"{len(self.paths)} files of weights were given for {len(networks)} networks: "
-                f"{', '.join(self.paths)}. Name one model.pt, or lay configs/recipes/ensemble.yaml on top for several."
+                f"{', '.join(self.paths)}. Name one model.pt, or add configs/variants/ensemble.yaml for several."
             )
         for network, path in zip(networks, self.paths, strict=True):
             load_weights(network, path)

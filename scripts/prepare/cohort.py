@@ -19,7 +19,6 @@ from scripts.prepare.datalist_writer import DATALIST, check_datalist, claim_data
 from scripts.runtime.plain_errors import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
-TRUNK, TRAIN, EVALUATE = "configs/inference.yaml", "configs/train.yaml", "configs/evaluate.yaml"
 REPORT, OVERLAY = "report.html", "cohort.yaml"
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ def write_cohort(
         output_dir: gets ``dataset.json`` (of several folds ``fold0/dataset.json`` and so on), ``report.html`` and
             ``cohort.yaml``.
         folds: a datalist for each fold, with absolute paths; all list the same cases.
-        organs: organs to segment, in the order of the class indices.
+        organs: what is to be segmented, in the order of the class indices.
         inputs: files other than scans and labels that were read, and must not be written over.
 
     Returns:
@@ -73,14 +72,18 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add what every preparation can do at its end."""
     parser.add_argument("--train", metavar="RUN_DIR", help="train on the cohort afterwards, into this folder")
     parser.add_argument(
-        "--config", nargs="+", default=[], metavar="YAML", help="further overlays of the training, after cohort.yaml"
+        "--config",
+        nargs="+",
+        default=[],
+        metavar="YAML",
+        help="further overlays for the training, merged after cohort.yaml",
     )
 
 
 def train_or_tell(folders: Sequence[Path], output_dir: str, run_dir: str | None, config: Sequence[str]) -> int:
     """Print the commands for every fold, and start the trainings if a run folder is given; return the exit status."""
     overlay = Path(output_dir).absolute() / OVERLAY
-    configs = [TRUNK, TRAIN, str(overlay), *(str(Path(name).absolute()) for name in config)]
+    configs = ["configs/train.yaml", str(overlay), *(str(Path(name).absolute()) for name in config)]
     runs = [Path(run_dir or "runs/mine").absolute() / (folder.name if len(folders) > 1 else "") for folder in folders]
     trainings = [
         bundle_command("training", configs, dataset_dir=str(folder), output_dir=str(run))
@@ -88,9 +91,9 @@ def train_or_tell(folders: Sequence[Path], output_dir: str, run_dir: str | None,
     ]
     print(f"Look at {overlay.with_name(REPORT)} and {overlay}. Training, evaluation and inference, from {ROOT}:")
     for folder, run, training in zip(folders, runs, trainings, strict=True):
-        weights = {"dataset_dir": str(folder), "model_path": str(run / "model.pt")}
-        evaluation = bundle_command("evaluate", [*configs, EVALUATE], output_dir=str(run / "evaluation"), **weights)
-        inference = bundle_command("inference", configs, output_dir=str(run / "segmentations"), **weights)
+        where = {"dataset_dir": folder, "run_dir": run}
+        evaluation = bundle_command("evaluate", ["configs/evaluate.yaml"], output_dir=run / "evaluation", **where)
+        inference = bundle_command("inference", ["configs/inference.yaml"], output_dir=run / "segmentations", **where)
         for command in (training, evaluation, inference):
             print(f"    python {shlex.join(command)}", flush=True)
     for training in trainings if run_dir else ():

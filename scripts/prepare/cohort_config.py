@@ -28,7 +28,7 @@ COARSE_VOXELS = (16, 168)
 def write_overlay(
     path: str | os.PathLike[str], name: str, organs: Sequence[str], phases: Sequence[str], cases: Sequence[CaseMeasure]
 ) -> Path:
-    """Write a config that lies on inference.yaml and train.yaml; one that is there with other content is kept.
+    """Write a config that overrides train.yaml; one that is there with other content is kept.
 
     Args:
         path: the YAML file.
@@ -40,7 +40,7 @@ def write_overlay(
     spacing, coarse = working_spacing(cases), coarse_spacing(cases)
     patch, coarse_patch = patch_size(spacing), coarse_patch_size(cases, coarse)
     lines = [
-        f"# {name}. Lies on inference.yaml and train.yaml. Written by scripts.prepare; a starting point.",
+        f"# {name}. Overrides train.yaml. Written by scripts.prepare; a starting point.",
         "",
         "organs:",
         *(f"- {organ}" for organ in organs),

@@ -220,9 +220,3 @@ class QueryBatches(BatchStream):
     def _map(self, query: Query) -> Tensor:
         """Coarse map that becomes a query's attention: [1, x', y'] uint8."""
         return self.maps.of(self.data[query.case])[query.slice, query.organ - 1][None]
-
-
-def query_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
-    """MONAI's prepare_batch for contrast and segmentation: views, and all that is known of them."""
-    targets = {key: batch[key].to(device, non_blocking=non_blocking) for key in batch if key != "image"}
-    return batch["image"].to(device, non_blocking=non_blocking), targets

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 BUNDLE = Path(__file__).resolve().parents[2]
 OURS = {BUNDLE / "scripts", BUNDLE / "development"}
@@ -104,10 +105,10 @@ def start_command() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def bundle_command(run_id: str, configs: Sequence[str], **settings: str) -> list[str]:
+def bundle_command(run_id: str, configs: Sequence[str], **settings: Any) -> list[str]:
     """A `python -m monai.bundle run` command line."""
-    files = "[" + ",".join(f"'{config}'" for config in configs) + "]"
+    files = configs[0] if len(configs) == 1 else "[" + ",".join(f"'{config}'" for config in configs) + "]"
     command = ["-m", "monai.bundle", "run", run_id, "--config_file", files]
     for name, value in settings.items():
-        command += [f"--{name}", value]
+        command += [f"--{name}", str(value)]
     return command

@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 
 from scripts.files.atomic_write import replacing
 from scripts.runtime.processes import bare, is_first_process, same_buffers
-from scripts.runtime.run_folder import RunPlace, placed
+from scripts.runtime.run_folder import RunPlace, placed, record_weights
 from scripts.runtime.streams import BatchStream
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,14 @@ def save_atomically(content: Any, path: str | Path) -> None:
     """
     with replacing(path) as temporary, open(temporary, "wb") as file:
         torch.save(content, file)
+
+
+def save_weights(state: Mapping[str, Any], path: str | Path) -> None:
+    """Save the result of a run, with its checksum in the manifest of the folder."""
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+        record_weights(Path(path), temporary)
 
 
 def load_checkpoint(path: str | Path, remedy: str = "copy or download it again") -> dict[str, Any]:
@@ -170,7 +178,7 @@ class BestModel:
         if value > self.best or (math.isnan(value) and not self.path.exists()):
             self.best = max(self.best, value)
             if is_first_process():
-                save_atomically(self.network.state_dict(), self.path)
+                save_weights(self.network.state_dict(), self.path)
 
     def state_dict(self) -> dict[str, float]:
         """What a resumed run has to know."""

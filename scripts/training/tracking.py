@@ -18,6 +18,7 @@ from monai.handlers import MLFlowHandler
 
 from scripts.runtime.progress import LISTENERS
 from scripts.runtime.run_folder import flat_settings
+from scripts.runtime.running_config import running_config
 
 PARAMETERS_AT_ONCE = 100
 """MLflow's limit of a batch."""
@@ -61,8 +62,8 @@ class RunTracking:
         experiment_name: experiment of all runs.
         run_name: name of this run.
         output_dir: folder of the files.
-        parameters: settings to log; nested ones get dotted names.
         artifacts: names or patterns of files in the output folder, logged at the end.
+        parameters: settings to log; nested ones get dotted names. None: the whole config.
 
     Raises:
         ValueError: tracking is wanted, and mlflow is not installed.
@@ -75,8 +76,8 @@ class RunTracking:
         experiment_name: str,
         run_name: str,
         output_dir: str,
-        parameters: Mapping[str, Any],
         artifacts: Sequence[str],
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self.output_dir, self.artifacts = Path(output_dir), list(artifacts)
         self.run_id: str | None = None
@@ -90,7 +91,7 @@ class RunTracking:
         self.handler = RunHandler(tracking_uri=tracking_uri, experiment_name=experiment_name, run_name=run_name)
         self.handler.start(Engine(lambda _engine, _batch: None))
         self.run_id = str(self.handler.cur_run.info.run_id)  # type: ignore[attr-defined]
-        self._log_parameters(flat_settings(parameters))
+        self._log_parameters(flat_settings(running_config() if parameters is None else parameters))
         LISTENERS.append(self.log_loss)
 
     def log_loss(self, stage: str, epoch: int, loss: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from config_compositions import ROOT, TRUNK
+import yaml
+from config_compositions import ROOT
 from tiny_workflows import STAGES, TRAIN, run, watch_iterations, weights
 
-MULTI_GPU = "configs/multi_gpu.yaml"
+MULTI_GPU = "configs/variants/multi_gpu.yaml"
 PATIENCE_S = 600.0
 
 needs_gloo = pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="needs gloo")
@@ -25,7 +25,7 @@ def torchrun(processes: int, run_id: str, folder: Path, settings: dict[str, Any]
     """Run the bundle by torchrun and return what it printed."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command += ["-m", "monai.bundle", "run", run_id]
-    command += ["--config_file", str([TRUNK, TRAIN, MULTI_GPU]), "--output_dir", str(folder)]
+    command += ["--config_file", str([TRAIN, MULTI_GPU]), "--output_dir", str(folder)]
     for name, value in settings.items():
         command += [] if name == "device" else [f"--{name}", str(value)]
     finished = subprocess.run(
@@ -62,8 +62,8 @@ def test_two_processes_train_every_stage_and_one_goes_on_with_what_they_left(
     iterations = watch_iterations(monkeypatch)
     run("training", TRAIN, output_dir=str(folder), **settings)
     assert {stage for stage, _ in iterations} == {"segmentation"}, "the other stages count as done"
-    content = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    assert content["segmentation.batch_size"] == 5
+    content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert content["train"]["batch_size"] == 5
 
 
 @pytest.mark.gpu

@@ -85,7 +85,8 @@ def test_a_coarse_stage_is_handed_on_without_the_rest(tmp_path: Path) -> None:
         "coarse_recall.json",
         "coarse_maps/a.npy",
         "model.pt",
-        "settings.json",
+        "config.yaml",
+        "run_manifest.json",
     ):
         (source / name).write_text(name, encoding="utf-8")
     for _ in range(2):
