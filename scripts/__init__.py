@@ -4,7 +4,7 @@ Folders are layers, from the bottom up: none imports one below it in this list::
 
     files/           written whole or not at all, kept apart from inputs, named and hashed
     runtime/         what every run shares: ranks, checkpoints, batch streams, precision, progress, plain errors
-    dicom/           series in a folder, whether one is a volume, the numbers of its slices
+    dicom/           series in a folder, whether one is a volume, the numbers of its slices; structures to voxels
     dataset/         which scans there are, and what is wrong with them, before any work
     preprocessing/   scans -> arrays on one working grid, and labels back to the scan's own grid
     losses/          supervised contrast; DiceCE for partly contoured cases

@@ -23,6 +23,7 @@ SUFFIXES = {
     "report": "_report.html",
     "measures": "_organs.csv",
     "dicom_seg": "_seg.dcm",
+    "rtstruct": "_rtstruct.dcm",
 }
 """What follows the name of a case, by the kind of result; VOC's server reads masks by the name of the photograph."""
 # Label maps of any format: other programs use the same endings.

@@ -71,7 +71,8 @@ def _named_files(place: str, what: str) -> dict[str, str]:
         raise FileNotFoundError(f"{what} '{place}' is no folder; give the folder of the {what}, or a pattern with *.")
     if not found:
         raise FileNotFoundError(
-            f"{what} '{place}' holds no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series; fix the path."
+            f"{what} '{place}' holds no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series; fix the path, or "
+            "give RTSTRUCT and DICOM-SEG with --structures."
         )
     paths: dict[str, str] = {}
     for name, path in found:

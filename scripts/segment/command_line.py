@@ -15,6 +15,7 @@ OUTPUTS = {
     "overlay": "CASE_overlay.png: slices with the organs drawn over them",
     "report": "CASE_report.html and CASE_organs.csv: volume and mean HU of every organ, pictures",
     "dicom_seg": "CASE_seg.dcm: the organs as DICOM-SEG, if the scan is a DICOM series",
+    "rtstruct": "CASE_rtstruct.dcm: the organs as contours (RTSTRUCT), if the scan is a DICOM series",
 }
 """What is written beside CASE_seg.nii.gz, the label map."""
 

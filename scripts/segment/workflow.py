@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {"overlay": "save_overlay", "report": "save_report", "dicom_seg": "save_dicom_segmentation"}
+SETTINGS = {
+    "overlay": "save_overlay",
+    "report": "save_report",
+    "dicom_seg": "save_dicom_segmentation",
+    "rtstruct": "save_structure_set",
+}
 
 
 def run_workflow(

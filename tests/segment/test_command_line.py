@@ -12,6 +12,7 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import yaml
 from config_compositions import ROOT
@@ -60,17 +61,16 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_one_command_turns_a_study_into_labels_picture_report_and_dicom_seg(
+def test_one_command_turns_a_study_into_labels_picture_report_and_dicom_results(
     study: Path, weights: list[str], phantom_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     assert main([str(study), "--output_dir", str(out), *weights]) == 0
-    assert names_in(out) == sorted(
-        ["manifest.json", "patient_7_seg.dcm", *(f"patient_7{ending}" for ending in ENDINGS)]
-    )
+    endings = (*ENDINGS, "_seg.dcm", "_rtstruct.dcm")
+    assert names_in(out) == sorted(["manifest.json", *(f"patient_7{ending}" for ending in endings)])
     said, progress = capfd.readouterr()
     assert bundle_identity().intended_use in said and "1 scan: patient_7\n" in said
-    assert "1 scan segmented in" in said and "patient_7_report.html, patient_7_seg.dcm, patient_7_seg.nii.gz" in said
+    assert "1 scan segmented in" in said and "patient_7_report.html, patient_7_rtstruct.dcm, patient_7_seg.dcm" in said
     assert "organ patches: 100%" in progress and "WARNING" not in said + progress
 
     voxels, affine = phantom_scan(phantom_dir)
@@ -87,6 +87,8 @@ def test_one_command_turns_a_study_into_labels_picture_report_and_dicom_seg(
     segments = hd.seg.segread(out / "patient_7_seg.dcm").get_volume(combine_segments=True)
     head_first = segments.array[::-1] if segments.affine[2, 0] < 0 else segments.array
     np.testing.assert_array_equal(head_first.transpose(2, 1, 0), labels)
+    contoured = pydicom.dcmread(out / "patient_7_rtstruct.dcm").ROIContourSequence
+    assert [one.ReferencedROINumber for one in contoured if "ContourSequence" in one] == list(np.unique(labels)[1:])
     table = pd.read_csv(out / "patient_7_organs.csv")
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
     for row in table.itertuples():
