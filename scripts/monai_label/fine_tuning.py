@@ -2,7 +2,7 @@
 
 MONAI Label starts the config's `run` in the bundle's folder again and again, each time with more labelled studies. So
 every run gets a folder of its own, ``fine_tuning_001``, ``fine_tuning_002``, ...; only one that was stopped, and is
-started again with the same weights, cases and settings, continues. The coarse stage is not trained.
+asked for again with the same weights, cases and settings, goes on where it was. The coarse stage is not trained.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from monai.transforms import Compose
+from scripts.inference.result_settings import settings_of
 from tiny_predictor import MakePredictor
 
-from scripts.inference.result_settings import settings_of
 from scripts.outputs.scan_outputs import SaveImageLabelsd
 from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGridd
 
