@@ -143,7 +143,7 @@ def test_a_setting_anywhere_in_a_predictor_counts_and_weights_do_not(make_predic
 
 def test_a_setting_of_any_transform_counts_and_the_output_folder_does_not() -> None:
     def steps(spacing: float = 3.0, output_dir: str = "here", **labels: Any) -> str:
-        restored = ScoresToScanLabelsd("pred", ["spleen", "liver"], **{"one_piece": ["liver"], **labels})
+        restored = ScoresToScanLabelsd("pred", organs=["spleen", "liver"], **{"one_piece": ["liver"], **labels})
         saved = SaveImageLabelsd("pred", output_dir)
         # As text: some of MONAI's defaults are NaN, which no number equals.
         return json.dumps(settings_of(Compose([ToWorkingGridd("image", [spacing] * 3), restored, saved])))
