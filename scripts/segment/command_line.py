@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--run_dir",
         nargs="+",
         metavar="RUN",
-        help="folder of a training whose weights and settings are used; of one of version 0.9 or earlier the config "
+        help="folder of a training whose weights and settings are used; of one of version 0.9.0 or earlier the config "
         "files of its training, beginning with configs/train.yaml, and --model_path",
     )
     parser.add_argument("--model_path", help="weights (default: those of the run, else those of the bundle)")
