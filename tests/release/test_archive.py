@@ -170,7 +170,7 @@ def test_weights_pass_and_weights_with_code_are_refused_and_not_run(tmp_path: Pa
 METADATA = b'{"name": "agscl", "version": "0.1.0"}'
 
 
-class Touch_inspection:
+class TouchOnLoad:
     """Leaves a file behind when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
@@ -201,7 +201,7 @@ def test_another_checksum_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_pickle_and_weights_with_code_are_refused_and_not_run(tmp_path: Path) -> None:
-    code = Touch_inspection(tmp_path / "ran")
+    code = TouchOnLoad(tmp_path / "ran")
     with pytest.raises(ValueError, match="agscl/notes.txt is a pickle"):
         inspect_release(zip_of(tmp_path, notes__txt=pickle.dumps(code)))
     weights = io.BytesIO()
