@@ -1,0 +1,60 @@
+"""Table of trials on an abdomen: Dice by groups of organs, from a file with a row for each trial, organ and case.
+
+    python -m development.study.trials_table docs/results/btcv_trials.csv --reference slice_1200
+
+Differences are paired over the cases; the intervals hold no spread of seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import pandas as pd
+
+from scripts.evaluation.intervals import macro_interval, macro_mean
+from scripts.evaluation.summary import markdown_table
+from scripts.runtime.plain_errors import install_plain_errors
+
+GROUPS = {
+    "large organs": ["spleen", "right_kidney", "left_kidney", "liver", "stomach"],
+    "vessels, esophagus": ["esophagus", "aorta", "inferior_vena_cava", "portal_and_splenic_veins"],
+    "pancreas, gallbladder": ["pancreas", "gallbladder"],
+    "adrenal glands": ["right_adrenal_gland", "left_adrenal_gland"],
+}
+
+
+def trials_table(rows: pd.DataFrame, reference: str) -> str:
+    """Markdown: a line for each trial, best first, with its difference to the reference in points and its interval.
+
+    Args:
+        rows: trial, core_seconds, organ, case and dice, one row for each organ that a case shows.
+        reference: the trial that the others are compared with, case by case.
+    """
+    dice = {str(name): part.pivot(index="case", columns="organ", values="dice") for name, part in rows.groupby("trial")}
+    if reference not in dice:
+        raise ValueError(f"there is no trial {reference}: choose one of {', '.join(dice)} as --reference.")
+    body = []
+    for name in sorted(dice, key=lambda name: -float(macro_mean(dice[name].to_numpy(float)))):
+        table, difference = dice[name], (dice[name] - dice[reference]).to_numpy(float)
+        low, high = macro_interval(difference)
+        against = f"{100 * float(macro_mean(difference)):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        groups = [f"{macro_mean(table[organs].to_numpy(float)):.2f}" for organs in GROUPS.values()]
+        seconds = str(rows.loc[rows["trial"] == name, "core_seconds"].iloc[0])
+        macro = f"{macro_mean(table.to_numpy(float)):.3f}"
+        body.append([name, seconds, str(len(table)), macro, "" if name == reference else against, *groups])
+    return markdown_table(["trial", "core-seconds", "patients", "macro Dice", f"against {reference}", *GROUPS], body)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table of a file."""
+    parser = argparse.ArgumentParser(prog="python -m development.study.trials_table", description=main.__doc__)
+    parser.add_argument("rows", help="CSV with the columns trial, core_seconds, organ, case and dice")
+    parser.add_argument("--reference", required=True, help="trial that the others are compared with")
+    options = parser.parse_args(arguments)
+    print(trials_table(pd.read_csv(options.rows), options.reference))
+
+
+if __name__ == "__main__":
+    install_plain_errors()
+    main()
