@@ -3,11 +3,12 @@
     python -m development.checks              # all: what continuous integration runs
     python -m development.checks -k fusion    # with arguments: only pytest, with these
 
-A check that fails does not stop the next: one run shows everything there is to mend. Standard library only.
+A check that fails does not stop the next: one run shows everything there is to fix. Standard library only.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -23,6 +24,9 @@ CHECKS: dict[str, list[str]] = {
     "codespell": ["codespell_lib", "."],
     "pytest": [
         "pytest",
+        "-n2",  # our choice: CI has two cores
+        "--dist=loadfile",
+        "--no-loadscope-reorder",  # would leave the long files, of few tests each, for the end
         "--cov=scripts",
         "--cov=development",
         "--cov-report=term-missing:skip-covered",
@@ -40,7 +44,8 @@ def run_check(name: str, module_and_arguments: list[str]) -> tuple[bool, float]:
     """Run one check with this interpreter; return whether it passed, and its seconds."""
     print(f"\n== {name}: python -m {' '.join(module_and_arguments)}", flush=True)
     start = time.monotonic()
-    finished = subprocess.run([sys.executable, "-m", *module_and_arguments], cwd=ROOT)
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # two processes with two threads each would wait for cores
+    finished = subprocess.run([sys.executable, "-m", *module_and_arguments], cwd=ROOT, env=environment)
     return finished.returncode == 0, time.monotonic() - start
 
 

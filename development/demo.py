@@ -18,50 +18,46 @@ from pathlib import Path
 from scripts.runtime.plain_errors import bundle_command, install_plain_errors
 
 ROOT = Path(__file__).resolve().parents[1]
-TRUNK = "configs/inference.yaml"
-TRAINING = [TRUNK, "configs/train.yaml", "configs/data/abdomen.yaml", "configs/recipes/demo.yaml"]
+TRAINING = ["configs/train.yaml", "configs/budgets/demo.yaml"]
+INFERENCE, EVALUATION = ["configs/inference.yaml"], ["configs/evaluate.yaml"]
+COARSE_ONLY = [*EVALUATION, "configs/baselines/coarse_only.yaml"]
 
 
 def steps(data: str, run: str) -> list[tuple[str, list[str]]]:
     """What the demo does: title and arguments of python, in order."""
-    weights, final, coarse = f"{run}/model.pt", f"{run}/evaluation", f"{run}/evaluation_coarse"
-    evaluation = {"dataset_dir": data, "model_path": weights, "split": "validation"}
-    coarse_only = [*TRAINING, "configs/baselines/coarse_only.yaml", "configs/evaluate.yaml"]
+    final, coarse = f"{run}/evaluation", f"{run}/evaluation_coarse"
+    evaluation = {"dataset_dir": data, "run_dir": run}
+    scans = {"dataset_dir": f"{data}/dataset.json", "run_dir": run}
+    segmentations = {"output_dir": f"{run}/segmentations", "save_overlay": "true"}
+    scores = [f"{coarse}/scores.csv", f"{final}/scores.csv", "--names", "coarse", "final"]
     return [
         ("make the example data: 24 synthetic abdominal CTs", phantom_command(data)),
         (
             "train: coarse, contrastive, segmentation",
             bundle_command("training", TRAINING, dataset_dir=data, output_dir=run),
         ),
-        (
-            "score the result",
-            bundle_command("evaluate", [*TRAINING, "configs/evaluate.yaml"], output_dir=final, **evaluation),
-        ),
-        ("score the coarse stage alone", bundle_command("evaluate", coarse_only, output_dir=coarse, **evaluation)),
+        ("score the result", bundle_command("evaluate", EVALUATION, output_dir=final, **evaluation)),
+        ("score the coarse stage alone", bundle_command("evaluate", COARSE_ONLY, output_dir=coarse, **evaluation)),
         (
             "segment scans that nothing was trained or chosen on",
-            bundle_command(
-                "inference",
-                TRAINING,
-                dataset_dir=f"{data}/dataset.json",
-                model_path=weights,
-                output_dir=f"{run}/segmentations",
-                save_overlay="true",
-            ),
+            bundle_command("inference", INFERENCE, **scans, **segmentations),
         ),
-        (
-            "compare",
-            [
-                "-m",
-                "scripts.evaluation.summary",
-                f"{coarse}/scores.csv",
-                f"{final}/scores.csv",
-                "--names",
-                "coarse",
-                "final",
-            ],
-        ),
+        ("compare", ["-m", "scripts.evaluation.summary", *scores]),
     ]
+
+
+def release_command(run: str) -> list[str]:
+    """The command that makes a bundle of the run."""
+    about = {
+        "name": "Synthetic abdomen segmentation",
+        "version": "1.0.0",
+        "authors": "the demonstration",
+        "description": "Thirteen organs of synthetic abdominal CT.",
+        "data_source": "24 scans made by development.phantom",
+        "licence": "LICENSE",
+    }
+    words = [word for name, value in about.items() for word in (f"--{name}", value)]
+    return ["-m", "development.release", "from_run", "--run_dir", run, "--output_dir", f"{run}/bundle", *words]
 
 
 def phantom_command(data: str) -> list[str]:
@@ -85,7 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"step {number} ({title}) failed with exit status {code}; the demo goes on there when started again.")
             return code
     minutes = (time.monotonic() - started) / 60
-    print(f"\ndone in {minutes:.1f} minutes. Look at {chosen.output_dir}/segmentations/*.png and evaluation/dice.png.")
+    run = chosen.output_dir
+    print(f"\ndone in {minutes:.1f} minutes. Look at {run}/segmentations/*.png and evaluation/dice.png.")
+    print(f"To open the result in MONAI Label, make a bundle of it:\n    python {shlex.join(release_command(run))}")
+    print(f"and in {run}/bundle/synthetic_abdomen_segmentation follow docs/how_to/monai_label.md:")
+    print(f"    python -m scripts.monai_label.server --studies {Path(chosen.data_dir).absolute()}/images")
     return 0
 
 

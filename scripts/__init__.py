@@ -4,7 +4,7 @@ Folders are layers, from the bottom up: none imports one below it in this list::
 
     files/           written whole or not at all, kept apart from inputs, named and hashed
     runtime/         what every run shares: ranks, checkpoints, batch streams, precision, progress, plain errors
-    dicom/           series in a folder, whether one is a volume, the numbers of its slices
+    dicom/           series in a folder, whether one is a volume, the numbers of its slices; structures to voxels
     dataset/         which scans there are, and what is wrong with them, before any work
     preprocessing/   scans -> arrays on one working grid, and labels back to the scan's own grid
     losses/          supervised contrast; DiceCE for partly contoured cases
@@ -14,7 +14,6 @@ Folders are layers, from the bottom up: none imports one below it in this list::
     drawing/         pictures of a volume and its organs
     inference/       the two-stage predictor, fusion, many scans in a row
     outputs/         label map, class scores, picture and DICOM of a segmented scan
-    training/        validation, costs and tracking
     evaluation/      Dice, HD95, surface Dice, intervals, tables
     report/          volume and mean HU of every organ of one scan, with pictures, in one HTML file
     dataset_report/  a picture of a data set before training

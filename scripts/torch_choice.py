@@ -47,7 +47,7 @@ def torch_attempts(pin: str, system: str, has_gpu: bool, override: str) -> list[
 
     Args:
         pin: the pinned requirement.
-        system: what `platform.system()` returns.
+        system: name of the system, from `platform.system()`.
         has_gpu: whether an NVIDIA GPU answers.
         override: the user's own choice (AGSCL_TORCH): a pip requirement or a wheel's path; empty for none.
     """

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TRUNK = "configs/inference.yaml"
 EVERY_YAML = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
 CONFIGS = [name for name in EVERY_YAML if "/study/" not in name]  # a plan of runs is no config of the bundle
-OVERLAYS = [name for name in CONFIGS if name != TRUNK]
-WORKFLOWS = ["configs/train.yaml", "configs/evaluate.yaml"]
+BASES = [TRUNK, "configs/train.yaml", "configs/evaluate.yaml"]
+OVERLAYS = [name for name in CONFIGS if name not in BASES]
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,8 @@ def composed(files: tuple[str, ...]) -> ConfigParser:
 
 
 def compositions() -> list[tuple[str, ...]]:
-    """Every list of files that some header names, and the data overlays below the evaluation."""
-    named = {command.files for name in CONFIGS for command in commands(name)}
-    on_data = {
-        (*command.files, "configs/evaluate.yaml") for name in CONFIGS if "/data/" in name for command in commands(name)
-    }
-    return sorted({(TRUNK,)} | named | on_data)
+    """Every list of files that some header names."""
+    return sorted({command.files for name in CONFIGS for command in commands(name)})
 
 
 def leaves(content: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 from config_compositions import ROOT
 from monai.bundle import ConfigParser
 
-from scripts.export.standalone_configs import TWINS, standalone_text
+from scripts.export.standalone_configs import TWINS
 
 
 def write_tiny_bundle(folder: Path, weights: Path, settings: Mapping[str, Any]) -> Path:
@@ -27,8 +27,8 @@ def write_tiny_bundle(folder: Path, weights: Path, settings: Mapping[str, Any]) 
         channels = dict(enumerate(["background", *settings["organs"]]))
         metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = channels
     (folder / "configs/metadata.json").write_text(json.dumps(metadata, indent=1), encoding="utf-8")
-    for twin, names in TWINS.items():
-        parser = ConfigParser(json.loads(standalone_text(names)))
+    for twin in TWINS:
+        parser = ConfigParser(json.loads((ROOT / "configs" / twin).read_text(encoding="utf-8")))
         parser.update({key: value for key, value in settings.items() if key.split("::")[0] in parser.get()})
         content = json.dumps(parser.get(), indent=1)
         (folder / "configs" / twin).write_text(content, encoding="utf-8")

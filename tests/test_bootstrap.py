@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import bootstrap
+from development import bootstrap
 
 # Which Python
 

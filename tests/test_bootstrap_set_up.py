@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import bootstrap
+from development import bootstrap
 from scripts.torch_choice import CPU_BUILDS, InstalledTorch
 
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from kept_files import unchanged
 
 from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.__main__ import report_dataset
@@ -20,20 +18,7 @@ from scripts.files.result_files import claim_outputs
 from scripts.prepare.merge import main as merge
 from scripts.prepare.own import main as prepare_own
 from scripts.prepare.scan_folders import find_scans
-from scripts.runtime.run_folder import claim_run_folder
-
-
-@contextmanager
-def unchanged(folder: Path) -> Iterator[None]:
-    """Fail if a file that is in the folder now is changed or gone afterwards."""
-    before = hashes(folder)
-    yield
-    after = hashes(folder)
-    assert {path: after.get(path) for path in before} == before
-
-
-def hashes(folder: Path) -> dict[Path, str]:
-    return {path: sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+from scripts.runtime.run_folder import claim
 
 
 @pytest.fixture
@@ -68,6 +53,24 @@ def test_preparing_into_the_folder_of_the_scans_leaves_them(cohort: Path) -> Non
         prepared(cohort, cohort / "other")
 
 
+def test_a_preparation_is_repeated_but_replaces_no_other_and_no_edited_config(
+    cohort: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared(cohort, cohort / "mine")
+    with unchanged(cohort / "scans"), unchanged(cohort / "mine"):
+        prepared(cohort, cohort / "mine")
+    (cohort / "mine/cohort.yaml").write_text("organs: [liver]\n")
+    with unchanged(cohort):
+        prepared(cohort, cohort / "mine")
+    assert "cohort.yaml is kept" in caplog.text
+    (cohort / "labels/p0.nii.gz").unlink()
+    with unchanged(cohort), pytest.raises(ValueError, match=r"dataset\.json is there already: give another output"):
+        prepared(cohort, cohort / "mine")
+    (cohort / "mine/dataset.json").unlink()
+    with unchanged(cohort), pytest.raises(ValueError, match=r"report\.html is there already"):
+        prepared(cohort, cohort / "mine")
+
+
 def test_a_merged_data_set_does_not_replace_one_of_its_parts(cohort: Path) -> None:
     prepared(cohort, cohort / "mine")
     shutil.copytree(cohort / "mine", cohort / "theirs")
@@ -94,7 +97,7 @@ def test_an_export_does_not_replace_the_weights(tmp_path: Path) -> None:
 def test_a_training_does_not_replace_weights_of_another(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"weights")
     with unchanged(tmp_path), pytest.raises(ValueError, match="holds a model.pt that no training of this folder wrote"):
-        claim_run_folder(str(tmp_path), {"seed": 0})
+        claim(tmp_path, {"seed": 0}, {})
 
 
 def test_results_are_no_scans_of_a_cohort_but_may_be_its_labels(cohort: Path) -> None:

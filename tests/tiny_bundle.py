@@ -12,8 +12,8 @@ from config_compositions import ROOT, TRUNK
 from monai.bundle import ConfigParser
 from tiny_workflows import TINY_PREDICTOR
 
-from scripts.export.composition import composed
 from scripts.inference.predictor import TwoStagePredictor
+from scripts.runtime.composition import composed
 
 METADATA = ROOT / "configs/metadata.json"
 TINY: dict[str, Any] = {**TINY_PREDICTOR, "device": "cpu"}

@@ -14,7 +14,7 @@ import yaml
 from config_compositions import ROOT
 from monai.bundle import ConfigParser
 
-from scripts.export.standalone_configs import write_twins
+from scripts.export.standalone_configs import write_copies
 
 PARTS = ("configs", "docs", "scripts", "LICENSE", "README.md", "large_files.yml", "requirements.txt", ".gitignore")
 OTHER_WEIGHTS = "models/other/model.pt"
@@ -30,7 +30,7 @@ def write_tiny_bundle(root: Path) -> Path:
         else:
             shutil.copy(ROOT / part, root / part)
     _shrink(root / "configs/inference.yaml")
-    write_twins(root / "configs")
+    write_copies(root / "configs")
     metadata = read_json(root / "configs/metadata.json")
     for tensors in metadata["network_data_format"].values():
         for tensor in tensors.values():

@@ -67,7 +67,7 @@ def assert_only_problem(error: DatasetError, kind: Kind, where: str, found: str)
     assert [problem.kind for problem in error.problems] == [kind]
     assert f"  - {where}: " in str(error) or f"  - {where}" in str(error).splitlines()
     assert found in str(error)
-    assert f"To mend: {kind.remedy}." in str(error)
+    assert f"To fix: {kind.remedy}." in str(error)
 
 
 def truncate(path: Path) -> None:

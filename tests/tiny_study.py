@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 TINY = """
-configs: [configs/inference.yaml, configs/train.yaml, configs/data/abdomen.yaml]
+configs: [configs/train.yaml, configs/data/abdomen.yaml]
 evaluation: configs/evaluate.yaml
 settings:
   spacing: [12.0, 12.0, 24.0]

@@ -15,9 +15,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def write_weights(path: Path) -> str:
-    """Write random weights for `SETTINGS` and return their path."""
-    untrained = workflow("inference", **SETTINGS)
+def write_weights(path: Path, **changes: Any) -> str:
+    """Write random weights for `SETTINGS` with changes and return their path."""
+    untrained = workflow("inference", **SETTINGS | changes)
     untrained.initialize()
     torch.manual_seed(0)
     network = untrained.parser.get_parsed_content("network")

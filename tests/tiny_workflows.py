@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from config_compositions import ROOT, TRUNK, load
+from config_compositions import BASES, ROOT, TRUNK, load
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 
@@ -50,9 +50,10 @@ TINY_TRAINING: dict[str, Any] = {
 
 
 def workflow(run_id: str, *overlays: str, workflow_type: str | None = None, **overrides: Any) -> ConfigWorkflow:
-    """A workflow of the trunk and overlays, with values in place of those of the configs."""
+    """A workflow of configs, inference where no other one is named, with values in place of those of the configs."""
+    files = overlays if overlays and overlays[0] in BASES else (TRUNK, *overlays)
     return ConfigWorkflow(
-        config_file=[str(ROOT / name) for name in (TRUNK, *overlays)],
+        config_file=[str(ROOT / name) for name in files],
         meta_file=str(ROOT / "configs/metadata.json"),
         logging_file=False,
         run_id=run_id,

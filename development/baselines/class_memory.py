@@ -55,14 +55,14 @@ class ClassMemory(nn.Module):
 class PixelContrast(nn.Module):
     """SupCon over pixels of the batch and the memory.
 
-    The class of a pixel is the organ that its query asks for, where the label says so, and 0 elsewhere: what is no
-    organ of this query may be one of another, so class 0 means "not asked for" (our choice; the query says what is
+    The class of a pixel is the organ that is queried, where the label says so, and 0 elsewhere: what is no
+    organ of this query may be one of another, so class 0 means "not queried" (our choice; the query says what is
     meant). On the coarser grid of the embeddings a pixel is the organ's where most of it is.
 
     Args:
         memory: embeddings of earlier batches; those of this batch are added.
-        temperature: of the loss.
-        pixels: of each class that are drawn from a batch, evenly over it, without chance: a resumed run draws the same.
+        temperature: temperature of the loss.
+        pixels: number of pixels of each class that a batch gives, evenly spaced, so that a resumed run takes the same.
     """
 
     def __init__(self, memory: ClassMemory, temperature: float = 0.1, pixels: int = 32) -> None:
@@ -98,7 +98,7 @@ class ContrastedLoss(nn.Module):
     Args:
         segmentation: loss of logits and targets.
         contrastive: loss of embeddings and targets.
-        weight: of the contrastive term.
+        weight: weight of the contrastive term.
     """
 
     def __init__(self, segmentation: nn.Module, contrastive: nn.Module, weight: float = 0.1) -> None:

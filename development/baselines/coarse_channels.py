@@ -1,6 +1,6 @@
 """The slice baseline with the coarse maps of all organs as channels: the coarse stage's knowledge, without queries.
 
-RAP-Net's gain comes from such a channel alone, so this is the control for asking one organ at a time.
+RAP-Net's gain comes from such a channel alone, so this is the control for querying one organ at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class CoarseChannelBatches(SliceBatches):
 
     Args:
         maps: coarse maps of the cases, with their slices, the soft-tissue window, and a device.
-        attention: how maps become channels.
+        attention: form of the channels.
         perturbation: random faults of the maps; None for none.
         settings: more arguments of :class:`~development.baselines.slice_batches.SliceBatches`.
     """
@@ -66,7 +66,7 @@ class CoarseChannelPredictor(SlicePredictor):
 
     Args:
         coarse: coarse stage.
-        attention: how coarse maps become channels.
+        attention: form of the channels that coarse maps become.
         settings: arguments of :class:`~development.baselines.slice_predictor.SlicePredictor`.
     """
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scripts.queries.batches import query_targets
+from scripts.runtime.stage import batch_targets
 from scripts.runtime.streams import Batch
 
 
 def unattended_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
     """MONAI's prepare_batch: views [view, slice, x, y] whose attention channel, the last one, is left out."""
-    views, targets = query_targets(batch, device, non_blocking)
+    views, targets = batch_targets(batch, device, non_blocking)
     return views[:, :-1], targets

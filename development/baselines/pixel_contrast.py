@@ -19,8 +19,8 @@ class PixelContrastedSegmenter(nn.Module):
     convolution. The class memory is kept here, so that checkpoints have it; the loss reads and fills it.
 
     Args:
-        segmenter: what is trained and later predicts.
-        classes: classes of the memory, background (what a query does not ask for) included.
+        segmenter: network that is trained and later predicts.
+        classes: classes of the memory, background (organs that are not queried) included.
         dim: length of an embedding.
         memory: embeddings kept for each class.
 

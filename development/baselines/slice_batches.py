@@ -48,7 +48,7 @@ class SliceBatches(BatchStream):
         geometry: random zoom, rotation, shift.
         adjacent_slices: neighbours on either side as extra channels.
         intensity: random intensities; None for none.
-        device: where patches are sampled.
+        device: device that samples the patches.
         seed: seed of the stream; the same seed gives the same batches.
 
     A batch has image [window, channel, x, y], label [window, 1, x, y] (class index or IGNORED) and annotated

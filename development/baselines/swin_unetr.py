@@ -13,7 +13,7 @@ def swin_unetr(out_channels: int, in_channels: int = 1, feature_size: int = 48, 
 
     Args:
         out_channels: background + organs.
-        in_channels: of the image.
+        in_channels: channels of the image.
         feature_size: width; 48 is that of MONAI's bundle for BTCV.
         settings: more arguments of the class.
 

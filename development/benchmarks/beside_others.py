@@ -124,7 +124,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--size", type=int, nargs=3, default=[512, 512, 150], help="voxels of the scan")
     parser.add_argument("--spacing", type=float, nargs=3, default=[0.8, 0.8, 3.0], help="mm, the scan's")
     parser.add_argument("--scan", help="a real CT, resampled to size and spacing, instead of a phantom")
-    parser.add_argument("--model_path", help="our weights; without them every organ is asked in every slice")
+    parser.add_argument("--model_path", help="our weights; without them every organ is queried in every slice")
     parser.add_argument("--config_file", nargs="+", default=["configs/inference.yaml"], help="of our predictor")
     parser.add_argument("--organs", type=int, nargs="*", default=[], help="also our memory with so many organs each")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of all candidates")
@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = " x ".join(map(str, options.size)), " x ".join(f"{mm:g}" for mm in options.spacing)
     precision = str(resolve_precision(torch.device(options.device), options.precision)).removeprefix("torch.")
     print(f"one CT of {shown[0]} voxels of {shown[1]} mm, {options.device}, {precision}, {options.threads} thread(s)")
-    print(f"{OURS}: {options.model_path or 'random weights, every organ asked in every slice'}", flush=True)
+    print(f"{OURS}: {options.model_path or 'random weights, every organ queried in every slice'}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / "scan.nii"
         if options.scan:

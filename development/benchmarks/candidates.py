@@ -50,8 +50,8 @@ class Settings:
         device: cpu or cuda.
         precision: auto, float32 or bfloat16.
         quick: tiny networks and coarse grids.
-        model_path: our weights; without them they are random and every organ is asked in every slice.
-        config_files: of our bundle, the trunk first; names within its folder.
+        model_path: our weights; without them they are random and every organ is queried in every slice.
+        config_files: configs of our bundle, the base config first; names within its folder.
         organs: number of organs of our predictor; None: those of the config.
     """
 
@@ -68,8 +68,8 @@ class Candidate:
     """One way from the scan to its labels.
 
     Attributes:
-        unit: what a network pass works on.
-        network: from image [1, 1, x, y, z] to class scores [1, class, x, y, z], by the inferer.
+        unit: input of a network pass.
+        network: network from image [1, 1, x, y, z] to class scores [1, class, x, y, z], by the inferer.
         preprocessing: {"image": path} -> image [1, x, y, z] on the candidate's grid.
         inferer: called with image and network.
         postprocessing: "pred", class scores [class, x, y, z] -> labels [1, i, j, k] on the scan's grid.

@@ -1,7 +1,7 @@
 """Time per slice and peak memory of whole-volume inference, for volumes of more and more slices.
 
 Every volume is segmented in a process of its own. The weights are random; the coarse network runs, but its answer is
-made from the phantom's labels, so that as many queries are asked as in a real scan. Run from the bundle's folder::
+made from the phantom's labels, so that there are as many queries as in a real scan. Run from the bundle's folder::
 
     python -m development.benchmarks.inference --slices 32 64 128
 """

@@ -98,7 +98,7 @@ class RandAttentionFaultsd(MapTransform):
     """The bundle's random faults of the attention, patch by patch.
 
     Args:
-        perturbation: of the batches.
+        perturbation: perturbation of the batches.
     """
 
     def __init__(self, perturbation: AttentionPerturbation) -> None:

@@ -26,7 +26,7 @@ QUICK_SETTINGS: dict[str, Any] = {
 def bundle_config(settings: Mapping[str, Any] | None = None) -> ConfigParser:
     """The bundle's configs for abdominal CT with settings, on the CPU."""
     parser = ConfigParser()
-    parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", "train.yaml", "data/abdomen.yaml")])
+    parser.read_config([str(CONFIGS / name) for name in ("train.yaml", "data/abdomen.yaml")])
     parser.update({"device": "$torch.device('cpu')", **(settings or {})})
     return parser
 

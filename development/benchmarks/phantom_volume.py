@@ -1,6 +1,6 @@
 """Synthetic volumes of any size: a phantom on the working grid, cropped or padded in plane, its slices spread evenly.
 
-However many slices there are, each looks the same and asks about as many queries, so that only their number changes.
+However many slices there are, each looks the same and has about as many queries, so that only their number changes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def save_case(folder: Path, shape: Sequence[int], settings: Mapping[str, Any]) -
     """Write what ``development.benchmarks.one_volume`` reads: volume.npy, maps.npy (uint8) and settings.json.
 
     Returns:
-        The number of queries that the coarse maps ask.
+        The number of queries that the coarse maps give.
     """
     folder.mkdir(parents=True)
     parser = bundle_config(settings=settings)

@@ -22,7 +22,7 @@ class Stopwatch:
     """Seconds of the named parts of a task, in ``wall`` and in ``cpu`` (of this process); parts of one name add up.
 
     Args:
-        device: whose queue is waited for at the ends of a part.
+        device: device whose queue is emptied at the ends of a part.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -49,7 +49,7 @@ def interleaved_medians(tasks: Mapping[str, Callable[[], object]], repeats: int,
     core-seconds.
 
     Args:
-        tasks: what to time, by name.
+        tasks: tasks to time, by name.
         repeats: timed rounds.
         warm_up: rounds before them that are not counted.
     """

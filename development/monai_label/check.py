@@ -55,7 +55,7 @@ class Check:
         workspace: new or empty folder to work in.
         epochs: epochs of each fine-tuning.
         environment: folder of the MONAI Label environment.
-        port: for the server.
+        port: port of the server.
     """
 
     def __init__(

@@ -90,8 +90,8 @@ def make_phantom_case(
     """Make one case; equal arguments give equal arrays.
 
     Args:
-        seed: of the data set.
-        number: of the case in the data set, from 0.
+        seed: seed of the data set.
+        number: number of the case in the data set, from 0.
         in_plane_spacing: smallest and largest pixel size in mm.
         slice_spacing: smallest and largest distance of slices in mm.
         partially_annotated: if True only some organs are contoured; the body has all of them nevertheless.

@@ -15,7 +15,7 @@ def paint_bowel(canvas: Canvas, half_width: float, half_depth: float, rng: np.ra
     """Paint colon and small bowel into the fat of the cavity; organs are painted over them later.
 
     Args:
-        canvas: of the case.
+        canvas: canvas of the case.
         half_width: inner half width of the abdominal wall in mm.
         half_depth: inner half depth of the abdominal wall in mm.
         rng: the source of loops, fillings and gas.

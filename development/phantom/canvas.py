@@ -26,7 +26,7 @@ class Canvas:
 
     Args:
         axes: coordinates (mm) of the voxel centres along x, y and z.
-        deformation: from the reference person to this case.
+        deformation: deformation from the reference person to this case.
     """
 
     def __init__(self, axes: tuple[NDArray[np.float64], ...], deformation: Deformation) -> None:
@@ -49,8 +49,8 @@ class Canvas:
         """Paint one solid.
 
         Args:
-            shape: in reference coordinates.
-            tissue: what it is made of.
+            shape: shape in reference coordinates.
+            tissue: tissue that fills it.
             organ: its name if it is one of the 13 organs; everything else becomes background.
             over: paint only where one of these tissues is now; default anywhere.
             relabel: if False, the label map stays as it is (a vessel inside the liver is liver).

@@ -45,7 +45,7 @@ def write_phantom_dataset(
         training: number of training cases.
         validation: number of validation cases.
         test: number of test cases.
-        seed: of the data set.
+        seed: seed of the data set; the same seed gives the same voxels.
         in_plane_spacing: smallest and largest pixel size in mm.
         slice_spacing: smallest and largest distance of slices in mm.
         partial_fraction: part of the training cases that is contoured for some organs only.

@@ -21,8 +21,8 @@ class Torso:
     """Sizes of one person's trunk in the reference frame, in mm.
 
     Attributes:
-        half_width: from the midline to the inside of the abdominal wall.
-        half_depth: from the mid plane to the inside of the abdominal wall.
+        half_width: distance from the midline to the inside of the abdominal wall.
+        half_depth: distance from the mid plane to the inside of the abdominal wall.
         wall: thickness of the muscles of the wall.
         fat_side: thickness of the subcutaneous fat at the flank.
         fat_front: thickness of the subcutaneous fat in front.

@@ -14,7 +14,6 @@ PACKED = (
     "LICENSE",
     "requirements.txt",
     "requirements-export.txt",
-    "requirements-tracking.txt",
     WEIGHTS,
     "scripts/*",
     "configs/*.json",
@@ -22,7 +21,13 @@ PACKED = (
     "configs/logging.conf",
 )
 """What a person who downloads the bundle runs; an asterisk also stands for folders."""
-NOT_PACKED = ("scripts/bootstrap.py", "configs/baselines/*", "configs/study/*", "configs/recipes/demo.yaml")
+NOT_PACKED = (
+    "scripts/bootstrap.py",
+    "configs/baselines/*",
+    "configs/study/*",
+    "configs/budgets/demo.yaml",
+    "configs/data/camvid.yaml",
+)
 """What needs a clone of the repository: setting it up, its example data, and the comparisons in development/."""
 
 

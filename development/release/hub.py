@@ -15,7 +15,7 @@ def write_hub_folder(folder: Path, members: Mapping[str, Path | bytes], card: st
 
     Args:
         folder: a new folder.
-        members: what the zip holds, a file or the bytes themselves by the path below the bundle's root.
+        members: content of the zip, a file or bytes by the path below the bundle's root.
         card: model card with its YAML head; takes the place of the README.
     """
     for name, content in {**members, "README.md": card.encode(), ".gitattributes": ATTRIBUTES.encode()}.items():

@@ -18,7 +18,7 @@ def inspect_release(path: Path, sha256: str | None = None) -> list[str]:
 
     Args:
         path: the zip.
-        sha256: what its checksum should be; not compared where it is not given.
+        sha256: expected checksum; not compared if None.
 
     Raises:
         FileNotFoundError: no such file.

@@ -1,28 +1,15 @@
-"""The study's commands: run, report, costs and embed."""
+"""The study's commands: run, report and embed."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from development.study import costs_command, embed_command, report_command, run_command
+from development.study import embed_command, report_command, run_command
 from scripts.runtime.plain_errors import start_command
 
-USAGE = """python -m development.study COMMAND ...
-
-  run     train and evaluate the arms of configs/study/plan.yaml, one run after another; goes on where it was stopped
-  report  tables and figures from the stored results
-  costs   what an epoch of every arm costs on one core
-  embed   a map of held-out queries in the embedding of the contrastive stage
-
-COMMAND --help lists the options."""
-
-COMMANDS = {
-    "run": run_command.main,
-    "report": report_command.main,
-    "costs": costs_command.main,
-    "embed": embed_command.main,
-}
+COMMANDS = {"run": run_command.main, "report": report_command.main, "embed": embed_command.main}
+USAGE = f"python -m development.study {{{','.join(COMMANDS)}}} ...; COMMAND --help describes it."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

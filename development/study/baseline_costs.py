@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from development.baselines.volumes import patch_side
+from scripts.evaluation.score_tables import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -39,7 +40,7 @@ class Budget:
 
     Attributes:
         method: its name in tables.
-        parameters: of the network that predicts.
+        parameters: number of parameters of the network that predicts.
         image_macs: multiply-adds of one image in the segmentation stage, forward.
         coarse_patches: 3D patches that the coarse networks are trained with, folds included.
         contrastive_images: views of the contrastive stage.
@@ -69,14 +70,14 @@ def multiply_adds(network: nn.Module, shape: Sequence[int]) -> float:
 
 
 def budget_of(overlays: Sequence[str | Path], trained_alone: bool = True) -> Budget:
-    """Costs of the training that these overlays on inference.yaml and train.yaml make.
+    """Costs of the training that these overlays on train.yaml make.
 
     Args:
         overlays: paths of configs.
         trained_alone: False for a part of a trained predictor that is scored by itself: the coarse stage.
     """
     parser = ConfigParser()
-    parser.read_config([str(CONFIGS / "inference.yaml"), str(CONFIGS / "train.yaml"), *map(str, overlays)])
+    parser.read_config([str(CONFIGS / "train.yaml"), *map(str, overlays)])
     steps = str(parser["training"])
     get = parser.get_parsed_content
     network = get("coarse_segmenter") if not trained_alone else get("network_def")
@@ -130,7 +131,7 @@ def baseline_budgets(below: Sequence[str | Path] = ()) -> list[Budget]:
     rows = [budget_of(below)]
     for path in sorted(file for file in (CONFIGS / "baselines").glob("*.yaml") if file.stem not in NO_ROW):
         content = ConfigParser.load_config_file(str(path))
-        rows.append(budget_of([*below, path], trained_alone="evaluator::network" not in content))
+        rows.append(budget_of([*below, path], trained_alone="predictor" not in content))
     return rows
 
 
@@ -146,13 +147,13 @@ def budget_table(budgets: Sequence[Budget]) -> str:
         "images",
         "multiply-adds of the training, T",
     ]
-    lines = [f"| {' | '.join(titles)} |", f"|:--|{'--:|' * (len(titles) - 1)}"]
+    body = []
     for row in budgets:
         counts = [row.coarse_patches, row.contrastive_images, row.segmentation_images, row.images]
         cells = [row.method, f"{row.parameters / 1e6:.1f}", f"{row.image_macs / 1e9:.2f}"]
         cells += [f"{count:,}" for count in counts] + [f"{row.training_macs / 1e12:,.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        body.append(cells)
+    return markdown_table(titles, body)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -21,6 +21,7 @@ from scripts.dataset.datalist_file import datalist_path, read_datalist
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.label_values import organs_of_datalist
 from scripts.evaluation.intervals import macro_mean
+from scripts.evaluation.score_tables import markdown_table
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.working_grid import ToWorkingGrid, check_spacing, resample_labels
 from scripts.runtime.plain_errors import start_command
@@ -43,12 +44,12 @@ def dice_through_grid(case: Mapping[str, Any], organs: Sequence[str], spacing: S
 
 def format_grids(rows: Mapping[str, np.ndarray], organs: Sequence[str]) -> str:
     """Markdown table of mean Dice by organ and their macro mean; rows are [case, organ] by the name of the grid."""
-    lines = ["| grid, mm | " + " | ".join(organs) + " | macro mean |", "|:--" + "|--:" * (len(organs) + 1) + "|"]
+    body = []
     for name, dice in rows.items():
         shown = [dice[~np.isnan(dice[:, n]), n] for n in range(len(organs))]
         means = [f"{values.mean():.3f}" if len(values) else "-" for values in shown]
-        lines.append(f"| {name} | {' | '.join(means)} | {float(macro_mean(dice)):.3f} |")
-    return "\n".join(lines)
+        body.append([name, *means, f"{float(macro_mean(dice)):.3f}"])
+    return markdown_table(["grid, mm", *organs, "macro mean"], body)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.outliers import MAX_Z, MIN_CASES, robust_z
 from scripts.evaluation.intervals import macro_interval, macro_mean
+from scripts.evaluation.score_tables import markdown_table
 from scripts.evaluation.summary import organs_of, read_scores
 from scripts.runtime.plain_errors import install_plain_errors
 
@@ -55,7 +55,7 @@ def groups_of(scores: pd.DataFrame, measures: Sequence[CaseMeasure]) -> dict[str
 
     Args:
         scores: one row per case and organ.
-        measures: of the same cases, with their spacing and contoured organs.
+        measures: measures of the same cases, with their spacing and contoured organs.
 
     Raises:
         ValueError: if a scored case is not among the measured ones.
@@ -83,14 +83,13 @@ def groups_of(scores: pd.DataFrame, measures: Sequence[CaseMeasure]) -> dict[str
 
 def format_groups(groups: Mapping[str, pd.DataFrame]) -> str:
     """A Markdown table, one row for each group."""
-    lines = ["| group | patients | contours | macro Dice | 95% | median |", "|:--|--:|--:|--:|--:|--:|"]
+    body = []
     for name, part in groups.items():
         row = macro_dice(part)
         interval = "-" if np.isnan(row["low"]) else f"{row['low']:.3f}-{row['high']:.3f}"
-        lines.append(
-            f"| {name} | {row['patients']} | {row['contours']} | {row['dice']:.3f} | {interval} | {row['median']:.3f} |"
-        )
-    return "\n".join(lines)
+        counts = [str(row["patients"]), str(row["contours"])]
+        body.append([name, *counts, f"{row['dice']:.3f}", interval, f"{row['median']:.3f}"])
+    return markdown_table(["group", "patients", "contours", "macro Dice", "95%", "median"], body)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m development.study.groups",
         description="Print macro Dice by pixel size, slice distance, completeness and plausibility of the contours.",
     )
-    parser.add_argument("scores", type=Path, help="scores.csv of an evaluation run")
+    parser.add_argument("scores", help="scores.csv of an evaluation run, or FILE::RUN")
     parser.add_argument("--dataset_dir", required=True, help="folder with the dataset.json that was scored")
     parser.add_argument("--split", default="validation", help="split that was scored (default: %(default)s)")
     options = parser.parse_args(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +55,21 @@ class Run:
     seed: int
 
     @property
-    def folder(self) -> Path:
-        """Where its files lie, relative to the folder of the runs or of the results."""
-        return Path(self.regime) / str(self.labelled) / self.arm / f"seed{self.seed}"
+    def name(self) -> str:
+        """Its folder below that of all runs, and its name in the results."""
+        return f"{self.regime}/{self.labelled}/{self.arm}/seed{self.seed}"
 
 
 @dataclass(frozen=True)
 class Plan:
     """A study as its YAML states it."""
 
-    configs: tuple[str, ...]
+    configs: Sequence[str]
     evaluation: str
     settings: Mapping[str, Any]
     regimes: Mapping[str, Mapping[str, Any]]
-    labelled: tuple[int | str, ...]
-    seeds: tuple[int, ...]
+    labelled: Sequence[int | str]
+    seeds: Sequence[int]
     arms: Mapping[str, Arm]
 
     def needs(self, run: Run) -> list[Run]:
@@ -82,25 +83,23 @@ class Plan:
         return Run(arm, NO_REGIME if self.arms[arm].coarse == "none" else regime, labelled, seed)
 
     def runs(
-        self, arms: Sequence[str], regimes: Sequence[str], labelled: Sequence[int], seeds: Sequence[int], everybody: int
+        self,
+        arms: Sequence[str],
+        regimes: Sequence[str],
+        labelled: Sequence[int],
+        seeds: Sequence[int],
+        num_labelled: int,
     ) -> list[Run]:
         """All runs, each behind those that it needs: by number of labelled patients, regime, seed, and arm.
 
-        Args:
-            arms: names, in the order in which they are run.
-            regimes: names.
-            labelled: numbers of labelled patients.
-            seeds: of the runs.
-            everybody: number of patients that have labels at all.
+        Arms for few labels are left out where all `num_labelled` patients keep theirs.
         """
-        found: dict[Run, None] = {}
-        groups = [(count, regime, seed) for count in labelled for regime in regimes for seed in seeds]
-        for count, regime, seed in groups:
-            for name in arms:
-                if not (self.arms[name].few_labels_only and count >= everybody):
-                    for run in self._with_needs(self.run_of(name, regime, count, seed)):
-                        found.setdefault(run)
-        return list(found)
+        runs = [
+            self.run_of(name, regime, count, seed)
+            for count, regime, seed, name in product(labelled, regimes, seeds, arms)
+            if not (self.arms[name].few_labels_only and count >= num_labelled)
+        ]
+        return list(dict.fromkeys(one for run in runs for one in self._with_needs(run)))
 
     def _with_needs(self, run: Run) -> Iterator[Run]:
         for needed in self.needs(run):
@@ -123,15 +122,8 @@ def read_plan(path: str | Path) -> Plan:
         given = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path} has the keys {given}, a study has {sorted(PLAN_KEYS)}.")
     arms = {name: _arm(str(name), entry, str(path)) for name, entry in content["arms"].items()}
-    plan = Plan(
-        configs=tuple(content["configs"]),
-        evaluation=str(content["evaluation"]),
-        settings=content["settings"] or {},
-        regimes={str(name): settings or {} for name, settings in content["regimes"].items()},
-        labelled=tuple(content["labelled"]),
-        seeds=tuple(content["seeds"]),
-        arms=arms,
-    )
+    regimes = {str(name): settings or {} for name, settings in content["regimes"].items()}
+    plan = Plan(**{**content, "settings": content["settings"] or {}, "regimes": regimes, "arms": arms})
     _check(plan, str(path))
     return plan
 

@@ -1,106 +1,116 @@
-"""The stored results of a study as tables."""
+"""The stored results of a study: scores.csv.xz, a row per run, case and organ, and runs.jsonl, a line per run."""
 
 from __future__ import annotations
 
 import json
+import lzma
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from development.study.plan import COARSE_STAGE, NO_REGIME
-from scripts.evaluation.summary import read_scores
+from scripts.evaluation.summary import METRICS, read_scores
 
+SCORES, RUNS = "scores.csv.xz", "runs.jsonl"
 GROUP = ["regime", "labelled"]
 """Runs that are compared with one another have these in common."""
 
-STAGES = ("coarse_core_seconds", "contrastive_core_seconds", "segmentation_core_seconds")
-
-COSTS = "costs.json"
-"""In the folder of the results: core-seconds per epoch of arms and stages, by `python -m development.study costs`."""
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The run.json of a run."""
-    content: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return content
+KEY = [*GROUP, "arm", "seed"]
+STAGES = ("coarse", "contrastive", "segmentation")
+Costs = Mapping[tuple[str, str], Mapping[str, float]]
+"""Core-seconds of an epoch of each stage, by regime and arm."""
 
 
-def result_folders(results_dir: Path) -> list[Path]:
-    """Folders of the runs whose results are stored."""
-    return sorted(path.parent for path in results_dir.glob("*/*/*/seed*/run.json"))
+class Results:
+    """Reads the two files, and only ever appends to them.
 
+    A run's line follows its rows and says that it is done. Every append is one write, so that several processes may
+    add different runs to the same files.
 
-def read_results(results_dir: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """All scores, and one row for every run.
-
-    Runs that have no regime, since their arm has no coarse stage, count in every regime.
-
-    Returns:
-        Scores (regime, labelled, arm, seed and the columns of `CaseScore`) and records (the same four, title,
-        core-seconds, seconds, memory). Core-seconds are the epochs times what they were measured to cost, or what the
-        runs took where nothing was measured.
-
-    Raises:
-        FileNotFoundError: nothing is stored there.
+    Args:
+        folder: of both files; made by the first run that is added.
     """
-    folders = result_folders(Path(results_dir))
-    if not folders:
-        raise FileNotFoundError(f"no results in {results_dir}: run `python -m development.study run` first.")
-    scores, records, costs = [], [], read_costs(Path(results_dir))
-    for folder in folders:
-        record = read_record(folder)
-        key = {name: record[name] for name in ("regime", "labelled", "arm", "seed")}
-        scores.append(read_scores(folder / "scores.csv").assign(**key))
-        records.append({**_plain(record), **core_seconds_by_stage(record, costs)})
-    return _in_every_regime(pd.concat(scores, ignore_index=True)), _in_every_regime(pd.DataFrame(records))
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / RUNS
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        self.records: dict[str, dict[str, Any]] = {one["run"]: one for one in map(json.loads, lines)}
 
-def read_costs(results_dir: Path) -> dict[str, Any] | None:
-    """What epochs cost, or None if nobody measured it."""
-    path = results_dir / COSTS
-    content: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    return content
+    def add(self, record: Mapping[str, Any], scores: pd.DataFrame) -> None:
+        """Append the scores of a run and its record, whose `run` is its name."""
+        rows = scores.assign(run=record["run"])[["run", *scores.columns]].astype(dict.fromkeys(METRICS, "float32"))
+        text = rows.to_csv(index=False, header=not (self.folder / SCORES).exists())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, content in ((SCORES, lzma.compress(text.encode())), (RUNS, f"{json.dumps(record)}\n".encode())):
+            with (self.folder / name).open("ab", buffering=0) as file:
+                file.write(content)
+        self.records[record["run"]] = dict(record)
+
+    def tables(self, costs: Results | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """All scores, and one row for every run; runs without a regime count in every regime.
+
+        Args:
+            costs: results of short runs; core-seconds are then the epochs times what an epoch took there.
+
+        Returns:
+            Scores (regime, labelled, arm, seed and the columns of `CaseScore`) and records (the same four, title,
+            core-seconds).
+
+        Raises:
+            FileNotFoundError: nothing is stored there.
+        """
+        if not self.records:
+            raise FileNotFoundError(f"no results in {self.folder}: run `python -m development.study run` first.")
+        short = costs.records.values() if costs else ()
+        per_epoch = {(record["regime"], record["arm"]): core_seconds_per_epoch(record) for record in short}
+        records = pd.DataFrame(
+            {name: record[name] for name in ["run", *KEY, "title"]} | core_seconds_by_stage(record, per_epoch)
+            for record in self.records.values()
+        )
+        scores = read_scores(self.folder / SCORES).drop(columns="seed")
+        scores = scores.drop_duplicates(["run", "case", "organ"], keep="last")  # of a run that was cut short
+        return _in_every_regime(scores.merge(records[["run", *KEY]], on="run")), _in_every_regime(records)
 
 
 def stage_kind(name: str) -> str:
-    """Stage that a checkpoint belongs to: coarse, contrastive or segmentation.
-
-    Example: coarse_fold0 is of the coarse stage.
-    """
+    """Stage that a checkpoint belongs to: coarse (coarse_fold0 too), contrastive or segmentation."""
     return name.partition("_")[0]
 
 
-def core_seconds_by_stage(record: dict[str, Any], costs: dict[str, Any] | None = None) -> dict[str, float]:
+def core_seconds_by_stage(record: Mapping[str, Any], costs: Costs | None = None) -> dict[str, float]:
     """Core-seconds of the coarse networks together, of the contrastive and of the segmentation stage, and their sum.
 
     Args:
-        record: of a run.
-        costs: content of costs.json; None: what the run itself took. What is missing in it is not a number.
+        record: record of a run.
+        costs: without any, what the run itself took counts. What is missing in it is not a number.
     """
     seconds = dict.fromkeys(STAGES, 0.0)
     for name, stage in record["stages"].items():
         kind, took = stage_kind(name), float(stage["core_seconds"])
-        if costs is not None:
-            took = stage["epochs"] * _cost_of_epoch(costs["core_seconds_per_epoch"], record, kind)
-        seconds[f"{kind}_core_seconds"] += took
-    return {**seconds, "training_core_seconds": sum(seconds.values())}
+        if costs:
+            took = stage["epochs"] * _cost_of_epoch(costs, record, kind)
+        seconds[kind] += took
+    return {**seconds, "all_stages": sum(seconds.values())}
 
 
-def _cost_of_epoch(costs: dict[str, dict[str, dict[str, float]]], record: dict[str, Any], kind: str) -> float:
+def core_seconds_per_epoch(record: Mapping[str, Any]) -> dict[str, float]:
+    """Core-seconds of an epoch of each stage, as the run took them; the coarse networks together."""
+    seconds = core_seconds_by_stage(record)
+    epochs: dict[str, float] = {}
+    for name, stage in record["stages"].items():
+        epochs[stage_kind(name)] = epochs.get(stage_kind(name), 0.0) + stage["epochs"]
+    return {kind: round(seconds[kind] / count, 2) for kind, count in epochs.items()}
+
+
+def _cost_of_epoch(costs: Costs, record: Mapping[str, Any], kind: str) -> float:
     """Of a mean the parts are those of its members, which have the stage."""
-    arm = COARSE_STAGE if kind == "coarse" else record["arm"]
-    arms = [arm, *record.get("members", [])]
-    for regime in (record["regime"], NO_REGIME):
-        for name in arms:
-            if kind in costs.get(regime, {}).get(name, {}):
-                return costs[regime][name][kind]
-    return math.nan
-
-
-def _plain(record: dict[str, Any]) -> dict[str, str | int | float]:
-    return {name: value for name, value in record.items() if isinstance(value, str | int | float)}
+    arms = [COARSE_STAGE if kind == "coarse" else record["arm"], *record.get("members", [])]
+    found = (costs.get((regime, arm), {}).get(kind) for regime in (record["regime"], NO_REGIME) for arm in arms)
+    return next((cost for cost in found if cost is not None), math.nan)
 
 
 def _in_every_regime(frame: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ A coarse network is better on its own training cases than on new ones, so a quer
 trusts them too much. With k folds every training case gets its maps from a network that has not seen it; the network
 that goes into the predictor is then trained on all cases. folds=1 is the public code's in-sample form.
 
-With few patients a fold's network misses whole organs, which would then never be asked for in training. An organ that
+With few patients a fold's network misses whole organs, which would then never be queried in training. An organ that
 it hardly finds gets the map of the final network instead.
 """
 
@@ -18,11 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.engines import SupervisedTrainer
-from monai.handlers import LrScheduleHandler
-from monai.optimizers import WarmupCosineSchedule
 
-from scripts.coarse.patches import CoarsePatches, coarse_targets
+from scripts.coarse.patches import CoarsePatches
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
 from scripts.files.atomic_write import replacing
 from scripts.losses.partial_labels import OrganWeightDecay, PartialDiceCELoss
@@ -32,9 +29,8 @@ from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.views import RandomGeometry
 from scripts.runtime.precision import PrecisionInferer
 from scripts.runtime.processes import is_first_process, on_device, own_share, wait_for_all
-from scripts.runtime.progress import StageProgress
-from scripts.runtime.resume import Resume
-from scripts.runtime.streams import stream_loader
+from scripts.runtime.run_folder import RunPlace
+from scripts.runtime.stage import stage_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +39,9 @@ def split_folds(patients: Sequence[str], folds: int, seed: int) -> list[list[int
     """Deal patients into folds at random, each with all its scans.
 
     Args:
-        patients: of each case; scans of one patient stay together, or a fold's network would have seen the patient.
-        folds: how many.
-        seed: of the order.
+        patients: patient of each case; scans of one patient stay in one fold, unseen by its network.
+        folds: number of folds.
+        seed: seed of the order; the same seed gives the same folds.
 
     Returns:
         The case numbers of each fold: every number in exactly one of them.
@@ -65,25 +61,25 @@ class CrossFittedCoarse:
 
     Args:
         data: training cases, labelled for at least some organs.
-        maps: where the maps go; knows slice store, window, device and precision.
+        maps: store of the maps; knows slice store, window, device and precision.
         segmenter: the coarse stage of the predictor; trained in place.
         output_dir: checkpoints coarse.pt and coarse_fold<k>.pt, and coarse_recall.json.
         folds: number of cross-fitting folds, 1 for in-sample maps (public code).
         patch_size: voxels of a training patch on the coarse grid.
         batch_size: patches in a batch.
-        epochs: of the final network.
-        fold_epochs: of each fold's network; None for the same.
+        epochs: epochs of the final network.
+        fold_epochs: epochs of each fold's network; None for the same number.
         epoch_length: iterations in an epoch.
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
-        organ_weight: of organs in the loss at the start, see
+        organ_weight: weight of organs in the loss at the start, see
             :class:`~scripts.losses.partial_labels.OrganWeightDecay`.
-        organ_share: of the training patches that lie around an organ.
+        organ_share: share of the training patches that lie around an organ.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes
             its place, in-sample. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
         geometry: random geometry of patches.
         intensity: random intensities.
-        seed: of folds, initial weights and batches.
+        seed: seed of folds, initial weights and batches.
     """
 
     def __init__(
@@ -163,28 +159,20 @@ class CrossFittedCoarse:
             self.maps.device,
         )
         loss = PartialDiceCELoss(len(self.maps.store.organs), self.organ_weight).to(self.maps.device)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=self.learning_rate, weight_decay=1.0e-4)
-        steps = epochs * self.epoch_length
-        schedule = WarmupCosineSchedule(optimizer, warmup_steps=max(1, steps // 20), t_total=steps)
         together = on_device(network, self.maps.device)
-        state = {"network": together, "optimizer": optimizer, "schedule": schedule}
-        SupervisedTrainer(
-            device=self.maps.device,
-            max_epochs=epochs,
-            train_data_loader=stream_loader(batches),
+        stage_trainer(
+            name,
+            self.maps.device,
+            epochs,
+            self.epoch_length,
+            batches,
             network=together,
-            optimizer=optimizer,
+            optimizer=torch.optim.AdamW(together.parameters(), lr=self.learning_rate, weight_decay=1.0e-4),
             loss_function=loss,
-            epoch_length=self.epoch_length,
-            prepare_batch=coarse_targets,
             inferer=PrecisionInferer(self.maps.precision),
-            decollate=False,
-            train_handlers=[
-                LrScheduleHandler(schedule, print_lr=False, epoch_level=False),  # type: ignore[arg-type]
-                OrganWeightDecay(loss),
-                StageProgress(name),
-                Resume(str(self.output_dir / f"{name}.pt"), state, batches),
-            ],
+            place=RunPlace(str(self.output_dir)),
+            train_handlers=[OrganWeightDecay(loss)],
+            warmup_steps=max(1, epochs * self.epoch_length // 20),
         ).run()
 
     def _report(self) -> None:

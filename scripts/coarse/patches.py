@@ -35,8 +35,8 @@ class CoarsePatches(BatchStream):
         geometry: random zoom (all axes), rotation and mirroring in plane.
         intensity: random intensities; None for none.
         organ_share: share of the patches that lie around an organ, in [0, 1].
-        seed: of the stream.
-        device: where patches are cut, and where the scans are kept for it.
+        seed: seed of the random stream; the same seed gives the same batches.
+        device: device that keeps the scans and cuts the patches.
 
     A batch has image [patch, channel, x, y, z] in [0, 1], label [patch, 1, x, y, z] and annotated [patch, 1 + organs]
     bool.
@@ -140,9 +140,3 @@ class CoarsePatches(BatchStream):
         patch = grid_sample(image[None].float(), grid, padding_mode="zeros", align_corners=True)[0]
         target = grid_sample(label[None, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=True)
         return patch, target[0]
-
-
-def coarse_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
-    """MONAI's prepare_batch for the coarse stage: patches, and label with the contoured organs."""
-    targets = {key: batch[key].to(device, non_blocking=non_blocking) for key in ("label", "annotated")}
-    return batch["image"].to(device, non_blocking=non_blocking), targets

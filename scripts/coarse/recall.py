@@ -36,7 +36,7 @@ def reached_slices(stored: StoredCase, maps: Tensor, threshold: float) -> dict[i
     Args:
         stored: the case.
         maps: its coarse maps [slice, organ, x', y'] uint8, 255 for probability 1.
-        threshold: in [0, 1].
+        threshold: probability in [0, 1] from which a pixel counts as found.
     """
     reached: dict[int, tuple[int, int]] = {}
     for organ, slices, truth in shown_organs(stored):

@@ -15,9 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from scripts.dataset.case_check import CaseFindings, check_case
+from scripts.dataset.case_check import CaseFindings, Findings, Splits, check_case, divided_patients, duplicates
 from scripts.dataset.datalist_file import is_photograph
-from scripts.dataset.overlap import Findings, Splits, divided_patients, duplicates
 from scripts.dataset.photograph_check import check_photograph
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind
 from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp
@@ -89,7 +88,7 @@ def check_dataset(
     if not organs or not splits or folds < 1:
         raise ValueError(
             f"check_dataset was given organs {list(organs)}, splits {list(splits)} and {folds} folds; expected at "
-            "least one of each; mend the config."
+            "least one of each; fix the config."
         )
     with first_process_first():  # the others then find its stamp
         return _checked(splits, organs, phases, folds, stamp, workers, progress)

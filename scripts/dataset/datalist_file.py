@@ -42,7 +42,7 @@ def read_datalist(path: str) -> dict[str, Any]:
         with open(path, encoding="utf-8-sig") as stream:
             content = json.load(stream)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"datalist {path} is not valid JSON ({error}); mend the file at that place.") from error
+        raise ValueError(f"datalist {path} is not valid JSON ({error}); fix the file at that place.") from error
     if not isinstance(content, dict):
         raise ValueError(
             f"datalist {path} holds a JSON {type(content).__name__}, expected an object with 'labels' and a list per "
@@ -105,7 +105,7 @@ def refuse_equal_names(cases: Sequence[Mapping[str, Any]], source: str) -> None:
     for case in cases:
         name = case["case"]
         if not isinstance(name, str) or name in ("", ".", "..") or any(mark in name for mark in "/\\\0\n"):
-            raise ValueError(f"{source} has the 'case' {name!r}, expected the name of a file without folders; mend it.")
+            raise ValueError(f"{source} has the 'case' {name!r}, expected the name of a file without folders; fix it.")
         spelling = unicodedata.normalize("NFC", name).casefold()  # Windows and macOS do not tell these apart
         if spelling in first_image:
             clashes.append(f"'{case['case']}': {first_image[spelling]} and {case['image']}")

@@ -62,7 +62,7 @@ def load_cases(
         labelled: leave out scans without a label, with a log line: they cannot be scored.
         labelled_fraction: take the labels of all but this share of the labelled cases away, for experiments with few
             labels; see :func:`scripts.dataset.labelled_fraction.keep_labels_of`. None keeps them all.
-        seed: of that choice.
+        seed: seed of that choice.
 
     Returns:
         One dictionary per case: ``case`` (the file name without its extension), ``image``, ``label`` (absolute paths;
@@ -121,7 +121,7 @@ def _values_of_entry(entry: Mapping[str, Any], shared: LabelValues) -> LabelValu
 def _require_known_organs(organs: Sequence[str], known: Sequence[str], path: str) -> None:
     repeated = sorted({organ for organ in organs if list(organs).count(organ) > 1})
     if not organs or repeated:
-        raise ValueError(f"organs is {list(organs)}, expected one name or more, each once; mend it in the config.")
+        raise ValueError(f"organs is {list(organs)}, expected one name or more, each once; fix it in the config.")
     unknown = [_with_suggestion(organ, known) for organ in organs if organ not in known]
     if unknown:
         raise ValueError(
@@ -146,11 +146,11 @@ def _refuse_broken_entries(entries: Sequence[Any], split: str, shared: LabelValu
     if problems:
         shown = "\n  ".join(problems[:MAX_LISTED_ENTRIES])
         more = f"\n  ... and {len(problems) - MAX_LISTED_ENTRIES} more" if len(problems) > MAX_LISTED_ENTRIES else ""
-        raise ValueError(f"split '{split}' of datalist {path} has entries to mend:\n  {shown}{more}")
+        raise ValueError(f"split '{split}' of datalist {path} has entries to fix:\n  {shown}{more}")
 
 
 def _entry_problem(entry: Any, shared: LabelValues) -> str | None:
-    """What is wrong with an entry of the datalist and how to mend it, None if nothing is."""
+    """What is wrong with an entry of the datalist and how to fix it, None if nothing is."""
     if not has_image(entry):
         return f"{json.dumps(entry)} has no 'image'; add the path of the scan, or remove the entry"
     image = entry["image"]
@@ -169,7 +169,7 @@ def _entry_problem(entry: Any, shared: LabelValues) -> str | None:
     known = _values_of_entry(entry, shared).organs
     unknown = [_with_suggestion(organ, known) for organ in annotated if organ not in known]
     if unknown:
-        return f"'annotated' of {image} names {', '.join(unknown)}, which 'labels' does not know; mend the spelling"
+        return f"'annotated' of {image} names {', '.join(unknown)}, which 'labels' does not know; fix the spelling"
     return None
 
 

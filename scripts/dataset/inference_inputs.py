@@ -36,7 +36,7 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
             a ``dataset.json``, of which the ``test`` split is taken, or every entry if it has none; a folder that
             holds a DICOM series, also in subfolders; or a photograph, a folder of nothing else, or one in PASCAL VOC's
             layout.
-        series: which one of several DICOM series: its UID, or its number in the list that the refusal shows.
+        series: one of several DICOM series: its UID, or its number in the list that the refusal shows.
 
     Returns:
         One ``{"case": name, "image": absolute path}`` per scan, sorted by file name (a datalist keeps its order). The
@@ -54,7 +54,7 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     elif os.path.isdir(absolute):
         cases = _named(_volumes_in(absolute, series) or _photographs_in(absolute) or _dicom_series_in(absolute, series))
     elif not os.path.isfile(absolute):
-        raise FileNotFoundError(f"input '{path}' does not exist; expected {ACCEPTED}; mend the path.")
+        raise FileNotFoundError(f"input '{path}' does not exist; expected {ACCEPTED}; fix the path.")
     elif absolute.lower().endswith(".json"):
         cases = _cases_of_datalist(absolute)
     elif absolute.lower().endswith(VOLUME_SUFFIXES) or is_photograph(absolute):

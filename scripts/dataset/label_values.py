@@ -43,7 +43,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
 
     Args:
         labels: the map as it stands in the JSON file.
-        where: what the map belongs to, for the messages.
+        where: owner of the map, for the messages.
 
     Raises:
         ValueError: the map is missing or empty, a pair is not (value, name), an organ is named twice, or a value is
@@ -78,7 +78,7 @@ def _values_of_key(key: Any, organ: Any, where: str) -> list[int]:
     if not isinstance(organ, str) or not all(part.isdecimal() for part in parts):
         raise ValueError(
             f"'labels' of {where} has the pair {key!r}: {organ!r}, expected the value (an integer in quotes, or "
-            'several with commas) and then the organ\'s name, such as "1": "spleen"; mend that pair.'
+            'several with commas) and then the organ\'s name, such as "1": "spleen"; fix that pair.'
         )
     return [int(part) for part in parts]
 

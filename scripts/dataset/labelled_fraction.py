@@ -19,10 +19,10 @@ def keep_labels_of(
     trains every organ. A smaller share of the same seed is part of a larger one.
 
     Args:
-        cases: as ``scripts.dataset.datalists.load_cases`` returns them.
+        cases: cases as ``scripts.dataset.datalists.load_cases`` returns them.
         fraction: share of the labelled cases that keep their label, in (0, 1]; rounded, at least one case.
         organs: organs of the config.
-        seed: of the choice.
+        seed: seed of the choice; the same seed keeps the same labels.
 
     Returns:
         All cases in the same order; those that lost their label look like unlabelled ones.

@@ -12,7 +12,7 @@ MAX_REPORTED_PROBLEMS = 50
 class Kind(Enum):
     """A kind of problem or warning; the value is its title and what to do about it."""
 
-    MISSING_FILE = "file does not exist", "put it there, mend its path in the datalist, or remove the case"
+    MISSING_FILE = "file does not exist", "put it there, fix its path in the datalist, or remove the case"
     UNREADABLE = "file cannot be read", "copy or export it again, it is truncated or not an image"
     POINTER = "Git LFS pointer in place of the file", "fetch the file itself with `git lfs pull`"
     NO_VOXELS = "header without its file of voxels", "copy that file beside the header"
@@ -26,13 +26,13 @@ class Kind(Enum):
     GRID = "label and image are on different grids", "resample the label to its image's grid (nearest neighbour)"
     NOT_INTEGER = "label values that are no integers", "save the label as uint8, resampled by nearest neighbour"
     UNKNOWN_VALUE = "label values that the dataset does not declare", "add them to 'labels', or set them to 0"
-    NO_CONTOUR = "label without any organ", "contour it, mend 'annotated', or remove 'label' to use it unlabelled"
+    NO_CONTOUR = "label without any organ", "contour it, fix 'annotated', or remove 'label' to use it unlabelled"
     UNKNOWN_ORGAN = "organs that the config does not list", "load the cases with the organs of the config"
     PHASE = "contrast phase missing or unknown", "set 'phase' of the case to a listed one, or empty the config's phases"
     DUPLICATE = "one scan listed as several cases", "keep it in one split only, or its score says nothing"
     PATIENT = "one patient in several splits", "keep all scans of a patient in one split, or its score says nothing"
-    NO_CASES = "too few cases", "add labelled cases, mend the split's name, or lower the folds"
-    NO_EXAMPLE = "organ without a training example", "add a case that shows it, mend 'annotated', or drop the organ"
+    NO_CASES = "too few cases", "add labelled cases, fix the split's name, or lower the folds"
+    NO_EXAMPLE = "organ without a training example", "add a case that shows it, fix 'annotated', or drop the organ"
     NOT_RGB = "photograph that is not RGB", "save it as 8-bit RGB"
     NOT_INDICES = "mask that does not hold class indices", "save it as a palette PNG of class indices, not of colours"
     PALETTE = "mask with another palette than VOC's", "its indices may be renumbered: take the original file"
@@ -57,7 +57,7 @@ class Kind(Enum):
 
     @property
     def remedy(self) -> str:
-        """How to mend it."""
+        """How to fix it."""
         return self.value[1]
 
 
@@ -125,7 +125,7 @@ def report(problems: Sequence[Problem], limit: int = MAX_REPORTED_PROBLEMS) -> s
         left -= shown[kind]
     lines = [f"The dataset cannot be used, it has {len(problems)} problem{'s' if len(problems) > 1 else ''}:"]
     for kind, group in groups.items():
-        lines.append(f"{kind.title} ({len(group)}). To mend: {kind.remedy}.")
+        lines.append(f"{kind.title} ({len(group)}). To fix: {kind.remedy}.")
         lines.extend(f"  - {problem}" for problem in group[: shown[kind]])
         if len(group) > shown[kind]:
             lines.append(f"  ... and {len(group) - shown[kind]} more")

@@ -41,8 +41,8 @@ class VolumeFile:
         voxels: axes (x, y, z).
         affine: 4 x 4, voxel index to RAS position in mm.
         header_spacing: voxel size in mm as the header's own field gives it, which the affine may contradict.
-        taken_from: what in the header gives the affine.
-        warnings: what may be wrong about the geometry.
+        taken_from: fields of the header that give the affine.
+        warnings: warnings about the geometry.
     """
 
     voxels: NDArray[Any]

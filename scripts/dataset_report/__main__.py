@@ -27,7 +27,7 @@ def report_dataset(
         dataset_dir: folder with a ``dataset.json``.
         output: the HTML file.
         organs: organs to show; all of the data set if empty.
-        notes: what the check of the files found; None to check them here.
+        notes: problems that the check of the files found; None to check them here.
 
     Returns:
         The measured cases.
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the report that the arguments describe."""
     start_command()
     options = build_parser().parse_args(arguments)
+    claim_outputs([options.output], [], new=True)
     report_dataset(options.dataset_dir, options.output, options.organs)
 
 

@@ -11,6 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from scripts.dataset_report.measure import HU_EDGES, CaseMeasure
+from scripts.drawing.display import plain_text
 from scripts.drawing.overlay import SOFT_TISSUE_WINDOW_HU
 
 DPI = 110
@@ -82,9 +83,9 @@ def organ_matrix_figure(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> 
     axes.imshow(np.where(np.isnan(relative), np.nan, 1.0), cmap="gray", vmin=0, vmax=1, aspect="auto")
     shown = np.ma.masked_where(~(relative > 0), relative)
     picture = axes.imshow(shown, cmap="RdYlBu_r", norm=LogNorm(0.25, 4), aspect="auto", interpolation="nearest")
-    axes.set_yticks(range(len(organs)), [organ.replace("_", " ") for organ in organs], fontsize=8)
+    axes.set_yticks(range(len(organs)), [plain_text(organ.replace("_", " ")) for organ in organs], fontsize=8)
     if len(cases) <= MAX_NAMED_CASES:
-        axes.set_xticks(range(len(cases)), [case.case for case in cases], rotation=90, fontsize=7)
+        axes.set_xticks(range(len(cases)), [plain_text(case.case) for case in cases], rotation=90, fontsize=7)
     else:
         axes.set_xlabel(f"{len(cases)} cases in the order of the data list")
     bar = figure.colorbar(picture, ax=axes, ticks=[0.25, 0.5, 1, 2, 4], pad=0.01)
@@ -107,7 +108,7 @@ def volume_figure(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> bytes:
             axes.scatter(
                 ml, height, s=14, facecolors="none" if cut else BLUE, edgecolors=BLUE, linewidths=0.6, alpha=0.7
             )
-    axes.set_yticks(range(len(organs)), [organ.replace("_", " ") for organ in organs], fontsize=8)
+    axes.set_yticks(range(len(organs)), [plain_text(organ.replace("_", " ")) for organ in organs], fontsize=8)
     axes.set(xscale="log", xlabel="ml (hollow: reaches the first or the last slice)", ylim=(len(organs) - 0.5, -0.5))
     axes.grid(axis="x", color="#eeeeee")
     axes.set_axisbelow(True)

@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class OrganMeasure:
+class ContourMeasure:
     """One organ in one case.
 
     Attributes:
         ml: its volume.
-        centre: of its voxels, mm towards left, posterior and superior from the first voxel.
+        centre: centre of its voxels, mm towards left, posterior and superior from the first voxel.
         cut: whether it reaches the first or the last axial slice.
         apart: share of its voxels outside of its largest connected piece.
     """
@@ -50,7 +50,7 @@ class CaseMeasure:
     Attributes:
         case: its name.
         split: its split.
-        patient: whose scan it is, None if not named.
+        patient: patient of the scan, None if not named.
         phase: contrast phase, None if unknown.
         labelled: whether it has a label.
         shape: voxels along left, posterior, superior.
@@ -71,7 +71,7 @@ class CaseMeasure:
     spacing: tuple[float, ...] = ()
     histogram: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(HU_EDGES) - 1))
     soft_tissue_hu: float = float("nan")
-    organs: dict[str, OrganMeasure] = field(default_factory=dict)
+    organs: dict[str, ContourMeasure] = field(default_factory=dict)
     picture: bytes = b""
     failure: str = ""
 
@@ -140,7 +140,7 @@ def measure_organs(
     spacing: Sequence[float],
     organs: Sequence[str],
     annotated: Sequence[str],
-) -> dict[str, OrganMeasure]:
+) -> dict[str, ContourMeasure]:
     """Measure the contoured organs of a label map [left, posterior, superior].
 
     Args:
@@ -150,19 +150,19 @@ def measure_organs(
         annotated: the organs that were contoured; an absent one has 0 ml.
     """
     boxes = ndimage.find_objects(labels, max_label=len(organs))
-    measured: dict[str, OrganMeasure] = {}
+    measured: dict[str, ContourMeasure] = {}
     for index, (organ, box) in enumerate(zip(organs, boxes, strict=True), start=1):
         if organ not in annotated:
             continue
         if box is None:
-            measured[organ] = OrganMeasure(0.0)
+            measured[organ] = ContourMeasure(0.0)
             continue
         where = labels[box] == index
         count = int(where.sum())
         first = np.array([side.start for side in box])
         centre = (np.argwhere(where).mean(axis=0) + first) * np.asarray(spacing)
         pieces, _ = ndimage.label(where, structure=np.ones((3, 3, 3)))
-        measured[organ] = OrganMeasure(
+        measured[organ] = ContourMeasure(
             ml=count * float(np.prod(spacing)) * ML_PER_MM3,
             centre=(float(centre[0]), float(centre[1]), float(centre[2])),
             cut=box[2].start == 0 or box[2].stop == labels.shape[2],

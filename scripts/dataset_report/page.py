@@ -35,7 +35,7 @@ def write_report(
         title: name of the data set.
         cases: every case, measured.
         organs: every organ of the data set, in its order.
-        notes: what the check of the data set found, one line each.
+        notes: problems that the check of the data set found, one line each.
 
     Returns:
         What the report says is worth a look.
@@ -63,7 +63,7 @@ def write_report(
         f"<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
     with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return outliers
 
 

@@ -1,1 +1,1 @@
-"""DICOM in and out: which series lie in a folder, whether one is a volume, and label maps as DICOM-SEG."""
+"""DICOM in: which series lie in a folder, whether one is a volume, and structures as voxels."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,10 +41,10 @@ CT_IMAGE, ENHANCED_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.
 DIRECTORY = "1.2.840.10008.1.3.10"  # the table of contents of a disc
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "SeriesDate"),
-    *("Modality", "ImageType", "SequenceName", "SliceThickness", "NumberOfFrames", "AcquisitionNumber"),
+    *("PatientID", "Modality", "ImageType", "SequenceName", "SliceThickness", "NumberOfFrames", "AcquisitionNumber"),
     *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber"),
-    *("RescaleSlope", "RescaleIntercept"),
+    *("RescaleSlope", "RescaleIntercept", "FrameOfReferenceUID"),
 ]
 PREAMBLE = 128  # bytes before the letters DICM
 BARE_START = re.compile(rb"\x02\0\0\0|\x08\0[\0-\x18]\0|\0\x08\0[\0-\x18]", re.DOTALL)
@@ -70,10 +72,22 @@ def require_pydicom() -> None:
         )
 
 
-def headers_below(folder: str) -> tuple[list[Header], dict[str, str]]:
-    """Read the header of every DICOM file in a folder and its subfolders, also linked ones, sorted by path.
+def files_below(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """A folder and its subfolders, also linked ones, each once, with the names of their files; none that is hidden.
 
-    Hidden files and files of other kinds are passed over.
+    Raises:
+        ValueError: a subfolder cannot be opened.
+    """
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        seen.add(os.path.realpath(parent))
+        inside = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in inside if os.path.realpath(os.path.join(parent, name)) not in seen]
+        yield parent, sorted(name for name in names if not name.startswith("."))
+
+
+def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], dict[str, str]]:
+    """Read the header of every DICOM file in a folder (and its subfolders), sorted by path; others are passed over.
 
     Returns:
         The headers; and of the files that look like a slice and cannot be read, by path, the reason. A file looks like
@@ -86,12 +100,8 @@ def headers_below(folder: str) -> tuple[list[Header], dict[str, str]]:
     require_pydicom()
     headers: list[Header] = []
     unreadable: dict[str, str] = {}
-    seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        seen.add(os.path.realpath(parent))
-        inside = sorted(name for name in folders if not name.startswith("."))
-        folders[:] = [name for name in inside if os.path.realpath(os.path.join(parent, name)) not in seen]
-        read = {name: _header_of(os.path.join(parent, name)) for name in sorted(names) if not name.startswith(".")}
+    for parent, names in islice(files_below(folder), None if subfolders else 1):
+        read = {name: _header_of(os.path.join(parent, name)) for name in names}
         slices = [name for name, found in read.items() if not isinstance(found, str)]
         for name, found in read.items():
             path = os.path.join(parent, name)

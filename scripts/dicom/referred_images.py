@@ -1,18 +1,23 @@
-"""Headers of a series as a DICOM-SEG can refer to them: anonymisation leaves out or spoils what the standard wants."""
+"""Headers of a series as results can refer to them: anonymisation leaves out or spoils what the standard wants."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.utils.module import optional_import
+from numpy.typing import NDArray
 
 from scripts.dicom.headers import Header, pydicom
+from scripts.dicom.series_folder import stack_in
 from scripts.dicom.slice_stack import SliceStack
 
 valuerep, _ = optional_import("pydicom.valuerep")
 charset, _ = optional_import("pydicom.charset")
+logger = logging.getLogger(__name__)
 
 EMPTY_IF_UNKNOWN = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
@@ -24,10 +29,36 @@ OF_SERIES = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 UNICODE = "ISO_IR 192"
 
 
+def images_of_labels(
+    labels: NDArray[np.uint8], affine: NDArray[np.float64], series: str, result: Path
+) -> tuple[SliceStack, list[Header]]:
+    """The slices of the series that a label map was made of, and their headers to refer to; a warning says the changes.
+
+    Args:
+        labels: label map [column, row, slice].
+        affine: its 4 x 4 matrix from voxel indices to mm (RAS).
+        series: folder of the DICOM series that was segmented.
+        result: the file that will refer to them, for the warning.
+
+    Raises:
+        ValueError: the label map is not on the grid of the series.
+    """
+    stack = stack_in(series)
+    if labels.shape != stack.shape or not np.allclose(affine, stack.affine, atol=1e-2):
+        raise ValueError(
+            f"the label map ({labels.shape}) is not on the grid of the DICOM series in {series} ({stack.shape}), or "
+            "its affine differs: give the label map of this series, in the order in which its slices are stacked."
+        )
+    images, changed = images_to_refer_to(stack)
+    if changed:
+        logger.warning("%s: in what it says of the series, %s", result.name, "; ".join(changed))
+    return stack, images
+
+
 def images_to_refer_to(stack: SliceStack) -> tuple[list[Header], list[str]]:
     """Read the headers of a stack, empty what is against the standard and may be empty, and make the UIDs that lack.
 
-    Made UIDs are derived from the series and the place of the slice: a second DICOM-SEG refers to the same ones.
+    Made UIDs are derived from the series and the place of the slice: a second result refers to the same ones.
 
     Returns:
         The headers, and what was changed, by names of attributes (values may be of a person).

@@ -34,8 +34,8 @@ class Series:
         return f"{text}, UID {self.uid}" + (f" (left aside: {self.obstacle})" if self.obstacle else "")
 
 
-def find_series(folder: str) -> list[Series]:
-    """List the series in a folder and its subfolders, those that may be CT volumes first, each kind by series number.
+def find_series(folder: str, subfolders: bool = True) -> list[Series]:
+    """List the series in a folder (and its subfolders), possible CT volumes first, each kind by series number.
 
     A localizer within a series is taken out of it. An image that lies there twice counts once. A file that cannot be
     read counts for the series of its folder; where its folder holds no readable file, for every series.
@@ -43,7 +43,7 @@ def find_series(folder: str) -> list[Series]:
     Raises:
         ValueError: there are slices, and none can be read.
     """
-    headers, unreadable = headers_below(folder)
+    headers, unreadable = headers_below(folder, subfolders)
     if unreadable and not headers:
         raise ValueError(unreadable_files([f"{path} ({reason})" for path, reason in unreadable.items()]))
     groups: dict[tuple[str, str], dict[str, Header]] = {}

@@ -6,13 +6,14 @@ import atexit
 import os
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.utils.module import optional_import
 
-from scripts.dicom.headers import AGAIN, DEFLATED, UNCOMPRESSED, Header, pydicom
+from scripts.dicom.headers import AGAIN, DEFLATED, UNCOMPRESSED, Header, files_below, pydicom
 from scripts.dicom.series import choose_series, find_series
 from scripts.dicom.slice_numbers import SliceNumbers, name_of
 from scripts.dicom.slice_stack import HOW_TO_CONVERT, TO_RAS, SliceStack, slice_stack
@@ -41,6 +42,19 @@ def series_folder(folder: str, wanted: str | int | None = None) -> str | None:
     Raises:
         ValueError: no series or several could be meant, or the series is no regular volume.
     """
+    return _checked(folder, wanted, _state(folder))
+
+
+def _state(folder: str) -> tuple[tuple[str, int, int], ...]:
+    """Equal as long as nobody touches a file of the folder."""
+    paths = [os.path.join(parent, name) for parent, names in files_below(folder) for name in names]
+    status = {path: os.stat(path) for path in paths if os.path.exists(path)}
+    return tuple((path, one.st_size, one.st_mtime_ns) for path, one in status.items())
+
+
+@cache
+def _checked(folder: str, wanted: str | int | None, state: tuple[tuple[str, int, int], ...]) -> str | None:
+    """What :func:`series_folder` says: checking takes longer than reading, and a series is read many times."""
     found = find_series(folder)
     if not found:
         return None
@@ -96,7 +110,9 @@ def _write_for_itk(header: Header, path: Path, rescale_varies: bool) -> None:
     image.PhotometricInterpretation = "MONOCHROME2"
     for uid in ("SOPInstanceUID", "SOPClassUID"):  # the file's meta data cannot do without
         if not image.get(uid):
-            setattr(image, uid, pydicom.uid.generate_uid() if uid == "SOPInstanceUID" else header.SOPClassUID)
+            place = [str(header.get(tag)) for tag in ("SeriesInstanceUID", "ImagePositionPatient")]
+            made = pydicom.uid.generate_uid(entropy_srcs=place)  # the same in every run, so that copies have one digest
+            setattr(image, uid, made if uid == "SOPInstanceUID" else header.SOPClassUID)
     image.save_as(path, enforce_file_format=True)
     if not rescale_varies:
         return

@@ -26,7 +26,7 @@ class SliceStack:
 
     Attributes:
         headers: one per slice, in the order in which the slices are stacked (along rows x columns).
-        numbers: what they say, in the same order.
+        numbers: their numbers, in the same order.
         affine: 4 x 4, (column, row, slice) to RAS position in mm.
     """
 

@@ -20,6 +20,11 @@ PLANE_AXIS: dict[Plane, int] = {"axial": 2, "coronal": 1, "sagittal": 0}
 DISPLAY_AXES = ("L", "P", "S")
 
 
+def plain_text(name: str) -> str:
+    """A name as matplotlib can write it: no formula between dollar signs, no byte that is not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8").replace("$", r"\$")
+
+
 def to_display_order(volume: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
     """Flip and swap the axes of a volume [x, y, z] so that they are [left, posterior, superior].
 
@@ -118,7 +123,7 @@ def box_around_organs(
     Args:
         label_maps: label maps in display order.
         spacing: voxel size in mm along the same axes.
-        margin_mm: what to keep around the organs, in mm, as far as the volume reaches.
+        margin_mm: margin around the organs, in mm, as far as the volume reaches.
     """
     occupied = np.any([labels > 0 for labels in label_maps], axis=0)
     if not occupied.any():

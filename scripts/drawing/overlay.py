@@ -22,6 +22,7 @@ from scripts.drawing.display import (
     display_spacing,
     picture_of,
     pixel_aspect,
+    plain_text,
     slices_with_most_organs,
     to_display_order,
 )
@@ -123,7 +124,7 @@ def overlay_figure(
         axes.set_title(f"{plane} {number}", color="white", fontsize=10)
     for axes in figure.axes:
         axes.set_axis_off()
-    figure.suptitle(title, color="white", fontsize=14)
+    figure.suptitle(plain_text(title), color="white", fontsize=14)
     handles = legend_handles(label_maps, organs)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=7, labelcolor="white", frameon=False)
@@ -141,7 +142,7 @@ def draw_panel(
     """Draw one slice of volumes in display order.
 
     Args:
-        axes: where to draw.
+        axes: matplotlib axes to draw on.
         image: CT [left, posterior, superior] in HU.
         label_maps: the label map to colour, and possibly the reference to draw dashed.
         plane: the plane that is cut.
@@ -197,7 +198,7 @@ def legend_handles(label_maps: Sequence[NDArray[Any]], organs: Sequence[str]) ->
     """Entries of the legend for the organs in these label maps; with more than one map the dashed reference too."""
     present = sorted({index for label_map in label_maps for index in _classes_in(label_map)})
     handles: list[Patch | Line2D] = [
-        Patch(color=organ_colour(index), label=organs[index - 1].replace("_", " ")) for index in present
+        Patch(color=organ_colour(index), label=plain_text(organs[index - 1].replace("_", " "))) for index in present
     ]
     if len(label_maps) > 1:
         handles.append(Line2D([], [], color=REFERENCE_COLOUR, linestyle="dashed", label="reference"))

@@ -40,7 +40,7 @@ class CaseScore:
         case: identifier of the scan.
         organ: name of the organ.
         class_index: its value in both label maps; keeps the organs of a report in the order of the configuration.
-        status: which row of the table above applies.
+        status: row of the table above that applies.
         dice: Dice coefficient.
         hd95_mm: 95th percentile Hausdorff distance, the larger of the two directions, in mm.
         surface_dice: share of both surfaces that lies within the tolerance of the other one.
@@ -79,7 +79,7 @@ def score_case(
         spacing: voxel size along x, y and z, in mm.
         organs: all organs of the configuration, in order.
         annotated: the organs contoured in this case.
-        surface_tolerance_mm: how far apart two surfaces may lie and still agree, in mm (our choice: 3 mm, the slice
+        surface_tolerance_mm: largest distance of surfaces that still agree, in mm (our choice: 3 mm, the slice
             distance of the CTs this bundle is meant for, below which a contour is not defined by the image).
 
     Returns:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from scripts.evaluation.intervals import CONFIDENCE, macro_interval, macro_mean
-from scripts.evaluation.summary import MACRO_ROW, METRICS, markdown_table, read_scores
+from scripts.evaluation.score_tables import markdown_table, run_name
+from scripts.evaluation.summary import MACRO_ROW, METRICS, read_scores
 from scripts.runtime.plain_errors import install_plain_errors
 
 
@@ -31,7 +31,7 @@ def patient_scores(scores: pd.DataFrame, metric: str, seeds: Sequence[int] | Non
     Args:
         scores: rows of one arm in one group.
         metric: "dice", "hd95_mm" or "surface_dice".
-        seeds: that count; None for all.
+        seeds: seeds that count; None for all.
 
     Returns:
         Rows are cases, columns organs in the order of the class indices; NaN where an organ has no score in any seed.
@@ -49,7 +49,7 @@ def paired_differences(scores: pd.DataFrame, arm: str, reference: str, metric: s
         scores: rows of one group, of any arms.
         arm: name of the one.
         reference: name of the other.
-        metric: what is compared.
+        metric: name of the metric that is compared.
     """
     one, other = scores[scores["arm"] == arm], scores[scores["arm"] == reference]
     seeds = sorted(set(one["seed"]) & set(other["seed"]))
@@ -92,7 +92,7 @@ def compare(
         scores: rows of one group.
         arms: names; the reference itself, and arms that share no seed with it, are left out.
         reference: name.
-        metric: what is compared.
+        metric: name of the metric that is compared.
         by_organ: a row for every organ, in place of one of the macro mean.
 
     Returns:
@@ -143,9 +143,9 @@ def comparison_markdown(table: pd.DataFrame, titles: Mapping[str, str], heading:
     """Rows of :func:`compare` as a Markdown table; Dice and surface Dice in points, HD95 in mm.
 
     Args:
-        table: of one metric; without the column `seeds` where there are none.
-        titles: of the arms.
-        heading: of the first column.
+        table: comparisons of one metric; the column `seeds` is optional.
+        titles: titles of the arms.
+        heading: heading of the first column.
     """
     optional = [column for column in ("organ", "seeds") if column in table and set(table[column]) != {MACRO_ROW}]
     header = [heading, *optional, "patients", "difference", "95 %", "p", "p, Holm"]
@@ -175,21 +175,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "of Wilcoxon's signed-rank test, also corrected after Holm for the rows of the table.",
         epilog="Example: %(prog)s before/scores.csv after/scores.csv --names before after",
     )
-    parser.add_argument("scores", nargs="+", type=Path, help="scores.csv of evaluation runs, the reference first")
+    parser.add_argument("scores", nargs="+", help="scores.csv of evaluation runs, or FILE::RUN, the reference first")
     parser.add_argument("--names", nargs="+", help="of the runs, one per file (default: the name of its folder)")
     parser.add_argument("--metric", choices=METRICS, default="dice", help="what is compared (default: %(default)s)")
     parser.add_argument("--by_organ", action="store_true", help="a row for every organ, in place of the macro mean")
     options = parser.parse_args(arguments)
-    names = options.names or [path.resolve().parent.name for path in options.scores]
+    names = options.names or [run_name(path) for path in options.scores]
     if not 2 <= len(names) == len(options.scores) == len(set(names)):
         parser.error(f"two files or more need as many different names, got {names}; give them with --names")
-    frames = [read_scores(path).assign(arm=name, seed=0) for name, path in zip(names, options.scores, strict=True)]
+    frames = [_of_arm(read_scores(path), name) for name, path in zip(names, options.scores, strict=True)]
     for name, frame in zip(names, frames, strict=True):
         if not set(frame["case"]) & set(frames[0]["case"]):
             parser.error(f"{name} and {names[0]} share no patient: give runs that were scored on the same ones")
     table = compare(pd.concat(frames, ignore_index=True), names, names[0], options.metric, options.by_organ)
     heading = f"{options.metric} against {names[0]}"
     print(comparison_markdown(table.drop(columns="seeds"), {name: name for name in names}, heading))
+
+
+def _of_arm(scores: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Scores as those of an arm; a file of one run is of one seed."""
+    return scores.assign(arm=name, seed=scores.get("seed", 0))
 
 
 def _row(patients_by_organs: NDArray[np.float64]) -> dict[str, float]:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from scripts.drawing.display import plain_text
 from scripts.files.atomic_write import replacing
 
 BOX_COLOUR = "#4477aa"
@@ -52,13 +53,14 @@ def save_dice_figure(scores: pd.DataFrame, macro_dice: float, path: str | os.Pat
             macro_dice, color=MACRO_COLOUR, linestyle="--", linewidth=1.2, label=f"macro mean {macro_dice:.3f}"
         )
         figure.legend(loc="outside lower right", frameon=False)
+    counts = [f" (n = {len(dice)})" for dice in values]
     axes.set_yticks(
-        rows, [f"{organ.replace('_', ' ')} (n = {len(dice)})" for organ, dice in zip(organs, values, strict=True)]
+        rows, [plain_text(organ).replace("_", " ") + count for organ, count in zip(organs, counts, strict=True)]
     )
     axes.set_ylim(len(organs) + 0.5, 0.5)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("Dice")
-    axes.set_title(title)
+    axes.set_title(plain_text(title))
     axes.grid(axis="x", alpha=0.3)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")

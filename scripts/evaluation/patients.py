@@ -26,6 +26,7 @@ from scripts.drawing.display import (
     Plane,
     box_around_organs,
     display_spacing,
+    plain_text,
     slices_with_most_organs,
     to_display_order,
 )
@@ -63,7 +64,7 @@ def load_patients(folder: Path, cases: Sequence[Mapping[str, Any]], organs: Sequ
     """Read the best, the median and the worst patient of an evaluation.
 
     Args:
-        folder: of the evaluation: scores.csv and a label map CASE_seg.nii.gz for each case.
+        folder: folder of the evaluation, with scores.csv and a label map CASE_seg.nii.gz for each case.
         cases: case dictionaries of the split that was scored.
         organs: names in the order of the class indices.
 
@@ -118,8 +119,8 @@ def patients_figure(patients: Sequence[ScoredPatient], organs: Sequence[str], ti
             (index,) = slices_with_most_organs(shown, plane, 1, len(organs))
             draw_panel(axes, image[box], shown, plane, index, spacing)
             axes.set_axis_off()
-        row[0].set_title(patient.title, color="white", fontsize=11, loc="left")
-    figure.suptitle(title, color="white", fontsize=14)
+        row[0].set_title(plain_text(patient.title), color="white", fontsize=11, loc="left")
+    figure.suptitle(plain_text(title), color="white", fontsize=14)
     figure.legend(
         handles=legend_handles(present, organs), loc="outside lower center", ncols=8, labelcolor="white", frameon=False
     )
@@ -141,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     organs = organs_of(read_scores(options.folder / "scores.csv"))
     cases = load_cases(options.dataset_dir, options.split, organs)
     output = options.output or options.folder / "patients.png"
-    claim_outputs([output], [*files_of(cases), options.folder / "scores.csv"])
+    claim_outputs([output], [*files_of(cases), options.folder / "scores.csv"], new=True)
     patients = load_patients(options.folder, cases, organs)
     with replacing(output) as temporary:
         patients_figure(patients, organs, options.title).savefig(temporary, format="png")

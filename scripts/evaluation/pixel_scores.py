@@ -12,7 +12,7 @@ Print the table of runs, each an `iou.csv` that an evaluation left behind; runs 
 from __future__ import annotations
 
 import argparse
-import os
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +24,9 @@ from ignite.metrics import ConfusionMatrix, MetricsLambda
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from scripts.evaluation.score_tables import markdown_table, read_runs
 from scripts.files.atomic_write import replacing
+from scripts.files.result_files import result_path
 from scripts.runtime.plain_errors import install_plain_errors
 
 BACKGROUND = "background"
@@ -64,38 +66,51 @@ def mean_iou_metric(classes: int) -> MetricsLambda:
 
 
 class PixelScoreHandler:
-    """Handler of an evaluator whose output has "pred" and "label" on the photograph's grid.
+    """Handler of a `ScanEvaluator` whose items have "pred" and "label" on the photograph's grid: counts for each one.
 
     Args:
+        cases: case dictionaries.
         organs: class names in the order of their indices, without background.
-        output_dir: folder of iou.csv.
+        output_dir: folder of the counts and of iou.csv.
         title: name of the method.
     """
 
-    def __init__(self, organs: Sequence[str], output_dir: str, title: str) -> None:
-        self.names, self.output_dir, self.title = [BACKGROUND, *organs], Path(output_dir), title
-        self.inputs = confusion_inputs(len(self.names))
-        self.matrix = ConfusionMatrix(len(self.names))
+    kinds = ("pixel_counts",)
+    tables = ("iou.csv",)
+
+    def __init__(self, cases: Sequence[Mapping[str, Any]], organs: Sequence[str], output_dir: str, title: str) -> None:
+        self._cases, self.names = [str(case["case"]) for case in cases], [BACKGROUND, *organs]
+        self.output_dir, self.title = Path(output_dir), title
+        self.settings = {"title": title, "organs": list(organs)}
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
-        engine.add_event_handler(Events.STARTED, self.matrix.reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
-        engine.add_event_handler(Events.COMPLETED, self._report)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
-    def _count(self, engine: Engine) -> None:
-        # An image that failed has no output.
-        for prediction, label in zip(*self.inputs(cast(Any, engine.state.output) or []), strict=True):
-            self.matrix.update((prediction[None], label[None]))
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Write the confusion matrix of a photograph, a row for each class of the reference."""
+        matrix = ConfusionMatrix(len(self.names))
+        for prediction, label in zip(*confusion_inputs(len(self.names))([item]), strict=True):
+            matrix.update((prediction[None], label[None]))
+        with replacing(result_path(self.output_dir, str(item["case"]), self.kinds[0])) as temporary:
+            temporary.write_text(json.dumps(matrix.confusion_matrix.tolist()))
+        return item
 
     def _report(self, engine: Engine) -> None:
-        frame = scores_frame(self.matrix.confusion_matrix, self.names)
+        evaluator = cast(Any, engine)
+        if not evaluator.is_last:
+            return
+        cases = [case for case in self._cases if case not in evaluator.failures]
+        matrix = torch.zeros(len(self.names), len(self.names), dtype=torch.long)
+        for case in cases:
+            matrix += torch.tensor(json.loads(result_path(self.output_dir, case, self.kinds[0]).read_text()))
+        frame = iou_frame(matrix, self.names)
         with replacing(self.output_dir / "iou.csv") as temporary:
             frame.to_csv(temporary, index=False)
-        print(format_table({self.title: [frame]}))
+        print(iou_table({self.title: [frame]}))
 
 
-def scores_frame(matrix: Tensor, names: Sequence[str]) -> pd.DataFrame:
+def iou_frame(matrix: Tensor, names: Sequence[str]) -> pd.DataFrame:
     """A row for each class with the COLUMNS."""
     return pd.DataFrame(
         {
@@ -110,19 +125,6 @@ def scores_frame(matrix: Tensor, names: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read an `iou.csv` back.
-
-    Raises:
-        ValueError: if the file lacks a column.
-    """
-    frame = pd.read_csv(path)
-    missing = [column for column in COLUMNS if column not in frame.columns]
-    if missing:
-        raise ValueError(f"{path} lacks the columns {missing}; give an iou.csv written by an evaluation.")
-    return frame
-
-
 def with_means(frame: pd.DataFrame) -> pd.Series:
     """IoU by class, then the mean over all classes (VOC's mIoU) and the mean without the background."""
     ious = frame.set_index("class")["iou"]
@@ -131,14 +133,12 @@ def with_means(frame: pd.DataFrame) -> pd.Series:
     return both
 
 
-def format_table(runs: Mapping[str, Sequence[pd.DataFrame]]) -> str:
+def iou_table(runs: Mapping[str, Sequence[pd.DataFrame]]) -> str:
     """Markdown: a row for each class, a column for each name; several runs of a name give their mean and range."""
     columns = {name: pd.concat([with_means(frame) for frame in frames], axis=1) for name, frames in runs.items()}
     rows = next(iter(columns.values())).index
-    lines = ["| class | " + " | ".join(columns) + " |", "|:--|" + "--:|" * len(columns)]
-    for row in rows:
-        lines.append(f"| {row} | " + " | ".join(_cell(of_name.loc[row]) for of_name in columns.values()) + " |")
-    return "\n".join(lines)
+    body = [[str(row), *(_cell(of_name.loc[row]) for of_name in columns.values())] for row in rows]
+    return markdown_table(["class", *columns], body)
 
 
 def _cell(values: pd.Series) -> str:
@@ -154,15 +154,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.evaluation.pixel_scores", description="Print the IoU of several runs side by side."
     )
-    parser.add_argument("files", nargs="+", help="iou.csv of each run")
+    parser.add_argument("files", nargs="+", help="iou.csv of each run, or FILE::RUN")
     parser.add_argument("--names", nargs="+", required=True, help="a name for each file; one name for seeds of a run")
     given = parser.parse_args(arguments)
     if len(given.names) != len(given.files):
         parser.error(f"{len(given.files)} files and {len(given.names)} names; give a name for each file.")
     runs: dict[str, list[pd.DataFrame]] = {}
     for name, file in zip(given.names, given.files, strict=True):
-        runs.setdefault(name, []).append(read_scores(file))
-    print(format_table(runs))
+        runs.setdefault(name, []).append(read_runs(file, COLUMNS))
+    print(iou_table(runs))
     return 0
 
 

@@ -7,6 +7,8 @@ Print the table of two runs, each a `scores.csv` that `write_report` left behind
 Print one run out of the folds of a cross-validation, which scored every patient once:
 
     python -m scripts.evaluation.summary fold0/scores.csv fold1/scores.csv --pool
+
+A file may hold several runs, named in a column `run`; FILE::RUN is one of them.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import pandas as pd
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.figures import save_dice_figure
 from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
+from scripts.evaluation.score_tables import markdown_table, read_runs, run_name
 from scripts.files.atomic_write import replacing
 from scripts.runtime.plain_errors import install_plain_errors
 
@@ -39,21 +42,18 @@ def scores_frame(scores: Sequence[CaseScore]) -> pd.DataFrame:
 
 
 def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a `scores.csv` back; cases named "007" or "NA" stay the text they are.
+    """Read a `scores.csv` back; cases named "007" or "NA" stay the text they are, metrics the float32 that they were.
+
+    Args:
+        path: a file, or FILE::RUN (`read_runs`).
 
     Raises:
-        ValueError: if the file lacks a column of `CaseScore`.
+        ValueError: if the file lacks a column of `CaseScore`, or the run.
     """
-    frame = pd.read_csv(
-        path,
-        dtype=dict.fromkeys(TEXT_COLUMNS, "str"),
-        keep_default_na=False,
-        na_values={metric: [""] for metric in METRICS},
-    )
-    missing = [column for column in COLUMNS if column not in frame.columns]
-    if missing:
-        raise ValueError(f"{path} lacks the columns {missing}; give a scores.csv written by an evaluation run.")
-    return frame
+    types = dict.fromkeys(TEXT_COLUMNS, "str") | dict.fromkeys(METRICS, "float32")
+    empty = {metric: [""] for metric in METRICS}
+    frame = read_runs(path, COLUMNS, dtype=types, keep_default_na=False, na_values=empty)
+    return frame.astype(dict.fromkeys(METRICS, "float64"))
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:
@@ -109,7 +109,7 @@ def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str]
 
     Args:
         scores: the rows of all cases (`score_case`).
-        output_dir: folder of the report; made if missing, its earlier report is overwritten.
+        output_dir: folder of the report; made if missing. Whoever calls has made sure that a report there may go.
         title: heading of the figure, kept in `summary.json`.
 
     Returns:
@@ -119,7 +119,7 @@ def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str]
     summary = summarise(frame)
     output = Path(output_dir)
     with replacing(output / "scores.csv") as temporary:
-        frame.to_csv(temporary, index=False)
+        frame.to_csv(temporary, index=False, errors="surrogateescape")  # names that are not UTF-8
     with replacing(output / "summary.csv") as temporary:
         summary.to_csv(temporary)
     with replacing(output / "summary.json") as temporary:
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"of patients and the {CONFIDENCE:.0%} bootstrap interval of the mean over patients.",
         epilog="Example: %(prog)s coarse/scores.csv final/scores.csv --names coarse final",
     )
-    parser.add_argument("scores", nargs="+", type=Path, help="scores.csv of an evaluation run, one per method")
+    parser.add_argument("scores", nargs="+", help="scores.csv of an evaluation run, one per method, or FILE::RUN")
     parser.add_argument("--pool", action="store_true", help="the files are the folds of one cross-validation")
     parser.add_argument("--names", nargs="+", help="column headings, one per file (default: the name of its folder)")
     options = parser.parse_args(arguments)
@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pooled = pd.concat([read_scores(path) for path in options.scores], ignore_index=True)
         print(format_table({name: summarise(pooled)}))
         return
-    names = options.names or [path.resolve().parent.name for path in options.scores]
+    names = options.names or [run_name(path) for path in options.scores]
     if len(names) != len(options.scores) or len(set(names)) != len(names):
         parser.error(f"{len(options.scores)} files need as many different names, got {names}; give them with --names")
     print(format_table({name: summarise(read_scores(path)) for name, path in zip(names, options.scores, strict=True)}))
@@ -222,19 +222,6 @@ def _short(value: float) -> str:
 def _interval(summary: pd.DataFrame, organ: str) -> str:
     low, high = (summary[f"dice_{end}"].get(organ, math.nan) for end in ("low", "high"))
     return "-" if math.isnan(low) else f"{_short(low)}-{_short(high)}"
-
-
-def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Cells as a Markdown table whose columns line up; all but the first are right-aligned."""
-    widths = [max(3, *(len(row[column]) for row in [header, *body])) for column in range(len(header))]
-    lines = [
-        "| "
-        + " | ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        + " |"
-        for row in [header, *body]
-    ]
-    rule = "|" + "|".join("-" * (w + 1) + ":" if i else ":" + "-" * (w + 1) for i, w in enumerate(widths)) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ class Rounding:
 
     Attributes:
         kernels: tensors in half precision now.
-        bytes_before: of all tensors.
-        bytes_after: of all tensors.
+        bytes_before: size of all tensors before.
+        bytes_after: size of all tensors after.
         largest_relative_error: over kernels, the norm of the rounding error divided by the norm of the kernel.
     """
 
@@ -103,7 +103,7 @@ def write_half_precision(source: str | Path, target: str | Path, dtype: str = DE
     """
     if not Path(source).is_file():
         raise FileNotFoundError(f"no weights at {source}: give the model.pt of a training.")
-    claim_outputs([target], [source])
+    claim_outputs([target], [source], new=True)
     state = load_checkpoint(source)
     others = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if others:

@@ -20,8 +20,9 @@ import fire
 import torch
 from torch import Tensor
 
-from scripts.export.composition import TRUNK, claim_export, composed, trained_predictor
+from scripts.export.torchscript import TRUNK, claim_export, trained_predictor
 from scripts.inference.predictor import TwoStagePredictor
+from scripts.runtime.composition import composed
 from scripts.runtime.plain_errors import install_plain_errors
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -103,7 +104,7 @@ def export_onnx(
 
     Args:
         filepath: file to write.
-        config_file: one file or a list, in the order in which they are laid on one another.
+        config_file: one file, or a list that is merged left to right.
         tolerance: largest difference of a logit that is accepted; a file beyond it is not written.
         overrides: values by id, such as model_path.
 

@@ -1,68 +1,97 @@
-"""Write the configs that clients open as one file: JSON twins of the YAML configs, put together and without comments.
+"""Write what is stated once and needed in several configs: marked blocks, and the JSON twins of the YAML configs.
 
-    python -m scripts.export.standalone_configs            # after a change of configs/*.yaml
-    python -m scripts.export.standalone_configs --check    # exit status 1 if a twin is out of step
+    python -m scripts.export.standalone_configs            # after a change of configs/**/*.yaml
+    python -m scripts.export.standalone_configs --check    # exit status 1 if a copy is out of step
 
-The YAML files are overlays for people: ``train.yaml`` lies on ``inference.yaml``. MONAI Label, NVFlare and
-``monai.bundle.load`` read one file, the last of these JSON only.
+A block stands between ``# >>> NAME`` and ``# <<< NAME``. It is written by people in the first file of `BLOCKS`, and
+copied into the others, since MONAI's configs cannot include one another. NVFlare and ``monai.bundle.load`` read JSON
+only, which allows no comments.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from monai.bundle import ConfigParser
+import yaml
 
 from scripts.files.atomic_write import replacing
 from scripts.runtime.plain_errors import install_plain_errors
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-TWINS = {
-    "inference.json": ("inference.yaml",),
-    "train.json": ("inference.yaml", "train.yaml"),
-    "evaluate.json": ("inference.yaml", "evaluate.yaml"),
+BLOCKS = {
+    "openkbp": ("data/openkbp.yaml", "train.yaml"),
+    "predictor": ("train.yaml", "inference.yaml", "evaluate.yaml"),
+    "abdominal_organs": ("data/abdomen.yaml", "data/btcv.yaml", "budgets/demo.yaml"),
+    "abdomen": ("data/abdomen.yaml", "data/btcv.yaml", "budgets/demo.yaml"),
+    "large_batches": ("data/abdomen.yaml", "data/btcv.yaml", "data/voc.yaml"),
+    "btcv": ("data/btcv.yaml", "data/btcv_12_organs.yaml"),
+    "photographs": ("data/voc.yaml", "data/camvid.yaml"),
+    "slices": ("baselines/slice.yaml", "baselines/contrast_without_attention.yaml"),
+    "volumes": ("baselines/unet.yaml", "baselines/mednext.yaml", "baselines/swin_unetr.yaml"),
 }
+"""Files that hold a block, by its name; the first is its source."""
+
+TWINS = {"inference.json": "inference.yaml", "train.json": "train.yaml", "evaluate.json": "evaluate.yaml"}
 NOTE = "written by python -m scripts.export.standalone_configs; edit the YAML configs instead"
 
 
-def standalone_text(names: Sequence[str], folder: Path = CONFIGS) -> str:
-    """JSON text of YAML configs laid on one another in this order, as MONAI does it."""
-    merged = ConfigParser.load_config_files([str(folder / name) for name in names])
-    return json.dumps({"note": NOTE, **merged}, indent=2, ensure_ascii=False) + "\n"
+def expected_texts(folder: Path = CONFIGS) -> dict[str, str]:
+    """What every generated file should hold, by its name; a release is without some configs."""
+    texts: dict[str, str] = {}
+
+    def text_of(name: str) -> str:
+        return texts.get(name) or (folder / name).read_text(encoding="utf-8")
+
+    for block, files in BLOCKS.items():
+        names = [name for name in files if (folder / name).is_file()]
+        pattern = re.compile(rf"(?<=^# >>> {block})[^\n]*\n.*?(?=^# <<< {block}$)", re.M | re.S)
+        for name in names[1:]:
+            found = pattern.search(text_of(names[0]))
+            if found is None:
+                raise ValueError(f"{names[0]} has no block between '# >>> {block}' and '# <<< {block}'.")
+            body = f": a copy of {names[0]}'s\n" + found[0].partition("\n")[2]
+            texts[name] = pattern.sub(body.replace("\\", r"\\"), text_of(name))
+    return {**texts, **{twin: standalone_text(text_of(name)) for twin, name in TWINS.items()}}
+
+
+def standalone_text(text: str) -> str:
+    """JSON text of a YAML config."""
+    return json.dumps({"note": NOTE, **yaml.safe_load(text)}, indent=2, ensure_ascii=False) + "\n"
 
 
 def out_of_step(folder: Path = CONFIGS) -> list[str]:
-    """Names of the twins that are missing or differ from their YAML."""
+    """Names of the files that are missing or differ from what they are made of."""
     return [
-        twin
-        for twin, names in TWINS.items()
-        if not (folder / twin).is_file()
-        or (folder / twin).read_text(encoding="utf-8") != standalone_text(names, folder)
+        name
+        for name, text in expected_texts(folder).items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
     ]
 
 
-def write_twins(folder: Path = CONFIGS) -> list[str]:
-    """Write the twins that are out of step and return their names."""
+def write_copies(folder: Path = CONFIGS) -> list[str]:
+    """Write the files that are out of step and return their names."""
     written = out_of_step(folder)
-    for twin in written:
-        with replacing(folder / twin) as temporary:
-            temporary.write_text(standalone_text(TWINS[twin], folder), encoding="utf-8")
+    texts = expected_texts(folder)
+    for name in written:
+        with replacing(folder / name) as temporary:
+            temporary.write_text(texts[name], encoding="utf-8")
     return written
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.export.standalone_configs", description="Write the one-file JSON configs."
+        prog="python -m scripts.export.standalone_configs", description="Write the copied blocks and the JSON configs."
     )
     parser.add_argument("--check", action="store_true", help="write nothing, only say what is out of step")
     check = parser.parse_args(arguments).check
-    names = out_of_step() if check else write_twins()
+    names = out_of_step() if check else write_copies()
     if not names:
-        print("the JSON configs are in step with the YAML configs.")
+        print("the configs are in step.")
         return 0
     listed = ", ".join(names)
     print(f"out of step: {listed}; run python -m scripts.export.standalone_configs" if check else f"wrote {listed}")

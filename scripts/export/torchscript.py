@@ -1,7 +1,6 @@
 """The whole predictor as one TorchScript file, with the metadata and the composed config in it.
 
-    python -m scripts.export.torchscript --model_path runs/mine/model.pt --filepath runs/mine/model.ts \
-      --config_file "['configs/inference.yaml','configs/train.yaml','configs/data/abdomen.yaml']"
+    python -m scripts.export.torchscript --run_dir runs/mine --filepath runs/mine/model.ts
 
 MONAI's ``ckpt_export`` does the same for one config file. It embeds overlays each by itself, and programs that read the
 file (MONAI Deploy) look for one complete config called "inference": here the overlays are merged first.
@@ -21,8 +20,13 @@ from monai.bundle import ConfigParser
 from monai.data import save_net_with_metadata
 from monai.networks import convert_to_torchscript
 
-from scripts.export.composition import TRUNK, claim_export, composed, trained_predictor
+from scripts.files.result_files import claim_outputs
+from scripts.inference.predictor import TwoStagePredictor
+from scripts.inference.weights import load_weights, paths_of
+from scripts.runtime.composition import composed
 from scripts.runtime.plain_errors import install_plain_errors
+
+TRUNK = "configs/inference.yaml"
 
 
 def read_metadata(meta_file: str | Path, organs: Sequence[str]) -> dict[str, Any]:
@@ -54,7 +58,7 @@ def export_torchscript(
 
     Args:
         filepath: file to write, .ts.
-        config_file: one file or a list, in the order in which they are laid on one another.
+        config_file: one file, or a list that is merged left to right.
         meta_file: metadata of the bundle.
         overrides: values by id, such as model_path.
     """
@@ -82,3 +86,29 @@ def export_torchscript(
 if __name__ == "__main__":
     install_plain_errors()
     fire.Fire(export_torchscript)
+
+
+def claim_export(filepath: str, config_file: str | Sequence[str], parser: ConfigParser) -> None:
+    """Make sure, before the work, that an export can be written and replaces nothing.
+
+    Raises:
+        ValueError: it cannot, or it does.
+    """
+    configs = [config_file] if isinstance(config_file, str) else list(config_file)
+    claim_outputs([filepath], [*configs, *paths_of([parser.get_parsed_content("model_path")])], new=True)
+
+
+def trained_predictor(parser: ConfigParser) -> TwoStagePredictor:
+    """The two-stage predictor of a composition with the weights of its `model_path`, on the CPU, for evaluation.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no such weights, or they do not fit.
+    """
+    network = parser.get_parsed_content("network_def")
+    if not isinstance(network, TwoStagePredictor):
+        raise ValueError(
+            f"network_def is a {type(network).__name__}, and only a TwoStagePredictor is exported: leave baseline "
+            "overlays out of --config_file."
+        )
+    load_weights(network, parser.get_parsed_content("model_path"))
+    return network.eval()

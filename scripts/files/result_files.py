@@ -12,6 +12,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ SUFFIXES = {
     "report": "_report.html",
     "measures": "_organs.csv",
     "dicom_seg": "_seg.dcm",
+    "case_scores": "_dice.json",
+    "pixel_counts": "_pixels.json",
+    "rtstruct": "_rtstruct.dcm",
 }
 """What follows the name of a case, by the kind of result; VOC's server reads masks by the name of the photograph."""
 # Label maps of any format: other programs use the same endings.
@@ -31,7 +36,8 @@ LABEL_ENDINGS = tuple(
     for stem in ("_seg", ".seg", "_scores")
     for extension in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 )
-MANIFEST = "manifest.json"
+MANIFEST, JOURNALS = "manifest.json", ".manifest-*.jsonl"
+"""A journal has a line for each entry that its process made since the manifest was written."""
 FORMAT = "results of the AGSCL CT segmentation bundle"
 """First key of a manifest: a ``manifest.json`` without it is of another program."""
 MAX_NAME_BYTES = 255
@@ -45,33 +51,45 @@ def result_path(output_dir: PathLike, case: str, kind: str) -> Path:
 
 
 def read_manifest(folder: PathLike) -> dict[str, Any]:
-    """The manifest of a folder, empty if there is none of this bundle."""
+    """The manifest of a folder with what its journal adds, empty if there is none of this bundle."""
+    paths = [Path(folder) / MANIFEST, *Path(folder).glob(JOURNALS)]
+    first, *journals = [path.read_text("utf-8", "replace") if path.is_file() else "" for path in paths]
+    content = _parsed(first)
+    for line in "\n".join(journals).splitlines():
+        content["format"] = FORMAT
+        for section, entries in _parsed(line).items():  # of a run that was killed the last line may be cut
+            content[section] = content.get(section, {}) | entries
+    return content if content.get("format") == FORMAT else {}
+
+
+def _parsed(line: str) -> dict[str, Any]:
     try:
-        content = json.loads((Path(folder) / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(line)
+    except ValueError:
         return {}
-    return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+    return content if isinstance(content, dict) else {}
 
 
 def results_in(folder: PathLike, names: Iterable[str]) -> set[str]:
     """Those of the names in a folder that are results: by their ending, or since the folder's manifest lists them."""
     manifest = read_manifest(folder)
     listed = {name for case in manifest.get("cases", {}).values() for name in case["results"]}
-    listed |= {MANIFEST} if manifest else set()
+    listed |= {MANIFEST, *manifest.get("tables", {})} if manifest else set()
     endings = (*(suffix for suffix in SUFFIXES.values() if suffix.startswith("_")), *LABEL_ENDINGS)
     return {name for name in names if name in listed or name.lower().endswith(endings)}
 
 
-def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space: int = 0) -> None:
+def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space: int = 0, new: bool = False) -> None:
     """Make sure that files can be written, and that none of them is an input; nothing is left behind.
 
     Args:
         outputs: files that will be written.
         inputs: files that are read, or folders of DICOM series; what does not exist is passed over.
         space: bytes that have to be free where each file goes.
+        new: whether an output may not be there yet: of an earlier run it might be the only copy.
 
     Raises:
-        ValueError: an output is an input (by whatever path, link or spelling), or cannot be written there.
+        ValueError: an output is an input (by whatever path, link or spelling), is there, or cannot be written there.
     """
     written, folders = [Path(path) for path in outputs], set()
     identities: dict[tuple[int, int], Path] = {}
@@ -87,6 +105,8 @@ def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space
             )
         if path.is_dir():
             raise ValueError(f"{path} is to be written and is a folder: remove it, or give another output.")
+        if new and os.path.lexists(path):
+            raise ValueError(f"{path} is there already: give another output, or move or delete it.")
         folders.add(path.parent)
     for folder in folders:
         _require_writable(folder, space)
@@ -133,3 +153,22 @@ def digest(path: Path, kind: str = "sha256") -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             checksum.update(block)
     return checksum.hexdigest()
+
+
+METADATA = Path(__file__).resolve().parents[2] / "configs/metadata.json"
+
+
+@dataclass(frozen=True)
+class BundleIdentity:
+    """Name, version and intended use by ``configs/metadata.json``."""
+
+    name: str
+    version: str
+    intended_use: str
+
+
+@cache
+def bundle_identity() -> BundleIdentity:
+    """Read the metadata of this bundle."""
+    content = json.loads(METADATA.read_text(encoding="utf-8"))
+    return BundleIdentity(*(str(content[key]) for key in ("name", "version", "intended_use")))

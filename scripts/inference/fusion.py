@@ -50,6 +50,6 @@ def background_score(organ_probabilities: Tensor, exclusive: bool = False) -> Te
 
     Args:
         organ_probabilities: [organ, ...].
-        exclusive: whether they are of one softmax.
+        exclusive: whether they come from one softmax.
     """
     return 1.0 - (organ_probabilities.sum(dim=0) if exclusive else organ_probabilities.amax(dim=0))

@@ -1,7 +1,8 @@
 """The manifest of an output folder: which result is of which scan, by which weights, and what was noticed.
 
 ``manifest.json`` is kept over several runs into one folder. A result is only ever replaced by a run on the same scan
-with the same weights, and not after somebody has changed it.
+with the same weights, a table of scores by one on the same scans and labels with the same weights and settings, and
+neither after somebody has changed it.
 """
 
 from __future__ import annotations
@@ -9,17 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from scripts.dataset.datalist_file import files_of
+from scripts.dataset.datalist_file import PATH_KEYS, files_of
 from scripts.files.atomic_write import replacing
-from scripts.files.bundle_identity import bundle_identity
-from scripts.files.result_files import FORMAT, MANIFEST, claim_outputs, digest, read_manifest, result_path, results_in
+from scripts.files.result_files import (
+    FORMAT,
+    JOURNALS,
+    MANIFEST,
+    bundle_identity,
+    claim_outputs,
+    digest,
+    read_manifest,
+    result_path,
+    results_in,
+)
 
 MAX_LISTED = 5
+NO_TABLES: Mapping[str, Any] = {}
 SPACE_PER_SCAN = 8 << 20
 """Bytes for pictures and report; our choice, like the quarter of a scan's size for label map and DICOM-SEG."""
 
@@ -31,35 +43,62 @@ class Manifest:
         output_dir: the folder.
         kinds: keys of `SUFFIXES`: what is written for each case.
         weights: files of weights.
+        tables: file that is written over all cases -> settings that it depends on, as plain values.
+        settings: what else the results depend on, as plain values.
     """
 
-    def __init__(self, output_dir: str | Path, kinds: Sequence[str], weights: Sequence[str]) -> None:
-        self.folder, self.kinds = Path(output_dir), list(kinds)
+    def __init__(
+        self,
+        output_dir: str | Path,
+        kinds: Sequence[str],
+        weights: Sequence[str],
+        tables: Mapping[str, Any] = NO_TABLES,
+        settings: Any = None,
+    ) -> None:
+        self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables)
         self.weights = {Path(path).name: digest(Path(path)) for path in weights if Path(path).is_file()}
-        self.inputs: dict[str, str] = {}
+        self.settings, self.journal = settings, self.folder / JOURNALS.replace("*", uuid.uuid4().hex)
+        self.cases: dict[str, Mapping[str, Any]] = {}
         self._digests: dict[str, str] = {}
+        self._entries: dict[str, Any] = {}
 
-    def claim(self, cases: Sequence[Mapping[str, Any]]) -> None:
+    def claim(self, cases: Sequence[Mapping[str, Any]], checked: Collection[str] = ()) -> list[str]:
         """Make sure, before the work, that the results of all cases can be written and destroy nothing.
+
+        Args:
+            cases: scans, and labels where there are any.
+            checked: cases that another process of this run has found done.
+
+        Returns:
+            The cases that are done: all results are there, of the same scan by the same weights and settings.
 
         Raises:
             ValueError: a result would replace an input or a file that is not the same result of an earlier run, or the
                 folder cannot be written to.
         """
-        self.inputs = {str(case["case"]): str(case["image"]) for case in cases}
-        outputs = [path for case in self.inputs for path in self.files_of(case)]
-        space = sum(SPACE_PER_SCAN + _size(Path(image)) // 4 for image in self.inputs.values())
+        self.cases = {str(case["case"]): case for case in cases}
+        outputs = [path for case in self.cases for path in self.files_of(case)]
+        outputs += [self.folder / name for name in self.tables]
+        space = sum(SPACE_PER_SCAN + _size(Path(case["image"])) // 4 for case in cases)
         claim_outputs([*outputs, self.folder / MANIFEST], files_of(cases), space)
         content = read_manifest(self.folder)
         if (self.folder / MANIFEST).exists() and not content:
             raise ValueError(
                 f"{self.folder / MANIFEST} is not a list of this bundle's results: give another output folder."
             )
+        self._entries = content.get("cases", {})
         problems = [
             f"{path}: {problem}"
-            for case in self.inputs
+            for case in self.cases
             for path in self.files_of(case)
-            if os.path.lexists(path) and (problem := self._problem(content.get("cases", {}).get(case), case, path))
+            if case not in checked
+            and os.path.lexists(path)
+            and (problem := self._problem(self._entries.get(case), case, path))
+        ]
+        listed = content.get("tables", {})
+        found = [name for name in self.tables if not checked and os.path.lexists(self.folder / name)]
+        problems += [
+            f"{self.folder / name}: {why}" for name in found if (why := self._table_problem(listed.get(name), name))
         ]
         if problems:
             more = [f"... ({len(problems)} in all)"] if len(problems) > MAX_LISTED else []
@@ -68,6 +107,11 @@ class Manifest:
                 f"results would be lost, since these files exist already:\n  {listed}\nGive another output folder, or "
                 "move or delete them."
             )
+        return [case for case in self.cases if case in checked or self._is_done(case)]
+
+    def was_cut_short(self, case: Mapping[str, Any]) -> bool:
+        """Whether an earlier run began with a case and did not end it: it may end this run as well."""
+        return not self._entries.get(str(case["case"]), {}).get("finished", True)
 
     def files_of(self, case: str) -> list[Path]:
         """The files that this run may write for a case."""
@@ -82,39 +126,99 @@ class Manifest:
         results = {path.name: digest(path) for path in self.files_of(case) if path.is_file()}
         self._write(case, {"finished": True, "warnings": list(warnings), "results": results})
 
+    def finish(self) -> None:
+        """List the tables, and fold the journals in; for the last process."""
+        found = read_manifest(self.folder).get("cases", {})
+        done = [case for case in self.cases if found.get(case, {}).get("finished")]
+        self._digests |= {self.cases[case]["image"]: found[case]["input_sha256"] for case in done}
+        paths = {name: self.folder / name for name in self.tables if (self.folder / name).is_file()}
+        self.fold({name: {**self._origin(name), "sha256": digest(path)} for name, path in paths.items()})
+
+    def fold(self, tables: Mapping[str, Any] | None = None) -> None:
+        """Write the manifest with what the journals add to it, and these tables; for a process that is alone."""
+        journals = list(self.folder.glob(JOURNALS))
+        if not journals and not tables:
+            return
+        content = {"format": FORMAT, "cases": {}} | read_manifest(self.folder)
+        if tables:
+            content["tables"] = content.get("tables", {}) | dict(tables)
+        with replacing(self.folder / MANIFEST) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        for journal in journals:
+            journal.unlink()
+
     def _write(self, case: str, what: dict[str, Any]) -> None:
+        """Add an entry to the journal: to write the whole manifest for every case would take the square of the time."""
         bundle = bundle_identity()
-        earlier = read_manifest(self.folder).get("cases", {})
         entry = {
-            "input": _source(Path(self.inputs[case])),
-            "input_sha256": self._input_digest(case),
+            "input": _source(Path(self.cases[case]["image"])),
+            "input_sha256": self._digest(self.cases[case]["image"]),
             "weights_sha256": self.weights,
+            "settings_sha256": self._settings_digest(case),
             "bundle": f"{bundle.name} {bundle.version}",
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **what,
         }
-        entry["results"] = earlier.get(case, {}).get("results", {}) | what["results"]
-        content = {"format": FORMAT, "cases": earlier | {case: entry}}
-        with replacing(self.folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        entry["results"] = self._entries.get(case, {}).get("results", {}) | what["results"]
+        self._entries[case] = entry
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.journal.open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps({"cases": {case: entry}}) + "\n")
 
-    def _input_digest(self, case: str) -> str:
-        """SHA-256 of a case's scan, read once: scans are large, and several results depend on it."""
-        if case not in self._digests:
-            self._digests[case] = content_digest(Path(self.inputs[case]))
-        return self._digests[case]
+    def _is_done(self, case: str) -> bool:
+        """Whether the results of a case, which are known to be of its scan and weights, are all there."""
+        entry, wanted = self._entries.get(case), {path.name for path in self.files_of(case)}
+        if not entry or not entry["finished"] or entry.get("settings_sha256") != self._settings_digest(case):
+            return False
+        results = wanted & entry["results"].keys()
+        return bool(results) and all((self.folder / name).is_file() for name in results)
+
+    def _settings_digest(self, case: str) -> str:
+        """SHA-256 of the settings, the scan and its label, and what else is said of the case."""
+        return _text_digest([self.settings, self._by_content(self.cases[case])])
+
+    def _by_content(self, case: Mapping[str, Any]) -> dict[str, Any]:
+        """A case with digests in place of paths."""
+        return {key: self._digest(str(value)) if key in PATH_KEYS else value for key, value in case.items()}
+
+    def _digest(self, scan: str) -> str:
+        """SHA-256 of a scan or label map, read once: scans are large, and several results depend on it."""
+        if scan not in self._digests:
+            self._digests[scan] = content_digest(Path(scan))
+        return self._digests[scan]
 
     def _problem(self, entry: Mapping[str, Any] | None, case: str, path: Path) -> str:
         """Why a file may not be replaced, empty if it may."""
         if entry is None or (entry["finished"] and path.name not in entry["results"]):
             return f"no run listed in {MANIFEST} has written it"
-        if entry["input_sha256"] != self._input_digest(case):
+        if entry["input_sha256"] != self._digest(self.cases[case]["image"]):
             return f"made from another scan, {entry['input']}"
         if entry["weights_sha256"] != self.weights:
             return "made with other weights"
         if entry["finished"] and (not path.is_file() or digest(path) != entry["results"][path.name]):
             return "changed since it was written"
         return ""
+
+    def _origin(self, name: str) -> dict[str, Any]:
+        """What a table is made of."""
+        return {
+            "cases_sha256": _text_digest([self._by_content(case) for _, case in sorted(self.cases.items())]),
+            "weights_sha256": self.weights,
+            "settings": self.tables[name],
+        }
+
+    def _table_problem(self, entry: Mapping[str, Any] | None, name: str) -> str:
+        """Why a table may not be replaced, empty if it may."""
+        if entry is None:
+            return f"no run listed in {MANIFEST} has written it"
+        changed = [key.partition("_")[0] for key, value in self._origin(name).items() if entry[key] != value]
+        if changed:
+            return f"made with other {', '.join(changed)}"
+        return "" if digest(self.folder / name) == entry["sha256"] else "changed since it was written"
+
+
+def _text_digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def content_digest(scan: Path) -> str:

@@ -96,13 +96,13 @@ class TwoStagePredictor(Predictor):
         organs: see :class:`Predictor`, as are window and image_channels.
         window: soft-tissue window in HU.
         coarse: coarse stage.
-        attention: how coarse maps become the attention channel.
-        planner: which queries are planned.
+        attention: form of the attention channel.
+        planner: planner of the queries.
         segmenter: query network with one output channel.
         adjacent_slices: neighbours on either side as extra image channels (paper: 0).
         batch_size: queries in one pass.
-        coarse_weight: share of the coarse probability in the result (our choice; the paper's form is 0; docs/results.md
-            compares them).
+        coarse_weight: share of the coarse probability in the result (our choice; the paper's form is 0;
+            docs/studies/openkbp.md compares them).
         image_channels: channels of a slice.
 
     forward: as of :class:`Predictor`; scores are float16.
@@ -169,8 +169,8 @@ class TwoStagePredictor(Predictor):
 
         Args:
             slices: all slices of the volume, with room for a patch.
-            maps: of the organ [slice, 1, x', y'], from the slice `first` on.
-            queries: of the organ in these slices.
+            maps: maps of the organ [slice, 1, x', y'], from the slice `first` on.
+            queries: queries of the organ in these slices.
             first: slice.
             shape: pixels of a slice.
         """
@@ -178,9 +178,9 @@ class TwoStagePredictor(Predictor):
         attention = self._with_room(coarse)
         total, weight = torch.zeros_like(attention), torch.zeros_like(attention)
         for start in range(0, queries.shape[0], self.batch_size):
-            asked = queries[start : start + self.batch_size]
-            probability = torch.sigmoid(self.segmenter(self._crop(slices, attention, asked, first)).float())[:, 0]
-            windows = torch.stack([asked[:, 0] - first, asked[:, 2], asked[:, 3]], dim=1)
+            batch = queries[start : start + self.batch_size]
+            probability = torch.sigmoid(self.segmenter(self._crop(slices, attention, batch, first)).float())[:, 0]
+            windows = torch.stack([batch[:, 0] - first, batch[:, 2], batch[:, 3]], dim=1)
             paste(total, weight, probability, windows, self.blend)  # type: ignore[arg-type]
         fine = (total / weight.clamp(min=1e-6))[:, : shape[0], : shape[1]]
         return (1.0 - self.coarse_weight) * fine + self.coarse_weight * coarse

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine
+import numpy as np
+from ignite.engine import Engine, Events
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
+from monai.transforms import Compose, LoadImaged, SelectItemsd
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from scripts.inference.ensemble import paths_of
 from scripts.inference.manifest import Manifest
-from scripts.preprocessing.scan_reader import WARNINGS
-from scripts.preprocessing.slice_store import case_name
+from scripts.inference.shared_scans import SharedScans
+from scripts.inference.weights import paths_of
+from scripts.preprocessing.organ_labels import LoadOrganLabelsd
+from scripts.preprocessing.scan_reader import WARNINGS, CheckScand, ScanReader
+from scripts.preprocessing.slice_store import stored_name
+from scripts.preprocessing.working_grid import ToWorkingGridd
 from scripts.runtime.plain_errors import complaint, root_cause
+from scripts.runtime.processes import launched
 
 logger = logging.getLogger(__name__)
 
@@ -28,16 +37,21 @@ class ScanDataset(Dataset):
         transform: preprocessing.
     """
 
+    shared: SharedScans | None = None
+    """Given by the evaluator; a scan that another process has is an item that says so."""
+
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable[[Any], Any]) -> None:
         super().__init__(data=data, transform=transform)
 
     def __getitem__(self, index: int) -> Any:  # type: ignore[override]
         """One scan, or what went wrong with it."""
         case = self.data[index]
+        if self.shared and not self.shared.claim(stored_name(case)):
+            return {"case": stored_name(case), "taken": True}
         try:
             return super().__getitem__(index)
         except Exception as error:  # any reader may fail in its own way; the scan is reported, the others go on
-            return {"case": case_name(case), "failure": describe(error)}
+            return {"case": stored_name(case), "failure": describe(error)}
 
 
 def describe(error: BaseException) -> str:
@@ -52,45 +66,95 @@ def describe(error: BaseException) -> str:
 class ScanEvaluator(SupervisedEvaluator):
     """MONAI's evaluator, scan by scan; takes the same arguments.
 
-    A scan that fails in reading, prediction, postprocessing or saving is logged and left out.
+    A scan that fails in reading, prediction, postprocessing or saving is logged and left out. Processes that write
+    into one folder share the scans, and those that an earlier run has done are passed over. A handler with `kinds`
+    writes results of each scan like the savers, after them; when the epoch is completed `is_last` tells handlers
+    whether this is the process that reports for all, and `failures` which scans have no results.
 
     Raises (from run): SystemExit with the list of failed scans, after all the others are done.
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        handlers = list(kwargs.get("val_handlers") or ())
+        scorers = [handler for handler in handlers if hasattr(handler, "kinds")]
+        if scorers:
+            kwargs["postprocessing"] = Compose([kwargs["postprocessing"], *scorers]).flatten()
+        super().__init__(**{**kwargs, "val_handlers": [self, *handlers]})
         self.failures: dict[str, str] = {}
+        self.is_last = True
         self.manifest: Manifest | None = None
-        steps = getattr(kwargs.get("postprocessing"), "transforms", ())
-        savers = [step for step in steps if hasattr(step, "kinds")]
-        weights = [path for handler in kwargs.get("val_handlers") or () for path in getattr(handler, "paths", ())]
+        self.shared: SharedScans | None = None
+        postprocessing = kwargs.get("postprocessing")
+        savers = [step for step in getattr(postprocessing, "transforms", ()) if hasattr(step, "kinds")]
         if savers:
-            kinds = [kind for step in savers for kind in step.kinds]
-            self.manifest = Manifest(savers[0].output_dir, kinds, paths_of(weights))
+            dataset = getattr(self.data_loader, "dataset", None)
+            made_by = [self.network, getattr(dataset, "transform", None), self.inferer, postprocessing]
+            self.manifest = Manifest(
+                savers[0].output_dir,
+                [kind for step in savers for kind in step.kinds],
+                paths_of([path for handler in handlers for path in getattr(handler, "paths", ())]),
+                {name: handler.settings for handler in scorers for name in handler.tables},
+                settings_of(made_by),
+            )
+            self.shared = SharedScans(savers[0].output_dir)
+
+    def attach(self, engine: Engine) -> None:
+        """Register before the other handlers, which report what is gathered here."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._gather)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Go through all scans."""
-        self.failures = {}
-        if self.manifest:
-            self.manifest.claim(self.data_loader.dataset.data)  # type: ignore[union-attr]
-        with tqdm(total=self.state.epoch_length, desc="scans", unit="scan") as self.bar:
-            super().run(global_epoch=global_epoch)
-        if self.failures:
+        self.failures, self.is_last = {}, True
+        with self._sharing():
+            self.bar = tqdm(total=self.state.epoch_length, desc="scans", unit="scan", disable=launched()[0] > 0)
+            with self.bar:
+                super().run(global_epoch=global_epoch)
+        if self.failures and self.is_last:
             lines = "\n".join(f"  {name}: {reason}" for name, reason in self.failures.items())
             raise SystemExit(f"error: {len(self.failures)} of {self.state.epoch_length} scans failed:\n{lines}")
+
+    @contextmanager
+    def _sharing(self) -> Iterator[None]:
+        """Take part in the work on the output folder, if there is one."""
+        if not self.manifest or not self.shared:
+            yield
+            return
+        dataset: Any = self.data_loader.dataset  # type: ignore[union-attr]
+        with self.shared.joined():
+            done = self.manifest.claim(dataset.data, self.shared.done())
+            if self.shared.is_first:
+                self.manifest.fold()
+            self.shared.open_to_others(done)
+            if done:
+                logger.info("%d of %d scans are done already", len(done), len(dataset.data))
+            dataset.data, dataset.shared = sorted(dataset.data, key=self.manifest.was_cut_short), self.shared
+            try:
+                yield
+            finally:
+                if self.shared.leave():
+                    self.manifest.finish()
+
+    def _gather(self, engine: Engine) -> None:
+        if self.shared:
+            self.is_last = self.shared.leave()
+            self.failures = self.shared.failures() if self.is_last else self.failures
 
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, Any]:
         name = str(batchdata["case"][0])
         self.bar.set_postfix_str(name)
         output: dict[str, Any] = {}
+        if "taken" in batchdata:
+            self.bar.update()
+            return output
         try:
             if "failure" in batchdata:
                 raise ScanError(batchdata["failure"][0])
             if self.manifest:
                 self.manifest.begin(name)
             output = super()._iteration(engine, batchdata)  # type: ignore[arg-type]
-            if self.manifest:
+            if self.manifest and self.shared:
                 self.manifest.record(name, _warnings(engine))
+                self.shared.settle(name)
         except ScanError as error:
             self._fail(name, str(error))
         except Exception as error:  # one bad scan must not stop the others
@@ -102,6 +166,8 @@ class ScanEvaluator(SupervisedEvaluator):
     def _fail(self, name: str, reason: str) -> None:
         logger.error("%s failed: %s", name, reason)
         self.failures[name] = reason
+        if self.shared:
+            self.shared.settle(name, reason)
 
 
 def _warnings(engine: Engine) -> list[str]:
@@ -113,3 +179,53 @@ def _warnings(engine: Engine) -> list[str]:
 
 class ScanError(RuntimeError):
     """A scan that could not be read."""
+
+
+def labelled_scans(organs: Sequence[str], spacing: Sequence[float]) -> Compose:
+    """Preprocessing of a scan that is scored: on the working grid, its label on the scan's own.
+
+    Args:
+        organs: organ names in the order of their class indices.
+        spacing: of the working grid in mm, axes R-L, A-P, S-I.
+    """
+    return Compose(
+        [
+            LoadImaged("image", image_only=True, ensure_channel_first=True, reader=ScanReader),
+            CheckScand("image"),
+            LoadOrganLabelsd("label", organs),
+            ToWorkingGridd("image", spacing),
+            SelectItemsd(["image", "label", "case"]),
+        ]
+    )
+
+
+PASSED_OVER = ("output_dir", "training")
+OURS = __name__.partition(".")[0]
+
+
+def settings_of(item: Any, inside: frozenset[int] = frozenset()) -> Any:
+    """An object as plain values: its class and its public attributes, without tensors and paths.
+
+    A network that is not of this bundle counts as what PyTorch prints of it.
+
+    Args:
+        item: networks and transforms.
+        inside: identities of the objects that this one is part of, which are passed over.
+    """
+    if item is None or isinstance(item, (str, bool, int, float)):
+        return item
+    inside |= {id(item)}
+    if isinstance(item, Mapping):
+        return {str(key): settings_of(value, inside) for key, value in item.items() if id(value) not in inside}
+    if isinstance(item, (list, tuple)):
+        return [settings_of(value, inside) for value in item if id(value) not in inside]
+    if isinstance(item, np.ndarray):
+        return item.tolist()
+    if isinstance(item, (Tensor, Path)):
+        return None
+    if isinstance(item, nn.Module) and type(item).__module__.partition(".")[0] != OURS:
+        return repr(item)
+    kept = dict(item.named_children()) if isinstance(item, nn.Module) else {}
+    kept |= {} if isinstance(item, type) else getattr(item, "__dict__", {})
+    public = {key: value for key, value in kept.items() if not key.startswith("_") and key not in PASSED_OVER}
+    return {"class": getattr(item, "__qualname__", type(item).__qualname__)} | settings_of(public, inside)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
+from torch import Tensor, nn
 
-from scripts.inference.ensemble import FoldEnsemble, paths_of
 from scripts.inference.predictor import decode_names
 from scripts.runtime.resume import load_checkpoint
+from scripts.runtime.run_folder import check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -21,13 +23,14 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, not finite, more than weights, or made for other organs or another network.
+        ValueError: damaged, not finite, more than weights, made for other organs, another network or by another run.
     """
     if not Path(path).exists():
         raise FileNotFoundError(
             f"no weights at {path}: train first (run training), download them (monai.bundle download), or name "
             "another file with --model_path."
         )
+    check_weights(Path(path))
     state = load_checkpoint(path)
     own = network.state_dict()
     if "organ_names" in own and "organ_names" in state:
@@ -83,8 +86,45 @@ class WeightsLoader:
         if len(networks) != len(self.paths):
             raise ValueError(
                 f"{len(self.paths)} files of weights were given for {len(networks)} networks: "
-                f"{', '.join(self.paths)}. Name one model.pt, or lay configs/recipes/ensemble.yaml on top for several."
+                f"{', '.join(self.paths)}. Name one model.pt, or add configs/variants/ensemble.yaml for several."
             )
         for network, path in zip(networks, self.paths, strict=True):
             load_weights(network, path)
             logger.info("weights: %s", path)
+
+
+def paths_of(path: str | Path | Sequence[str]) -> list[str]:
+    """One path or several, as a list."""
+    return [str(path)] if isinstance(path, str | Path) else [str(one) for one in path]
+
+
+class FoldEnsemble(nn.Module):
+    """As many copies of a predictor as there are files of weights; ``scripts.inference.weights`` loads them.
+
+    Args:
+        predictor: untrained predictor of one fold.
+        paths: weights of the folds, one ``model.pt`` each.
+        device: device that the members run on.
+
+    forward: [batch, 1, x, y, z] in HU on the working grid -> mean class scores [batch, 1 + organs, x, y, z].
+
+    Raises:
+        ValueError: no path, or one path twice, which would give that fold two votes.
+    """
+
+    def __init__(self, predictor: nn.Module, paths: str | Sequence[str], device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        given = paths_of(paths)
+        if not given or len(set(given)) < len(given):
+            raise ValueError(
+                f"model_path of an ensemble is {given}; expected the model.pt of every fold, each once, such as "
+                "--model_path \"['runs/fold0/model.pt','runs/fold1/model.pt']\"."
+            )
+        self.members = nn.ModuleList([predictor, *(copy.deepcopy(predictor) for _ in given[1:])]).to(device)
+
+    def forward(self, volume: Tensor) -> Tensor:
+        """Segment volumes."""
+        total: Tensor = self.members[0](volume).float()  # a sum of halves would lose digits
+        for member in list(self.members)[1:]:
+            total = total + member(volume)
+        return total / len(self.members)

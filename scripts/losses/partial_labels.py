@@ -117,7 +117,7 @@ class OrganWeightDecay:
     Example: from 16, a quarter of the stage later the weight is 8, after half 4, at the end 1.
 
     Args:
-        loss: whose weight is changed; the weight it was made with is the one at the start.
+        loss: loss whose weight is changed; it starts with the weight that it was made with.
     """
 
     def __init__(self, loss: PartialDiceCELoss) -> None:
@@ -136,12 +136,12 @@ class OrganWeightDecay:
 class QueryLoss(nn.Module):
     """Mean over the organs of a batch of a loss of that organ's queries; IGNORED pixels do not count.
 
-    L = 1/|O| sum over o in O of loss(queries of o), O being the organs that the batch asks for. A Dice pooled over all
+    L = 1/|O| sum over o in O of loss(queries of o), O being the organs that the batch queries. A Dice pooled over all
     queries weighs an organ by its pixels: an esophagus has a tenth of a parotid's and hardly moves it (our choice; the
     paper does not say how its Dice is pooled).
 
     Args:
-        loss: of logits [query, 1, x, y] and label [query, 1, x, y] of 0 and 1. A Dice should pool its queries
+        loss: loss of logits [query, 1, x, y] and label [query, 1, x, y] of 0 and 1. A Dice should pool its queries
             (MONAI: batch=True), since a query whose organ is absent has none.
     """
 
@@ -157,5 +157,5 @@ class QueryLoss(nn.Module):
         label, organ = targets["label"], targets["organ"]
         ignored = label == IGNORED
         logits, label = certain_background(logits, ignored), label.masked_fill(ignored, 0)
-        asked = organ.to(logits.device)
-        return torch.stack([self.loss(logits[asked == one], label[asked == one]) for one in organ.unique()]).mean()
+        queried = organ.to(logits.device)
+        return torch.stack([self.loss(logits[queried == one], label[queried == one]) for one in organ.unique()]).mean()

@@ -2,7 +2,7 @@
 
 MONAI Label starts the config's `run` in the bundle's folder again and again, each time with more labelled studies. So
 every run gets a folder of its own, ``fine_tuning_001``, ``fine_tuning_002``, ...; only one that was stopped, and is
-asked for again with the same weights, cases and settings, goes on where it was. The coarse stage is not trained.
+started again with the same weights, cases and settings, continues. The coarse stage is not trained.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from scripts.files.result_files import digest
 from scripts.inference.weights import load_weights
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.runtime.processes import number_of_processes
-from scripts.runtime.resume import save_atomically
-from scripts.runtime.run_folder import RunPlace, claim_run_folder
+from scripts.runtime.resume import save_weights
+from scripts.runtime.run_folder import RunPlace, claim, record_weights
+from scripts.runtime.running_config import running_config
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,6 @@ class FineTuning:
         network: the predictor.
         model_path: weights to begin with.
         place: where the stage writes: the folder in which that of the run is made, and to which the place is moved.
-        settings: what an unfinished run must have been begun with to go on.
         published: file that the clients load, replaced at the end if it is `model_path`; its old content is kept
             beside it. None: nothing is replaced.
     """
@@ -71,13 +71,12 @@ class FineTuning:
         network: torch.nn.Module,
         model_path: str,
         place: RunPlace,
-        settings: Mapping[str, Any],
         published: str | None = None,
     ) -> None:
         self.trainer, self.training, self.validation = trainer, training, validation
         self.network, self.model_path, self.place = network, Path(model_path), place
         self.parent = place.folder
-        self.settings, self.published = dict(settings), None if published is None else Path(published)
+        self.published = None if published is None else Path(published)
 
     def run(self) -> Path:
         """Check the cases, train, publish; return the folder of the run.
@@ -88,14 +87,14 @@ class FineTuning:
         """
         splits = self._checked_splits()
         load_weights(self.network, self.model_path)
-        begun = {"weights": digest(self.model_path), "cases": dataset_digest(splits, []), **self.settings}
-        folder = self.place.folder = begin_run(self.parent, begun)
+        begun = {"weights": digest(self.model_path), "cases": dataset_digest(splits, [])}
+        folder = self.place.folder = begin_run(self.parent, running_config(), begun)
         logger.info("fine-tuning %s on %d cases, in %s", self.model_path, len(splits["labelled"]), folder)
         self.trainer.run()
         weights = folder / "model.pt"
         if not weights.exists():
             logger.info("no validation case: the weights of the last epoch are the result")
-            save_atomically(self.network.state_dict(), weights)
+            save_weights(self.network.state_dict(), weights)
         self._finish(weights, splits, begun)
         return folder
 
@@ -111,7 +110,7 @@ class FineTuning:
         check_dataset(splits, self.training.store.organs)
         return splits
 
-    def _finish(self, weights: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]], begun: dict[str, Any]) -> None:
+    def _finish(self, weights: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]], begun: dict[str, str]) -> None:
         """Publish the weights and leave a report."""
         previous = None
         if self.published is not None and same_file(self.published, self.model_path):
@@ -129,12 +128,13 @@ class FineTuning:
         logger.info("fine-tuned weights: %s", weights)
 
 
-def begin_run(parent: Path, begun: Mapping[str, Any]) -> Path:
+def begin_run(parent: Path, config: Mapping[str, Any], begun: Mapping[str, str]) -> Path:
     """Folder of a run: the last one, if it is unfinished and was begun with the same, else a new one.
 
     Args:
-        parent: where the folders of the runs lie.
-        begun: settings, digest of the weights and of the cases.
+        parent: folder of the runs.
+        config: of the running workflow.
+        begun: digest of the weights and of the cases.
     """
     numbers = [
         int(match[1]) for path in parent.glob(f"{PREFIX}*") if (match := re.match(rf"{PREFIX}(\d+)$", path.name))
@@ -143,10 +143,10 @@ def begin_run(parent: Path, begun: Mapping[str, Any]) -> Path:
     folder = parent / f"{PREFIX}{last:03d}"
     if last and not (folder / REPORT).exists():
         try:
-            return claim_run_folder(str(folder), begun)
+            return claim(folder, config, begun)
         except ValueError:
             logger.info("%s was stopped and is left as it is: weights, cases or settings are others now", folder)
-    return claim_run_folder(str(parent / f"{PREFIX}{last + 1:03d}"), begun)
+    return claim(parent / f"{PREFIX}{last + 1:03d}", config, begun)
 
 
 def replace_weights(new: Path, target: Path) -> Path:
@@ -165,6 +165,7 @@ def replace_weights(new: Path, target: Path) -> Path:
         shutil.copyfile(target, temporary)
     with replacing(target) as temporary:
         shutil.copyfile(new, temporary)
+        record_weights(target, temporary)
     return kept
 
 

@@ -80,7 +80,7 @@ class Server:
     Args:
         app: folder of the app, as :func:`prepare_app` makes it.
         studies: folder of the scans, or the address of a DICOMweb store.
-        port: where it listens.
+        port: port that it listens on.
         host: address it listens on; the default is reached from this machine only.
         environment: folder of the MONAI Label environment.
         log: file for what the server prints; None: the terminal.

@@ -37,11 +37,11 @@ class CoarseSegmenter(nn.Module):
 
     Args:
         network: 3D network with organs + 1 output channels (background first).
-        spacing: of the working grid, mm.
-        coarse_spacing: of the coarse grid, mm.
+        spacing: spacing of the working grid, in mm.
+        coarse_spacing: spacing of the coarse grid, in mm.
         tile: largest window in coarse voxels that is predicted at once; larger volumes are tiled and averaged. None:
             always the whole volume.
-        overlap: of neighbouring tiles, as a fraction of the largest.
+        overlap: smallest overlap of neighbouring tiles, as a fraction of the largest tile.
         multiple: the network's total stride, of all axes or of each; volumes are padded to a multiple of it.
 
     forward: [x, y, z] or [channel, x, y, z] in [0, 1] on the working grid -> [organ, x', y', z'] probabilities,

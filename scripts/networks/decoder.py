@@ -17,7 +17,7 @@ class DeepLabDecoder(nn.Module):
         channels: channels of the encoder's three maps, see :class:`~scripts.networks.encoder.QueryEncoder`.
         out_channels: 1 for an organ query; organs + 1 for a multi-class slice model.
         width: channels of the decoder.
-        dilations: of the ASPP branches; the public code's 18 would read only padding on an 8 x 8 map.
+        dilations: dilations of the ASPP branches; the public code's 18 would read only padding on an 8 x 8 map.
 
     The second, finer skip from the stem is our addition: organs such as the spinal cord are a few pixels wide.
 

@@ -63,7 +63,7 @@ class ResNetEncoder(QueryEncoder):
         stem_pool: max-pool after the stem (public code: none).
         output_stride: 8, 16 or 32 relative to a stem of stride 2 with pool; the last layers are dilated instead of
             strided below 32. 16 gives ASPP an 8 x 8 map from a 128 patch.
-        widen_factor: of the channels of all layers, as in MONAI (1: the ResNet of its name).
+        widen_factor: factor on the channels of all layers, as in MONAI (1: the ResNet of its name).
 
     forward: [query, channel, x, y] -> [stem map, layer1 map, last map].
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,10 @@ from monai.transforms import MapTransform
 from monai.utils.module import optional_import
 from numpy.typing import NDArray
 
-from scripts.dicom.organ_codes import codes, organ_code
-from scripts.dicom.referred_images import images_to_refer_to
-from scripts.dicom.series_folder import stack_in
+from scripts.dicom.referred_images import images_of_labels
 from scripts.drawing.overlay import organ_colour
 from scripts.files.atomic_write import replacing
-from scripts.files.bundle_identity import bundle_identity
-from scripts.files.result_files import result_path
+from scripts.files.result_files import bundle_identity, result_path
 from scripts.outputs.scan_outputs import scan_name
 
 hd, has_highdicom = optional_import("highdicom")
@@ -56,15 +53,7 @@ def write_segmentation(
         ValueError: highdicom is missing, or the label map is not on the grid of the series.
     """
     require_highdicom()
-    stack = stack_in(series)
-    if labels.shape != stack.shape or not np.allclose(affine, stack.affine, atol=1e-2):
-        raise ValueError(
-            f"the label map ({labels.shape}) is not on the grid of the DICOM series in {series} ({stack.shape}), or "
-            "its affine differs: give the label map of this series, in the order in which its slices are stacked."
-        )
-    images, changed = images_to_refer_to(stack)
-    if changed:
-        logger.warning("%s: for the DICOM-SEG, %s", path.name, "; ".join(changed))
+    _, images = images_of_labels(labels, affine, series, path)
     bundle = bundle_identity()
     segmentation = hd.seg.Segmentation(
         source_images=images,
@@ -107,8 +96,8 @@ def _description(index: int, organ: str) -> Any:
     return described
 
 
-class SaveDicomSegmentationd(MapTransform):
-    """Write `<case>_seg.dcm` for scans that were read from a DICOM series; others have nothing to refer to.
+class SaveOnSeriesd(MapTransform):
+    """Base of what writes a DICOM file for scans that were read from a DICOM series; others have nothing to refer to.
 
     Where it cannot be written a warning says so, and the case goes on with its label map.
 
@@ -118,25 +107,69 @@ class SaveDicomSegmentationd(MapTransform):
         organs: organ names in the order of their class indices.
     """
 
-    kinds = ("dicom_seg",)
+    kinds: tuple[str, ...]
+    name: str
+    """Of the kind of file, for messages."""
+    write: Callable[..., None]
+    """Takes label map, affine, folder of the series, organs and the path to write."""
 
     def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str]) -> None:
         super().__init__(keys)
-        require_highdicom()
         self.output_dir, self.organs = Path(output_dir), list(organs)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the label maps under the keys."""
         series = str(data["image"].meta["filename_or_obj"])
         if not Path(series).is_dir():
-            logger.info("%s is no DICOM series: no DICOM-SEG is written", scan_name(data))
+            logger.info("%s is no DICOM series: no %s is written", scan_name(data), self.name)
             return dict(data)
         for key in self.key_iterator(data):
             labels: MetaTensor = data[key]
             voxels = labels.as_tensor()[0].to("cpu").numpy().astype(np.uint8)
-            path = result_path(self.output_dir, scan_name(data), "dicom_seg")
+            path = result_path(self.output_dir, scan_name(data), self.kinds[0])
             try:
-                write_segmentation(voxels, labels.affine.numpy(), series, self.organs, path)
+                type(self).write(voxels, labels.affine.numpy(), series, self.organs, path)
             except Exception as error:  # headers are odd in many ways, and the label map is there
-                logger.warning("%s: no DICOM-SEG is written (%s: %s)", scan_name(data), type(error).__name__, error)
+                logger.warning("%s: no %s is written (%s: %s)", scan_name(data), self.name, type(error).__name__, error)
         return dict(data)
+
+
+class SaveDicomSegmentationd(SaveOnSeriesd):
+    """Write `<case>_seg.dcm`; see :class:`SaveOnSeriesd`."""
+
+    kinds = ("dicom_seg",)
+    name = "DICOM-SEG"
+    write = staticmethod(write_segmentation)
+
+    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str]) -> None:
+        super().__init__(keys, output_dir, organs)
+        require_highdicom()
+
+
+codes, _ = optional_import("pydicom.sr.codedict", name="codes")
+
+SIDES = {"left": "Left", "right": "Right"}
+OTHER_WORDS = {
+    "brainstem": "BrainStem",
+    "urinary_bladder": "Bladder",
+    "parotid": "ParotidGland",
+    "thyroid_gland": "Thyroid",
+    "eye_globe": "Eyeball",
+    "portal_and_splenic_veins": "Vein",  # no code for the two together
+}
+"""Organs whose SNOMED name in pydicom's dictionary is not their own name in capitals."""
+
+
+def organ_code(organ: str) -> tuple[Any, Any | None]:
+    """Find the code of an organ's structure, and that of its side if its name has one.
+
+    An organ that is not in the dictionary gets the code of any anatomical structure; the segment's label names it.
+
+    Example: ``right_kidney`` -> (64033007 Kidney, 24028007 Right).
+    """
+    words = organ.lower().split("_")
+    sides = [SIDES[word] for word in words if word in SIDES]
+    name = "_".join(word for word in words if word not in SIDES)
+    keyword = OTHER_WORDS.get(name) or "".join(word.capitalize() for word in name.split("_"))
+    structure = getattr(codes.SCT, keyword, codes.SCT.AnatomicalStructure)
+    return structure, getattr(codes.SCT, sides[0]) if len(sides) == 1 else None

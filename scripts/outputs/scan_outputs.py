@@ -36,7 +36,9 @@ def write_labels(path: Path, voxels: NDArray[np.uint8], affine: NDArray[np.float
     """Write a label map: with the header of its scan where that is a NIfTI file, so that viewers place both alike."""
     if not (scan.lower().endswith(NIFTI_SUFFIXES) and Path(scan).is_file()):
         return write_nifti(path, voxels, affine)
-    image: Any = nib.Nifti1Image(voxels, None, label_header(scan, voxels.shape))
+    header = label_header(scan, voxels.shape)
+    image_class: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    image = image_class(voxels, None, header)
     with replacing(path) as temporary:
         nib.save(image, temporary)
 
@@ -53,7 +55,7 @@ class ScanSaverd(SaveImaged):
     name.
 
     Args:
-        keys: what is written.
+        keys: keys of the data that are written.
         output_dir: folder of the files.
     """
 

@@ -26,7 +26,7 @@ from scripts.prepare.btcv_layout import (
     find_files,
     find_raw_data,
 )
-from scripts.prepare.datalist_writer import check_datalist, labels_of, write_datalist
+from scripts.prepare.datalist_writer import check_datalist, claim_datalists, labels_of, write_datalist
 from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION, Split, deal_folds, read_splits
 from scripts.runtime.plain_errors import start_command
 
@@ -60,6 +60,9 @@ def prepare_btcv(raw_dir: str, output_dir: str, split: str = MONAI, with_test: b
     _require_complete(files, numbers, with_test)
     entries = {case_of(number): _entry(files, number) for number in numbers}
     tests = [{"image": str(path)} for path in files.tests.values()]
+    folders = [Path(output_dir)] if len(splits) == 1 else [Path(output_dir) / f"fold{n}" for n in range(len(splits))]
+    datalists = [_datalist(entries, tests, *pair) for pair in zip(splits, stated, strict=True)]
+    claim_datalists(folders, datalists)
     everything = {"labels": labels_of(ORGANS), TRAINING: list(entries.values()), "test": tests}
     summary = check_datalist(everything, ORGANS)
     for warning in _oddities(files, numbers):
@@ -67,11 +70,7 @@ def prepare_btcv(raw_dir: str, output_dir: str, split: str = MONAI, with_test: b
     logger.info("BTCV 2015: %d training and %d test scans, %d organs.", len(entries), len(tests), len(ORGANS))
     shown = ", ".join(f"{organ} {count}" for organ, count in summary.organ_cases[TRAINING].items())
     logger.info("Training scans that show an organ: %s.", shown)
-    folders = [Path(output_dir)] if len(splits) == 1 else [Path(output_dir) / f"fold{n}" for n in range(len(splits))]
-    return [
-        write_datalist(folder, _datalist(entries, tests, chosen, statement))
-        for folder, chosen, statement in zip(folders, splits, stated, strict=True)
-    ]
+    return [write_datalist(folder, content) for folder, content in zip(folders, datalists, strict=True)]
 
 
 def _splits(split: str) -> tuple[list[Split], list[str]]:

@@ -99,7 +99,7 @@ def find_files(root: Path, with_test: bool = True) -> BtcvFiles:
     """Look for every file of the challenge; nothing is opened.
 
     Args:
-        root: from :func:`find_raw_data`.
+        root: folder from :func:`find_raw_data`.
         with_test: whether the 20 test scans are expected.
     """
     found = BtcvFiles()

@@ -33,17 +33,38 @@ def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -
         content: a datalist whose paths are absolute.
 
     Raises:
-        ValueError: nothing can be written there, or a scan or label of the datalist would be written over.
+        ValueError: nothing can be written there, or a scan, label or other datalist would be written over.
     """
-    root = Path(folder).absolute()
-    claim_outputs([root / DATALIST], files_listed(content))
+    path = Path(folder).absolute() / DATALIST
+    claim_outputs([path], files_listed(content), new=not _is_written(path, content))
+    with replacing(path) as temporary:
+        temporary.write_text(_text(path.parent, content), encoding="utf-8")
+    return path
+
+
+def _is_written(path: Path, content: Mapping[str, Any]) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == _text(path.parent, content)
+
+
+def claim_datalists(
+    folders: Sequence[Path], contents: Sequence[Mapping[str, Any]], others: Sequence[Path] = ()
+) -> None:
+    """Raise ValueError, before the files are read, if something of another preparation would be replaced.
+
+    Where these datalists are there already, the others, which are made from them, may be written anew.
+    """
+    paths = [folder.absolute() / DATALIST for folder in folders]
+    missing = [path for path, content in zip(paths, contents, strict=True) if not _is_written(path, content)]
+    claim_outputs([*missing, *(others if missing else ())], [], new=True)
+
+
+def _text(root: Path, content: Mapping[str, Any]) -> str:
     placed = {
         key: [_placed(entry, root) for entry in entries] if isinstance(entries, list) else entries
         for key, entries in content.items()
     }
-    with replacing(root / DATALIST) as temporary:
-        temporary.write_text(json.dumps(placed, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return root / DATALIST
+    text = json.dumps(placed, indent=1, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # \udcff for a byte of a name that is not UTF-8
 
 
 def files_listed(content: Mapping[str, Any]) -> list[str]:

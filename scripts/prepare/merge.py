@@ -45,14 +45,14 @@ def merge_datalists(
         for split in split_names(content):
             for entry in content[split]:
                 if not has_image(entry):
-                    raise ValueError(f"an entry of {cohort} has no 'image': {entry}; mend its datalist.")
+                    raise ValueError(f"an entry of {cohort} has no 'image': {entry}; fix its datalist.")
                 own = read_label_values(entry.get("labels", content.get("labels")), f"data set {cohort}")
                 unused -= set(own.organs)
                 labels = _renamed(own.organs, own.known, renamed)
                 organs.update(dict.fromkeys(name for name in labels.values() if name != BACKGROUND))
                 merged.setdefault(split, []).append(_entry(entry, cohort, labels, list(own.organs), renamed))
     if unused:
-        raise ValueError(f"--rename names {', '.join(sorted(unused))}, which no data set has; mend the spelling.")
+        raise ValueError(f"--rename names {', '.join(sorted(unused))}, which no data set has; fix the spelling.")
     return {"name": " + ".join(datalists), "labels": labels_of(list(organs)), "modality": {"0": "CT"}, **merged}
 
 

@@ -2,15 +2,19 @@
 
     python -m scripts.prepare.own --images scans --labels labels --values 1=liver 2=spleen --output_dir data/mine
     python -m scripts.prepare.own --table scans.csv --values 1=liver 2,3=kidneys 9=background --output_dir data/mine
+    python -m scripts.prepare.own --images export --structures "liver=Liver,Leber" spleen=spleen --output_dir data/mine
 
 Images and labels are folders (NIfTI and other volumes, DICOM series, at any depth) or patterns with * whose matched
 part is the name of the case. A table says more of each scan: label, phase, organs, patient, split.
+With --structures the labels are RTSTRUCT or DICOM-SEG files, which say themselves to which series they belong.
 Every patient is in one split. OUTPUT_DIR gets dataset.json, report.html and cohort.yaml; no scan is copied or changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +25,13 @@ import numpy as np
 from scripts.dataset.datalist_file import read_datalist
 from scripts.dataset.label_values import LabelValues, read_label_values
 from scripts.dataset.volume_file import read_volume_file
+from scripts.files.result_files import claim_outputs
 from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
 from scripts.prepare.scan_entry import ScanEntry, datalist_of, split_scans, state_split
 from scripts.prepare.scan_folders import find_scans
 from scripts.prepare.scan_table import read_table
 from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION
+from scripts.prepare.structure_labels import FOLDER, label_maps_of, read_spellings
 from scripts.runtime.plain_errors import start_command
 
 MAX_SHOWN_VALUES = 20
@@ -39,10 +45,33 @@ def prepare_own(options: argparse.Namespace) -> list[Path]:
         ValueError: what was given is incomplete or contradicts itself, or files have problems; nothing is written.
     """
     scans = _scans(options)
-    labels = _label_map(options.values, scans)
-    values = read_label_values(labels, "--values")
+    if options.structures:
+        return _prepare_structures(options, scans)
+    return _prepare(options, scans, _label_map(options.values, scans), "--values")
+
+
+def _prepare_structures(options: argparse.Namespace, scans: Sequence[ScanEntry]) -> list[Path]:
+    """Make label maps of the structures, and take them away again if the data set is refused."""
+    if options.values:
+        raise ValueError("give --values for label maps or --structures for RTSTRUCT and DICOM-SEG, not both.")
+    spellings = read_spellings(options.structures)
+    place = None if options.table else options.labels or options.images
+    results = bool(options.labels)  # beside the scans they are what an earlier model found
+    folder = Path(options.output_dir, FOLDER)
+    claim_outputs([folder], [scan.image for scan in scans], new=True)
+    made = folder if os.path.exists(options.output_dir) else options.output_dir
+    try:
+        scans = label_maps_of(scans, place, results, options.structure_set, spellings, options.output_dir)
+        return _prepare(options, scans, {str(n): organ for n, organ in enumerate(spellings, 1)}, "--structures")
+    except Exception:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+def _prepare(options: argparse.Namespace, scans: Sequence[ScanEntry], labels: dict[str, str], where: str) -> list[Path]:
+    values = read_label_values(labels, where)
     organs = options.organs or list(values.organs)
-    _require_known(organs, values, scans)
+    _require_known(organs, values, scans, where)
     splits = split_scans(scans, organs, options.validation, options.test, options.folds, options.seed, options.split)
     how = _how(options)
     folds = [
@@ -63,7 +92,7 @@ def _scans(options: argparse.Namespace) -> list[ScanEntry]:
         raise ValueError("give either --images (and --labels) or --table.")
     if options.table:
         return read_table(options.table)
-    return find_scans(options.images, options.labels, options.patient_pattern)
+    return find_scans(options.images, None if options.structures else options.labels, options.patient_pattern)
 
 
 def _label_map(given: Sequence[str], scans: Sequence[ScanEntry]) -> dict[str, str]:
@@ -93,12 +122,12 @@ def _found(scans: Sequence[ScanEntry]) -> str:
     return f" {path} has the values {', '.join(f'{value:g}' for value in values)}."
 
 
-def _require_known(organs: Sequence[str], values: LabelValues, scans: Sequence[ScanEntry]) -> None:
+def _require_known(organs: Sequence[str], values: LabelValues, scans: Sequence[ScanEntry], where: str) -> None:
     unknown = sorted({*organs, *(organ for scan in scans for organ in scan.organs or ())} - set(values.organs))
     if unknown:
         raise ValueError(
-            f"--values does not name {', '.join(unknown)}, which --organs or the table lists; its organs are: "
-            f"{', '.join(values.organs)}. Mend the spelling, or add the value."
+            f"{where} does not name {', '.join(unknown)}, which --organs or the table lists; its organs are: "
+            f"{', '.join(values.organs)}. Fix the spelling, or add it."
         )
 
 
@@ -120,6 +149,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--labels", help="folder or 'pattern/*' of their labels, of the same names; scans without one are unlabelled")
     add("--table", help="CSV with a row for each scan, in place of --images and --labels")
     add("--values", nargs="+", default=[], metavar="VALUE=ORGAN", help="label values, or a JSON file with 'labels'")
+    add(
+        "--structures",
+        nargs="+",
+        default=[],
+        metavar="ORGAN=NAMES",
+        help="names of structures in RTSTRUCT or DICOM-SEG files below --labels or --images, or a JSON file with them",
+    )
+    add("--structure_set", metavar="LABEL", help="of several structure sets of a scan (default: the newest)")
     add("--organs", nargs="+", default=[], help="organs to segment (default: all of --values)")
     add("--patient_pattern", help="regular expression whose first group is the patient in a scan's name")
     add("--validation", type=float, default=0.2, help="share of the labelled patients (default: %(default)s)")

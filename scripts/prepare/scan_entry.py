@@ -21,8 +21,8 @@ class ScanEntry:
         label: absolute path of its label map; None for an unlabelled scan.
         phase: contrast phase, None if unknown.
         organs: the organs that were contoured; None for all of the cohort.
-        patient: whose scan it is; None for a patient of its own.
-        split: where it has to go; None to draw.
+        patient: patient of the scan; None for a patient of its own.
+        split: split that it belongs to; None to draw.
     """
 
     case: str
@@ -91,7 +91,7 @@ def split_scans(
         validation: share of the drawn patients.
         test: share of the drawn patients.
         folds: 1 for one split; otherwise every drawn patient is held out by one of the folds.
-        seed: of the draw.
+        seed: seed of the draw; the same seed gives the same split.
         split_file: see ``scripts.prepare.split.read_splits``; cases that it leaves out are left out.
 
     Raises:

@@ -8,26 +8,25 @@ A place is a folder, searched to its bottom, or a pattern with ``*``, whose matc
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
 
-from monai.utils.module import optional_import
-
-from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES, case_name
+from scripts.dataset.datalist_file import case_name
+from scripts.dataset.inference_inputs import VOLUME_SUFFIXES
+from scripts.dicom.series import find_series, listing
 from scripts.files.result_files import results_in
 from scripts.prepare.scan_entry import ScanEntry
 
-itk, _ = optional_import("itk")
+logger = logging.getLogger(__name__)
 
-VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
 NNUNET_CHANNEL = "_0000"
 IMAGES = "images"
 SEGMENTATION = "_seg"
 """What follows the scan's name in label maps of this bundle and of other programs."""
-PATIENT_ID = "0010|0020"
 MAX_LISTED = 10
 
 
@@ -72,7 +71,8 @@ def _named_files(place: str, what: str) -> dict[str, str]:
         raise FileNotFoundError(f"{what} '{place}' is no folder; give the folder of the {what}, or a pattern with *.")
     if not found:
         raise FileNotFoundError(
-            f"{what} '{place}' holds no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series; mend the path."
+            f"{what} '{place}' holds no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series; fix the path, or "
+            "give RTSTRUCT and DICOM-SEG with --structures."
         )
     paths: dict[str, str] = {}
     for name, path in found:
@@ -93,21 +93,15 @@ def _volumes_below(folder: str, results: bool) -> Iterator[str]:
         yield from (os.path.join(root, name) for name in volumes)
         if volumes or not names:
             continue
-        series = _slices_per_series(root)
+        found = find_series(root, subfolders=False)
+        series = [one for one in found if not one.obstacle]
         if len(series) > 1:
-            listed = "; ".join(f"{uid}: {slices} slices" for uid, slices in series.items())
-            raise ValueError(f"{root} holds {len(series)} DICOM series ({listed}); move each to a folder of its own.")
+            many = f"{len(series)} DICOM series; move each to a folder of its own"
+            raise ValueError(f"{root} holds {many}:\n{listing(series)}")
         if series:
             yield root
-
-
-def _slices_per_series(folder: str) -> dict[str, int]:
-    """Number of files per DICOM series, told apart with the settings by which MONAI's ITKReader reads a series."""
-    finder = itk.GDCMSeriesFileNames.New()
-    finder.SetUseSeriesDetails(True)
-    finder.AddSeriesRestriction("0008|0021")
-    finder.SetDirectory(folder)
-    return {str(series): len(finder.GetFileNames(series)) for series in finder.GetSeriesUIDs()}
+        elif found:
+            logger.warning("%s is passed over, none of its DICOM series can be a CT volume:\n%s", root, listing(found))
 
 
 def _short_names(paths: list[str], root: str) -> list[tuple[str, str]]:
@@ -149,13 +143,8 @@ def _patient(name: str, path: str, pattern: str | None) -> str | None:
 
 def _dicom_patient(folder: str) -> str | None:
     """Patient ID in the header of a series, None if it is empty."""
-    finder = itk.GDCMSeriesFileNames.New()
-    finder.SetDirectory(folder)
-    reader = itk.GDCMImageIO.New()
-    reader.SetFileName(finder.GetFileNames(finder.GetSeriesUIDs()[0])[0])
-    reader.ReadImageInformation()
-    entries = reader.GetMetaDataDictionary()
-    return str(entries[PATIENT_ID]).strip() or None if entries.HasKey(PATIENT_ID) else None
+    found = find_series(folder)
+    return str(found[0].headers[0].get("PatientID") or "").strip() or None if found else None
 
 
 def _listed(names: list[str]) -> str:

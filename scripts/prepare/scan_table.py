@@ -36,7 +36,7 @@ def read_table(path: str) -> list[ScanEntry]:
         ValueError: it is no table, a column is missing or misspelt, or rows are incomplete; all rows are named.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"table '{path}' does not exist; mend the path.")
+        raise FileNotFoundError(f"table '{path}' does not exist; fix the path.")
     try:
         frame = pd.read_csv(path, sep=_separator(path), dtype="str", keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -50,7 +50,7 @@ def read_table(path: str) -> list[ScanEntry]:
     problems = [f"row {n}: {problem}" for n, row in enumerate(rows, start=2) if (problem := _row_problem(row))]
     if problems or not rows:
         listed = "\n  ".join(problems or ["it has no row"])
-        raise ValueError(f"table {path} has rows to mend:\n  {listed}")
+        raise ValueError(f"table {path} has rows to fix:\n  {listed}")
     return [_scan(row, root) for row in rows]
 
 

@@ -46,7 +46,7 @@ def hold_out(names: Sequence[str], validation: float, test: float = 0.0, seed: i
         names: patients.
         validation: share of the patients, of which at least one is drawn.
         test: share of the patients; 0 for no test split.
-        seed: of the draw.
+        seed: seed of the draw; the same seed gives the same split.
 
     Raises:
         ValueError: the shares leave no patient to train on.
@@ -80,17 +80,17 @@ def read_splits(path: str, cases: Sequence[str]) -> list[Split]:
         ValueError: the file is of another form, names an unknown case or one case twice, or a split is empty.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"split file '{path}' does not exist; mend the path.")
+        raise FileNotFoundError(f"split file '{path}' does not exist; fix the path.")
     try:
         with open(path, encoding="utf-8-sig") as stream:
             content = json.load(stream)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"split file {path} is not valid JSON ({error}); mend the file at that place.") from error
+        raise ValueError(f"split file {path} is not valid JSON ({error}); fix the file at that place.") from error
     folds = content if isinstance(content, list) else [content]
     if not folds or not all(_is_split(fold) for fold in folds):
         raise ValueError(
             f'split file {path} has another form than expected: {{"training": [names], "validation": [names]}}, or a '
-            "list of these, one for each fold; mend the file."
+            "list of these, one for each fold; fix the file."
         )
     return [_read_fold(fold, cases, path if len(folds) == 1 else f"fold {n} of {path}") for n, fold in enumerate(folds)]
 
@@ -116,7 +116,7 @@ def _read_fold(fold: Mapping[str, Sequence[Any]], cases: Sequence[str], where: s
     if unknown or twice:
         raise ValueError(
             f"{where} names cases that are not there: {_listed(unknown)}; and cases twice: {_listed(twice)}. Each of "
-            f"{_listed(cases)} can be listed once; mend the file."
+            f"{_listed(cases)} can be listed once; fix the file."
         )
     empty = sorted({TRAINING, VALIDATION} - set(chosen.values()))
     if empty:

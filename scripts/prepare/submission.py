@@ -57,13 +57,15 @@ def write_submission(raw_dir: str, segmentations: str, organs: Sequence[str], ou
             f"these label maps cannot be submitted ({len(problems)}); segment the scans again:\n  {listed}"
         )
     folder = Path(output_dir)
-    claim_outputs([folder / label_file_of(case) for case in scans], [*scans.values(), *found.values()])
+    uploaded = folder.with_name(f"{folder.name}.zip")
+    outputs = [*(folder / label_file_of(case) for case in scans), uploaded]
+    claim_outputs(outputs, [*scans.values(), *found.values()], new=True)
     for case, path in tqdm(found.items(), desc="submission", unit="scan"):
         _write_label(folder / label_file_of(case), values[_label_map(path)], scans[case])
-    with replacing(folder.with_name(f"{folder.name}.zip")) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with replacing(uploaded) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for case in found:
             archive.write(folder / label_file_of(case), label_file_of(case))
-    return folder.with_name(f"{folder.name}.zip")
+    return uploaded
 
 
 def challenge_values(organs: Sequence[str]) -> NDArray[np.uint8]:

@@ -30,7 +30,7 @@ def load_organ_labels(
             index. What they do not name becomes background. Its ignored_value, if there is one, is the file value that
             becomes IGNORED.
         organs: organ names in the order of their class indices.
-        key: where the path of the label file is.
+        key: key of the path of the label file.
         scan: the case's scan on its own grid, if it is loaded; labels on another grid are then refused.
     """
     loaded = as_volume(load_volume(case[key]))

@@ -53,7 +53,7 @@ def open_array(path: Path) -> Tensor:
     return stored[start:].view(torch.from_numpy(np.empty(0, dtype)).dtype).reshape(shape)
 
 
-def case_name(case: Mapping[str, Any]) -> str:
+def stored_name(case: Mapping[str, Any]) -> str:
     """Identifier of a case: its own, or the name of its image file."""
     return str(case.get("case") or datalist_file.case_name(str(case["image"])))
 
@@ -68,7 +68,7 @@ class StoredCase:
         label: [slice, x, y] uint8 class indices, or None for an unlabelled scan.
         annotated: class indices that were contoured in this scan.
         phase: index of the contrast phase, 0 if unknown.
-        channels: of a slice.
+        channels: channels of a slice.
     """
 
     name: str
@@ -89,11 +89,11 @@ class SliceStore:
 
     Args:
         organs: organ names in the order of their class indices.
-        spacing: of the working grid, mm.
-        cache_dir: where the arrays lie; reused by every run with the same files, organs and spacing.
+        spacing: spacing of the working grid, in mm.
+        cache_dir: folder of the arrays; reused by every run with the same files, organs and spacing.
         phases: names of the contrast phases; a case without one gets phase 0.
         workers: threads that read and resample.
-        channels: of a slice: 1 in CT, 3 in colour photographs.
+        channels: channels of a slice: 1 in CT, 3 in colour photographs.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class SliceStore:
 
     def prepare(self, cases: Sequence[Mapping[str, Any]]) -> None:
         """Preprocess the cases that are not there yet, with a progress bar; several processes share them."""
-        missing = [case for case in own_share(cases) if not (self._folder(case) / "done").exists()]
+        missing = [case for case in own_share(cases) if not (self.folder(case) / "done").exists()]
         if missing:
             with ThreadPoolExecutor(self.workers) as pool:
                 list(tqdm(pool.map(self._write, missing), total=len(missing), desc="slice store", unit="scan"))
@@ -121,7 +121,7 @@ class SliceStore:
 
     def open(self, case: Mapping[str, Any]) -> StoredCase:
         """The slices of one case."""
-        folder = self._folder(case)
+        folder = self.folder(case)
         if folder not in self._opened:
             if not (folder / "done").exists():
                 self._write(case)
@@ -129,7 +129,7 @@ class SliceStore:
             self._opened[folder] = open_array(folder / "image.npy"), label
         return self._describe(case, *self._opened[folder])
 
-    def _folder(self, case: Mapping[str, Any]) -> Path:
+    def folder(self, case: Mapping[str, Any]) -> Path:
         """Folder of a case, named after everything that its arrays depend on."""
         files = datalist_file.files_of([case])
         stamp = [[file, os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files]
@@ -137,16 +137,16 @@ class SliceStore:
         if case.get("ignored_value") is not None:
             values.append(("", case["ignored_value"]))
         key = json.dumps([STORE_VERSION, stamp, self.grid.spacing, self.organs, values])
-        return self.cache_dir / f"{case_name(case)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        return self.cache_dir / f"{stored_name(case)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
     def _write(self, case: Mapping[str, Any]) -> None:
-        folder = self._folder(case)
+        folder = self.folder(case)
         scan = check_scan(load_volume(case["image"]))
         on_grid = self.grid(scan)
         if on_grid.shape[0] != self.channels:
             raise ValueError(
                 f"{case['image']} has {on_grid.shape[0]} channels, image_channels says {self.channels}: save it with "
-                "as many, or mend the setting."
+                "as many, or fix the setting."
             )
         hu = on_grid.as_tensor().clamp(*HU_RANGE).round().to(torch.int16)
         if case.get("label"):
@@ -161,7 +161,7 @@ class SliceStore:
         contoured = [organ for organ in self.organs if label is not None and (names is None or organ in names)]
         phase = case.get("phase")
         return StoredCase(
-            name=case_name(case),
+            name=stored_name(case),
             image=image,
             label=label,
             annotated=tuple(self.organs.index(organ) + 1 for organ in contoured),

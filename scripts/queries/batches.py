@@ -59,7 +59,7 @@ class QueryBatches(BatchStream):
         intensity: random intensities; None for none.
         perturbation: random faults of the attention; None for none.
         seed: seed of the stream; the same seed gives the same batches.
-        device: where patches are sampled; None: where the coarse stage runs. Loader processes need the CPU.
+        device: device that samples the patches; None: that of the coarse stage. Loader processes need the CPU.
 
     A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ; IGNORED
     where the truth is unknown), and per view: organ, phase, query (the same number in all views of
@@ -220,9 +220,3 @@ class QueryBatches(BatchStream):
     def _map(self, query: Query) -> Tensor:
         """Coarse map that becomes a query's attention: [1, x', y'] uint8."""
         return self.maps.of(self.data[query.case])[query.slice, query.organ - 1][None]
-
-
-def query_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
-    """MONAI's prepare_batch for contrast and segmentation: views, and all that is known of them."""
-    targets = {key: batch[key].to(device, non_blocking=non_blocking) for key in batch if key != "image"}
-    return batch["image"].to(device, non_blocking=non_blocking), targets

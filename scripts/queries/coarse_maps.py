@@ -1,7 +1,7 @@
 """Coarse maps of stored cases, kept as small arrays: what the query stage sees as attention.
 
 For training cases the cross-fitting of the coarse stage writes them, with a network that has not seen the case. A case
-without maps (newly labelled, unlabelled) gets them from the given coarse segmenter when it is first asked for.
+without maps (newly labelled, unlabelled) gets them from the given coarse segmenter when it is first opened.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
-from scripts.preprocessing.slice_store import SliceStore, case_name, open_array, save_array
+from scripts.preprocessing.slice_store import SliceStore, open_array, save_array, stored_name
 from scripts.queries.attention import maps_on_slices
 from scripts.runtime.precision import autocast
 from scripts.runtime.processes import own_share, wait_for_all
@@ -30,10 +30,10 @@ class CoarseMaps:
         store: slices of the cases.
         segmenter: coarse stage for cases that have no maps yet.
         window: soft-tissue window in HU.
-        folder: where the maps lie.
-        device: where the segmenter runs.
+        folder: folder of the maps.
+        device: device that the segmenter runs on.
         precision: "auto", "float32" or "bfloat16".
-        place: what `folder` is relative to; None for the current folder.
+        place: folder that `folder` is relative to; None for the current folder.
     """
 
     def __init__(
@@ -53,15 +53,15 @@ class CoarseMaps:
 
     def has(self, case: Mapping[str, Any]) -> bool:
         """Whether the maps of a case are on disk."""
-        return self._file(case).exists()
+        return self.file(case).exists()
 
     def of(self, case: Mapping[str, Any]) -> Tensor:
         """Maps of a case, predicted now if they are not there."""
-        name = case_name(case)
+        name = stored_name(case)
         if name not in self._opened:
             if not self.has(case):
                 self.write(case, self.segmenter)
-            self._opened[name] = open_array(self._file(case))
+            self._opened[name] = open_array(self.file(case))
         return self._opened[name]
 
     def prepare(
@@ -89,8 +89,9 @@ class CoarseMaps:
 
     def keep(self, case: Mapping[str, Any], maps: Tensor) -> None:
         """Put the maps of a case on disk, in place of those that are there."""
-        self._opened.pop(case_name(case), None)
-        save_array(self._file(case), maps.numpy())
+        self._opened.pop(stored_name(case), None)
+        save_array(self.file(case), maps.numpy())
 
-    def _file(self, case: Mapping[str, Any]) -> Path:
-        return placed(self.folder, self.place) / f"{case_name(case)}.npy"
+    def file(self, case: Mapping[str, Any]) -> Path:
+        """Where the maps of a case lie."""
+        return placed(self.folder, self.place) / f"{stored_name(case)}.npy"

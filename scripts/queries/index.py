@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from scripts.files.atomic_write import replacing
 from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.planner import QueryPlanner
@@ -58,7 +63,7 @@ def map_confidence(maps: Tensor, threshold: float) -> Tensor:
 
 
 class QueryIndex:
-    """All queries that inference would ask of the training cases, grouped by organ and case.
+    """All queries that inference would plan in the training cases, grouped by organ and case.
 
     Args:
         cases: case dictionaries.
@@ -104,21 +109,42 @@ class QueryIndex:
 
     def _add(self, number: int, case: Mapping[str, Any]) -> None:
         """Group the queries of one case by organ."""
-        stored, probability = self.store.open(case), self.maps.of(case).float() / 255
-        plan = self.planner(probability, stored.image.shape[1], stored.image.shape[2])
+        stored, (plan, sure) = self.store.open(case), self._plan(case)
         organs: Iterable[int] = stored.annotated
         if stored.label is None:
-            confidence = map_confidence(probability, self.planner.threshold)[plan[:, 0], plan[:, 1]]
             self._planned += len(plan)
-            plan = plan[confidence >= (self.unlabelled_confidence or 0.0)]
+            plan = plan[sure >= (self.unlabelled_confidence or 0.0)]
             self._sure += len(plan)
             organs = range(1, len(self.store.organs) + 1)
         elif self.present_only:
-            plan = plan[organs_in_slices(stored.label, len(self.store.organs))[plan[:, 0], plan[:, 1] + 1]]
+            plan = plan[sure > 0]
         for organ in organs:
             chosen = plan[plan[:, 1] == organ - 1]
             if len(chosen):
                 self.groups.setdefault(organ, []).append((number, chosen))
+
+    def _plan(self, case: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Queries of a case, and how sure it is that their organ is there: 0 or 1 by its label, else by its maps.
+
+        They are kept beside the maps. To plan reads all maps and labels, which takes minutes for thousands of cases.
+        """
+        stored, maps, path = self.store.open(case), self.maps.of(case), self.maps.file(case)
+        state = path.stat()
+        of_maps = [state.st_ino, state.st_size, state.st_mtime_ns]
+        key = json.dumps([of_maps, str(self.store.folder(case)), repr(self.planner)])
+        kept = path.with_suffix(".plan.npz")
+        with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(kept) as found:
+            if str(found["key"]) == key:
+                return torch.from_numpy(found["plan"]), torch.from_numpy(found["sure"])
+        probability = maps.float() / 255
+        plan = self.planner(probability, stored.image.shape[1], stored.image.shape[2])
+        if stored.label is None:
+            sure = map_confidence(probability, self.planner.threshold)[plan[:, 0], plan[:, 1]]
+        else:
+            sure = organs_in_slices(stored.label, len(self.store.organs))[plan[:, 0], plan[:, 1] + 1].float()
+        with replacing(kept) as temporary:
+            np.savez(temporary, key=key, plan=plan.numpy(), sure=sure.numpy())
+        return plan, sure
 
     def _check(self, organs: Sequence[str]) -> None:
         lost = [organ for n, organ in enumerate(organs, start=1) if n not in self.groups]

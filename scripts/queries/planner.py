@@ -1,7 +1,7 @@
 """Queries: which slice, which organ, which window. The 3D-to-2D step of the method.
 
 A query is an index, not a file: (slice, organ, corner of the window). The same plan serves training and inference, so
-training never sees a query that inference would not ask. An organ larger than one patch gets several windows.
+training never sees a query that inference would not plan. An organ larger than one patch gets several windows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def organ_boxes(maps: Tensor, threshold: float, margin_slices: int) -> tuple[Ten
     Args:
         maps: coarse maps [slice, organ, x, y], probabilities in [0, 1] (or the same scale as the threshold).
         threshold: value from which a pixel counts.
-        margin_slices: an organ is also asked for in this many slices above and below, with the box of its neighbours,
+        margin_slices: an organ is also queried in this many slices above and below, with the box of its neighbours,
             so that the second stage can extend what the coarse stage cut off.
 
     Returns:
@@ -63,12 +63,12 @@ def window_corners(low: Tensor, high: Tensor, patch: int, overlap: float, size: 
 
 
 class QueryPlanner(nn.Module):
-    """Where a volume has to be asked: coarse maps -> queries.
+    """The places of a volume to query: coarse maps -> queries.
 
     Args:
         patch_size: side of a window in pixels of the working grid (public code: 128). A multiple of 16.
         threshold: coarse probability that makes an organ worth a query.
-        margin_slices: slices above and below the coarse organ that are asked too.
+        margin_slices: slices above and below the coarse organ that are queried too.
         overlap: smallest overlap of neighbouring windows of a large organ, as a fraction of the patch.
         pad: pixels around the organ's box that a window should contain.
     """
@@ -96,6 +96,13 @@ class QueryPlanner(nn.Module):
             )
         self.patch_size, self.margin_slices, self.pad = int(patch_size), int(margin_slices), int(pad)
         self.threshold, self.overlap = float(threshold), float(overlap)
+
+    def extra_repr(self) -> str:
+        """The settings, by which plans that were made before are known."""
+        return (
+            f"patch_size={self.patch_size}, threshold={self.threshold}, margin_slices={self.margin_slices}, "
+            f"overlap={self.overlap}, pad={self.pad}"
+        )
 
     def forward(self, maps: Tensor, shape_x: int, shape_y: int) -> Tensor:
         """Plan the queries of one volume.

@@ -86,7 +86,7 @@ def gather_blocks(
     """Square blocks around the centres, padded beyond the slice.
 
     Args:
-        slices: for each query the slices [channel, x, y] it reads from; sizes may differ.
+        slices: slices [channel, x, y] of each query; sizes may differ.
         centres: [query, 2] in pixels of those slices, on the CPU.
         reach: half side of the blocks.
         repeat_edge: pad with the outermost pixels, as interpolation of a whole map does.
@@ -152,12 +152,12 @@ def sample_maps(
     """Sample coarse maps, which keep their own grid in plane, with the geometry of the patches.
 
     Args:
-        maps: for each query [channel, x', y'] uint8, 255 for probability 1.
+        maps: maps [channel, x', y'] uint8 of each query, 255 for probability 1.
         shapes: pixels (x, y) of the slice that each map covers.
-        centres: of the patches, in pixels of the slices, [query, 2].
+        centres: centres of the patches, in pixels of the slices, [query, 2].
         matrix: patch offset -> slice offset, [query, 2, 2].
         size: side of the patches.
-        device: where they are sampled.
+        device: device that samples them.
 
     Returns:
         Probabilities [query, channel, size, size].

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 from scripts.drawing.display import (
     box_around_organs,
     display_spacing,
+    plain_text,
     slices_with_most_organs,
     to_display_order,
 )
 from scripts.drawing.overlay import draw_panel, organ_colour
-from scripts.report.measures import OrganMeasure
 
 PAGE = Path(__file__).with_name("page.html")
 
@@ -31,7 +32,7 @@ def report_page(
     title: str,
     notice: str,
     facts: str,
-    measures: Sequence[OrganMeasure],
+    measures: Sequence[OrganFinding],
     figures: Mapping[str, Figure],
     footer: str,
     warnings: Sequence[str] = (),
@@ -40,12 +41,12 @@ def report_page(
 
     Args:
         title: name of the scan.
-        notice: what the report may not be used for.
+        notice: sentence on the uses that the report is not made for.
         facts: one sentence on the scan.
-        measures: of every organ.
+        measures: measures of every organ.
         figures: pictures by their heading.
-        footer: what made the report.
-        warnings: what may be wrong with the scan.
+        footer: program and version that made the report.
+        warnings: warnings about the scan.
     """
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
@@ -58,7 +59,7 @@ def report_page(
     )
 
 
-def _row(measure: OrganMeasure) -> str:
+def _row(measure: OrganFinding) -> str:
     name = escape(measure.organ.replace("_", " "))
     chip = f'<span class="colour" style="background: {organ_colour(measure.class_index)}"></span>{name}'
     if measure.mean_hu is None:
@@ -110,7 +111,67 @@ def montage_figure(
         box = box_around_organs([organ], spacing, MARGIN_MM)
         (largest,) = slices_with_most_organs([organ[box]], "axial", 1, class_count=1)
         draw_panel(axes, image[box], [labels[box]], "axial", largest, spacing)
-        axes.set_title(organs[index - 1].replace("_", " "), color=organ_colour(index), fontsize=12)
+        axes.set_title(plain_text(organs[index - 1].replace("_", " ")), color=organ_colour(index), fontsize=12)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure
+
+
+MM3_PER_ML = 1000.0
+
+
+@dataclass(frozen=True)
+class OrganFinding:
+    """Measures of one organ.
+
+    Attributes:
+        organ: its name.
+        class_index: its value in the label map.
+        volume_ml: volume in ml; 0 if it was not found.
+        mean_hu: mean intensity in HU; None if it was not found.
+        cut_off: whether it reaches the edge of the scan, so that a part of it may lie outside.
+    """
+
+    organ: str
+    class_index: int
+    volume_ml: float
+    mean_hu: float | None
+    cut_off: bool
+
+
+def organ_measures(
+    image: NDArray[Any], labels: NDArray[Any], affine: NDArray[np.float64], organs: Sequence[str]
+) -> list[OrganFinding]:
+    """Measure every organ.
+
+    Args:
+        image: CT [x, y, z] in HU.
+        labels: label map [x, y, z]; class index of an organ = position in `organs` + 1.
+        affine: 4 x 4 matrix from voxel indices to mm.
+        organs: names.
+
+    Raises:
+        ValueError: the shapes differ, or a class index has no name.
+    """
+    highest = int(labels.max(initial=0))
+    if image.shape != labels.shape or highest > len(organs):
+        raise ValueError(
+            f"image and label map have the shapes {image.shape} and {labels.shape}, and the highest class index is "
+            f"{highest} of {len(organs)} organs: give a label map on the scan's grid and the organs of its config."
+        )
+    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
+    flat, count = labels.astype(np.intp).ravel(), len(organs) + 1
+    voxels = np.bincount(flat, minlength=count)
+    total_hu = np.bincount(flat, weights=image.astype(np.float64).ravel(), minlength=count)
+    edges = [np.take(labels, [0, -1], axis=axis) for axis in range(3)]
+    at_edge = {int(value) for edge in edges for value in np.unique(edge)}
+    return [
+        OrganFinding(
+            organ=organ,
+            class_index=index,
+            volume_ml=float(voxels[index] * voxel_ml),
+            mean_hu=float(total_hu[index] / voxels[index]) if voxels[index] else None,
+            cut_off=index in at_edge,
+        )
+        for index, organ in enumerate(organs, start=1)
+    ]

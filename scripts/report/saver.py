@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 
 from scripts.drawing.overlay import overlay_figure
 from scripts.files.atomic_write import replacing
-from scripts.files.bundle_identity import bundle_identity
-from scripts.files.result_files import result_path
+from scripts.files.result_files import bundle_identity, result_path
 from scripts.outputs.scan_outputs import scan_name
 from scripts.preprocessing.scan_reader import WARNINGS, load_volume
-from scripts.report.measures import organ_measures
-from scripts.report.page import montage_figure, report_page
+from scripts.report.page import montage_figure, organ_measures, report_page
 
 
 class SaveReportd(MapTransform):
@@ -71,7 +69,7 @@ class SaveReportd(MapTransform):
         )
         table = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
         with replacing(result_path(self.output_dir, name, "measures")) as temporary:
-            table.assign(warnings=warnings.replace("\n", " ")).to_csv(temporary, index=False)
+            table.assign(warnings=warnings.replace("\n", " ")).to_csv(temporary, index=False, errors="backslashreplace")
         with replacing(result_path(self.output_dir, name, "report")) as temporary:
             temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 

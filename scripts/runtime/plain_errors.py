@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 BUNDLE = Path(__file__).resolve().parents[2]
 OURS = {BUNDLE / "scripts", BUNDLE / "development"}
+TRACEBACK, FRAME = "Traceback (most recent call last):\n", re.compile(r'  File "(.+?)", line ')
+NEXT_IN_CHAIN = re.compile(r"\n\n(?:The above exception was|During handling of)")
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -46,10 +51,25 @@ def complaint(error: BaseException) -> str:
         text = str(one)
         if is_complaint(one):
             return text
+        if sentence := _of_worker(text):
+            return sentence
         if isinstance(one, OSError) and one.filename is not None and one.strerror:
             return f"{one.filename}: {one.strerror}"
         if "CUDA" in text and isinstance(one, (AssertionError, RuntimeError)) and one.__cause__ is None:
             return f"the GPU cannot be used ({text.splitlines()[0]}); leave --device out, or give cpu."
+    return ""
+
+
+def _of_worker(text: str) -> str:
+    """The complaint in the text of a traceback, which is all that a worker process of a loader sends of an error."""
+    kinds = {"ValueError", "FileNotFoundError", *(kind.__name__ for kind in ValueError.__subclasses__())}
+    for part in reversed(text.split(TRACEBACK)[1:]):
+        lines = part.splitlines()
+        frames = [*takewhile(lambda line: line.startswith("  "), lines)]
+        files = [found[1] for line in frames if (found := FRAME.match(line))]
+        name, _, message = "\n".join(lines[len(frames) :]).partition(": ")
+        if files and not OURS.isdisjoint(Path(files[-1]).resolve().parents) and name.rpartition(".")[2] in kinds:
+            return NEXT_IN_CHAIN.split(message)[0].strip()
     return ""
 
 
@@ -85,10 +105,10 @@ def start_command() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def bundle_command(run_id: str, configs: Sequence[str], **settings: str) -> list[str]:
+def bundle_command(run_id: str, configs: Sequence[str], **settings: Any) -> list[str]:
     """A `python -m monai.bundle run` command line."""
-    files = "[" + ",".join(f"'{config}'" for config in configs) + "]"
+    files = configs[0] if len(configs) == 1 else "[" + ",".join(f"'{config}'" for config in configs) + "]"
     command = ["-m", "monai.bundle", "run", run_id, "--config_file", files]
     for name, value in settings.items():
-        command += [f"--{name}", value]
+        command += [f"--{name}", str(value)]
     return command

@@ -26,6 +26,22 @@ PATIENCE = timedelta(hours=12)
 """How long processes wait for one that checks data or validates alone; torchrun ends them at once if it fails."""
 
 
+def local_device() -> torch.device:
+    """The GPU of this process, by its place among those that torchrun or srun started on this machine; else the CPU."""
+    count = torch.cuda.device_count()
+    if not count:
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0) % count)
+    torch.cuda.set_device(device)
+    return device
+
+
+def launched() -> tuple[int, int]:
+    """Rank and number of the processes that torchrun or srun started, whether or not they have joined."""
+    rank = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0
+    return int(rank), int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+
+
 def join_processes() -> torch.device:
     """Join the processes that torchrun started, if it did, and return the device of this one.
 

@@ -8,23 +8,17 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 
 from scripts.files.atomic_write import replacing
 from scripts.runtime.processes import bare, is_first_process, same_buffers
-from scripts.runtime.run_folder import RunPlace, placed
+from scripts.runtime.run_folder import RunPlace, placed, record_weights
+from scripts.runtime.streams import BatchStream
 
 logger = logging.getLogger(__name__)
-
-
-class BatchStream(Protocol):
-    """An endless stream of batches, of which number n depends on nothing but the seed and n."""
-
-    def start_at(self, iteration: int) -> None:
-        """Continue with the batch of this iteration (0-based)."""
 
 
 def save_atomically(content: Any, path: str | Path) -> None:
@@ -36,16 +30,24 @@ def save_atomically(content: Any, path: str | Path) -> None:
         torch.save(content, file)
 
 
-def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Load a checkpoint, tensors and plain values only.
+def save_weights(state: Mapping[str, Any], path: str | Path) -> None:
+    """Save the result of a run, with its checksum in the manifest of the folder."""
+    with replacing(path) as temporary:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+        record_weights(Path(path), temporary)
+
+
+def load_checkpoint(path: str | Path, remedy: str = "copy or download it again") -> dict[str, Any]:
+    """Load a checkpoint, tensors and plain values only, to the CPU; the remedy is for a damaged file.
 
     Raises:
         ValueError: if the file is damaged or holds anything but tensors and plain values.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is not a readable checkpoint ({error}); delete it to start again.") from error
+        raise ValueError(f"{path} is not a readable checkpoint ({error}); {remedy}.") from error
     except Exception as error:  # pickle.UnpicklingError and its relatives, whose text names the forbidden class
         with open(path, "rb") as file:
             start = file.read(40)
@@ -81,10 +83,10 @@ class Resume:
 
     Args:
         path: checkpoint file of the stage.
-        objects: what has a state_dict: network, optimizer, scheduler, ...
+        objects: objects with a state_dict: network, optimizer, scheduler, ...
         batches: the stream of batches, told at which iteration to go on.
         interval: epochs between two checkpoints.
-        place: what `path` is relative to; None for the current folder.
+        place: folder that `path` is relative to; None for the current folder.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Resume:
         """Load the checkpoint if there is one."""
         self.began, self.core_began = time.monotonic(), time.process_time()
         if self.path.exists():
-            content = load_checkpoint(self.path)
+            content = load_checkpoint(self.path, remedy="delete it to start again")
             self.seconds_before = float(content.get("seconds", 0.0))
             self.core_seconds_before = float(content.get("core_seconds", 0.0))
             for name, item in self.objects.items():
@@ -148,7 +150,7 @@ class BestModel:
     Args:
         path: file for the weights, a plain state dict.
         network: module whose weights are kept.
-        place: what `path` is relative to; None for the current folder.
+        place: folder that `path` is relative to; None for the current folder.
     """
 
     def __init__(self, path: str, network: torch.nn.Module, place: RunPlace | None = None) -> None:
@@ -176,7 +178,7 @@ class BestModel:
         if value > self.best or (math.isnan(value) and not self.path.exists()):
             self.best = max(self.best, value)
             if is_first_process():
-                save_atomically(self.network.state_dict(), self.path)
+                save_weights(self.network.state_dict(), self.path)
 
     def state_dict(self) -> dict[str, float]:
         """What a resumed run has to know."""

@@ -1,15 +1,34 @@
-"""One folder, one run: results of different settings must not mix when a run is resumed."""
+"""One folder, one run: its config and the checksums of its weights are kept, and no other run may go on in it."""
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from scripts.files.atomic_write import replacing
+from scripts.files.result_files import bundle_identity, digest
+from scripts.runtime.composition import CONFIG
 from scripts.runtime.processes import first_process_first
+from scripts.runtime.running_config import running_config
+
+MANIFEST = "run_manifest.json"
+"""What the run began with, and the checksums of its weights: by name, the newest first."""
+
+MAY_DIFFER = (
+    # where and how fast
+    r"bundle_root|dataset_dir|output_dir|cache_dir|model_path|run_dir|device.*|precision|.*\.(num_)?workers",
+    r"network_def\.batch_size|coarse_segmenter\.tile|contrastive\.loss\.loss\.gather",
+    # what is shown of the training, and where
+    r"val_interval|validation_limit|validate\.dataset.*|tracking.*|experiment_name|run_name|save_execute_config",
+    # what fine-tuning reads alone
+    r"fine_tuning.*|run",
+)
+"""Ids, dotted, with which a run may go on at another value."""
 
 
 class RunPlace:
@@ -28,22 +47,21 @@ def placed(path: str | Path, place: RunPlace | None) -> Path:
     return Path(path) if place is None else place.folder / path
 
 
-def claim_run_folder(output_dir: str, settings: Mapping[str, Any]) -> Path:
-    """Create the folder of a run, or check that it belongs to a run with the same settings.
+def claim_run_folder(output_dir: str, training_cases: int) -> Path:
+    """Create the folder of the run whose config is running, or check that the folder belongs to it.
 
     Args:
         output_dir: folder of checkpoints and results.
-        settings: what would make an old checkpoint wrong: organs, spacing, networks, budgets, seed, cases. An object
-            counts as its class and those arguments of its constructor that it keeps and that are plain values.
+        training_cases: their number.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: the folder holds a run with other settings, which are named; or weights of no run.
+        ValueError: the folder holds a run with another config, whose differences are named; or weights of no run.
     """
     with first_process_first():
-        return _claim(Path(output_dir), flat_settings(settings))
+        return claim(Path(output_dir), running_config(), {"training_cases": training_cases})
 
 
 def changed_settings(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -56,50 +74,106 @@ def changed_settings(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str
     return "\n".join(f"  {key}: was {found.get(key)}, now {wanted.get(key)}" for key in keys)
 
 
-def _claim(folder: Path, wanted: dict[str, Any]) -> Path:
-    path = folder / "settings.json"
+def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]) -> Path:
+    """As :func:`claim_run_folder`, for a config that is given.
+
+    Args:
+        folder: of the run.
+        config: composed.
+        began_with: plain values beside the config that the run depends on.
+    """
+    path, manifest = folder / CONFIG, _read(folder / MANIFEST, json.loads)
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        changed = changed_settings(found, wanted)
+        found = _compared(_read(path, yaml.safe_load), manifest.get("began_with", began_with))
+        changed = changed_settings(found, _compared(config, began_with))
         if changed:
             raise ValueError(
                 f"{folder} holds a run with other settings:\n{changed}\nGive another --output_dir, or delete that "
                 "folder to start again."
             )
         return folder
-    if (folder / "model.pt").exists():
+    known = manifest or (folder / "settings.json").exists()  # the latter of version 0.9
+    if (folder / "model.pt").exists() and not known:
         raise ValueError(
             f"{folder} holds a model.pt that no training of this folder wrote, and it would be written over: give "
             "another --output_dir."
         )
+    _write_manifest(folder, {**manifest, "bundle": bundle_identity().version, "began_with": dict(began_with)})
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+        temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
     return folder
 
 
-def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def record_weights(path: Path, written: Path) -> None:
+    """Note the checksum of weights before they take their place, if their folder is that of a run.
+
+    Args:
+        path: where the weights will be.
+        written: where they lie now.
+    """
+    manifest = _read(path.parent / MANIFEST, json.loads)
+    if manifest:
+        known = manifest.setdefault("sha256", {})
+        known[path.name] = [digest(written), *known.get(path.name, [])[:1]]  # the last one, if they never get there
+        _write_manifest(path.parent, manifest)
+
+
+def check_weights(path: Path) -> None:
+    """Refuse weights in the folder of a run that are not those which it wrote.
+
+    Raises:
+        ValueError: they are others.
+    """
+    known = _read(path.parent / MANIFEST, json.loads).get("sha256", {}).get(path.name)
+    if known and digest(path) not in known:
+        raise ValueError(
+            f"{path} is not the file that the training in {path.parent} wrote ({MANIFEST} has another sha256), so that "
+            f"{CONFIG} need not fit it: put the file of that training back, or move this one to a folder of its own."
+        )
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as plain values by dotted name.
 
     >>> flat_settings({"seed": 0, "train": {"epochs": 80, "patch": (64, 64)}})
     {'seed': 0, 'train.epochs': 80, 'train.patch': [64, 64]}
     """
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if _is_plain(value):
-            flat[prefix + key] = json.loads(json.dumps(value))
-        else:
-            flat |= flat_settings(value if isinstance(value, Mapping) else _kept_arguments(value), f"{prefix}{key}.")
-    return flat
+    return dict(_flat(settings, ""))
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return all(_is_plain(item) for item in value)
-    return value is None or isinstance(value, str | bool | int | float)
+def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    if isinstance(value, Mapping) or (is_list and any(isinstance(item, Mapping) for item in value)):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _flat(item, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, json.loads(json.dumps(value))
 
 
-def _kept_arguments(item: Any) -> dict[str, Any]:
-    """Class and plain constructor arguments of an object."""
-    names = [name for name in inspect.signature(type(item)).parameters if hasattr(item, name)]
-    kept = {name: getattr(item, name) for name in names}
-    return {"class": type(item).__qualname__} | {name: value for name, value in kept.items() if _is_plain(value)}
+def _compared(config: Mapping[str, Any], began_with: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be the same for a run to go on."""
+    return {
+        name: value
+        for name, value in flat_settings({**config, **began_with}).items()
+        if not any(re.fullmatch(pattern, name) for pattern in MAY_DIFFER)
+    }
+
+
+def _read(path: Path, load: Any) -> dict[str, Any]:
+    """Content of a file, empty where there is none.
+
+    Raises:
+        ValueError: it is not whole.
+    """
+    try:
+        content = load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (ValueError, yaml.YAMLError):
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not whole: delete it, and the run goes on with the settings of the next command.")
+    return content
+
+
+def _write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    with replacing(folder / MANIFEST) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -8,14 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.files.bundle_identity import bundle_identity
-from scripts.files.result_files import SUFFIXES
+from scripts.files.result_files import SUFFIXES, bundle_identity
 
-ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {
     "overlay": "CASE_overlay.png: slices with the organs drawn over them",
     "report": "CASE_report.html and CASE_organs.csv: volume and mean HU of every organ, pictures",
     "dicom_seg": "CASE_seg.dcm: the organs as DICOM-SEG, if the scan is a DICOM series",
+    "rtstruct": "CASE_rtstruct.dcm: the organs as contours (RTSTRUCT), if the scan is a DICOM series",
 }
 """What is written beside CASE_seg.nii.gz, the label map."""
 
@@ -34,16 +33,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output_dir", default="segmentations", help="where results go (default: %(default)s)")
     parser.add_argument(
-        "--model_path", default=str(ROOT / "models/model.pt"), help="weights (default: those of the bundle)"
+        "--run_dir",
+        nargs="+",
+        metavar="RUN",
+        help="folder of a training whose weights and settings are used; of one of version 0.9 or earlier the config "
+        "files of its training, beginning with configs/train.yaml, and --model_path",
     )
-    parser.add_argument(
-        "--config",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="config that the weights were trained with on top of configs/train.yaml, such as "
-        "configs/data/abdomen.yaml; given several times, in the order of the training",
-    )
+    parser.add_argument("--model_path", help="weights (default: those of the run, else those of the bundle)")
     parser.add_argument("--series", help="which of several DICOM series: its number in the list, or its UID")
     parser.add_argument("--list_series", action="store_true", help="list the DICOM series in SCAN and stop")
     parser.add_argument(
@@ -90,7 +86,7 @@ def _segment(chosen: argparse.Namespace) -> int:
         series=chosen.series,
         output_dir=chosen.output_dir,
         model_path=chosen.model_path,
-        overlays=chosen.config,
+        run_dir=chosen.run_dir and (chosen.run_dir if len(chosen.run_dir) > 1 else chosen.run_dir[0]),
         outputs=chosen.write,
         device=chosen.device,
     )

@@ -15,16 +15,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
-TRUNK, TRAINING = "configs/inference.yaml", "configs/train.yaml"
-SETTINGS = {"overlay": "save_overlay", "report": "save_report", "dicom_seg": "save_dicom_segmentation"}
+SETTINGS = {
+    "overlay": "save_overlay",
+    "report": "save_report",
+    "dicom_seg": "save_dicom_segmentation",
+    "rtstruct": "save_structure_set",
+}
 
 
 def run_workflow(
     scan: str,
     output_dir: str,
-    model_path: str,
+    model_path: str | None = None,
     series: str | None = None,
-    overlays: Sequence[str] = (),
+    run_dir: str | Sequence[str] | None = None,
     outputs: Sequence[str] = (),
     device: str | None = None,
 ) -> tuple[list[str], dict[str, str]]:
@@ -32,18 +36,18 @@ def run_workflow(
 
     Args:
         scan: file or folder.
-        output_dir: where results go.
-        model_path: weights.
-        series: which of several DICOM series.
-        overlays: configs that the weights were trained with, on top of the training's.
-        outputs: what to write beside the label maps: keys of `SETTINGS`.
+        output_dir: folder of the results.
+        model_path: weights; None: those of the run, else the bundle's own.
+        series: one of several DICOM series.
+        run_dir: folder of a training, or its config files, see :func:`scripts.runtime.composition.trained_config`.
+        outputs: files to write beside the label maps, as keys of `SETTINGS`.
         device: "cpu" or "cuda"; None: as the config chooses.
 
     Returns:
         Names of the scans, and the reason for those that failed.
 
     Raises:
-        FileNotFoundError: there is no such scan, overlay or weights file.
+        FileNotFoundError: there is no such scan, run or weights file.
         ValueError: the scan or the weights do not fit; the cause of the error that MONAI makes of it.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -53,7 +57,7 @@ def run_workflow(
     if device is not None:
         settings["device"] = f"$torch.device('{_known_device(device)}')"
     workflow = ConfigWorkflow(
-        config_file=_config_files(overlays),
+        config_file=str(ROOT / "configs/inference.yaml"),
         meta_file=str(ROOT / "configs/metadata.json"),
         logging_file=False,
         run_id="inference",
@@ -62,10 +66,14 @@ def run_workflow(
         dataset_dir=_quoted(scan),
         series=series,
         output_dir=_quoted(output_dir),
-        model_path=_quoted(model_path),
+        run_dir=_quoted(run_dir) if isinstance(run_dir, str) else run_dir,
         **settings,
     )
     workflow.initialize()
+    workflow.parser.get_parsed_content("command")  # takes over the predictor of the run, once
+    workflow.parser["run_dir"] = None
+    if model_path is not None:
+        workflow.parser["model_path"] = _quoted(model_path)
     names = [str(case["case"]) for case in workflow.parser.get_parsed_content("dataset").data]
     print(f"{len(names)} scan{'s'[: len(names) > 1]}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}", flush=True)
     evaluator = workflow.parser.get_parsed_content("evaluator")
@@ -76,19 +84,6 @@ def run_workflow(
             pass
     workflow.finalize()
     return names, dict(evaluator.failures)
-
-
-def _config_files(overlays: Sequence[str]) -> list[str]:
-    files = [str(ROOT / name) for name in ([TRUNK, TRAINING] if overlays else [TRUNK])]
-    for overlay in overlays:
-        found = [path for path in (Path(overlay), ROOT / overlay) if path.is_file()]
-        if not found:
-            raise FileNotFoundError(
-                f"config {overlay} does not exist; give the one that the weights were trained with, such as "
-                "configs/data/abdomen.yaml, or leave --config out for the bundle's own weights."
-            )
-        files.append(str(found[0]))
-    return files
 
 
 def _quoted(path: str) -> str:

@@ -12,10 +12,11 @@ import torch
 from tiny_scan import SPACING, WINDOW, stored, two_organs
 from torch import nn
 
-from scripts.coarse.patches import CoarsePatches, coarse_targets
+from scripts.coarse.patches import CoarsePatches
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import RandomIntensity
 from scripts.queries.views import RandomGeometry
+from scripts.runtime.stage import batch_targets
 from scripts.runtime.streams import Batch, stream_loader
 
 STILL = RandomGeometry([1, 1], rotation=0.0, shift=0.0)
@@ -132,7 +133,7 @@ def test_batch_number_n_is_the_same_however_it_is_reached(tmp_path: Path) -> Non
 
 def test_the_loss_is_told_label_and_contoured_organs(tmp_path: Path) -> None:
     batch = first_batch(patches_of(tmp_path))
-    image, targets = coarse_targets(batch, torch.device("cpu"), False)
+    image, targets = batch_targets(batch, torch.device("cpu"), False)
     assert torch.equal(image, batch["image"]) and set(targets) == {"label", "annotated"}
 
 

@@ -53,7 +53,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
 def run(bundle_root: Path, cwd: Path, run_id: str, *overlays: str, **options: Any) -> str:
     """The command, in a process that knows of the bundle what the command line says; its output."""
     inside = cwd == bundle_root
-    files = [name if inside else str(bundle_root / name) for name in (TRUNK, *overlays)]
+    files = [name if inside else str(bundle_root / name) for name in overlays or (TRUNK,)]
     arguments = cwd.parent / f"{run_id}.json"
     arguments.write_text(json.dumps({**options, "device": "cpu"}), encoding="utf-8")
     command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
@@ -86,9 +86,7 @@ def test_training_and_evaluation_from_another_folder(copies: dict[str, Path], ti
     cwd.mkdir()
     settings = {**TINY_TRAINING, "device": "cpu", "dataset_dir": str(tiny_data)}
     run(root, cwd, "training", TRAIN, **settings)
-    printed = run(
-        root, cwd, "evaluate", TRAIN, EVALUATE, **{**settings, "model_path": str(root / "runs/train/model.pt")}
-    )
+    printed = run(root, cwd, "evaluate", EVALUATE, dataset_dir=str(tiny_data), run_dir=str(root / "runs/train"))
     assert "macro mean" in printed
     assert (root / "runs/evaluation/scores.csv").is_file()
     assert list(cwd.iterdir()) == []

@@ -47,13 +47,8 @@ def test_a_baseline_differs_only_in_the_ids_that_its_header_names_and_in_each_of
 
 @every_baseline
 def test_a_baseline_changes_no_more_on_a_data_overlay(name: str) -> None:
-    files = list(commands(name)[0].files)
-    files.insert(files.index(name), "configs/data/abdomen.yaml")
-    with_train = tuple(files) if TRAIN in files else (files[0], TRAIN, *files[1:])
-    named = named_ids(header(name))
-    assert [
-        place for place in changed_places(with_train, name) if not any(lies_under(place, key) for key in named)
-    ] == []
+    files, named = (TRAIN, "configs/data/abdomen.yaml", name), named_ids(header(name))
+    assert [place for place in changed_places(files, name) if not any(lies_under(place, key) for key in named)] == []
 
 
 @every_baseline
@@ -104,13 +99,13 @@ def test_a_baseline_trains_its_stages_and_is_scored_like_the_others(
         settings |= {"train::epoch_length": 1, "train::dataset::batch_size": 32, **outside}
     iterations = watch_iterations(monkeypatch)
     run("training", TRAIN, name, output_dir=str(with_coarse_stage), **settings)
-    steps = str(composed((TRUNK, TRAIN, name))["training"])
+    steps = str(composed((TRAIN, name))["training"])
     trainers = {"contrastive": "@contrastive::trainer", "segmentation": "@train::trainer"}
     expected = [stage for stage, trainer in trainers.items() if trainer in steps]
     assert list(dict.fromkeys(stage for stage, _ in iterations)) == expected
     assert all(bool(value.isfinite().all()) for value in weights(with_coarse_stage).values())
 
-    paths = {"model_path": str(with_coarse_stage / "model.pt"), "output_dir": str(tmp_path / "scores")}
-    run("evaluate", TRAIN, name, EVALUATE, **settings, **paths)
+    paths = {"run_dir": str(with_coarse_stage), "output_dir": str(tmp_path / "scores")}
+    run("evaluate", EVALUATE, dataset_dir=settings["dataset_dir"], device=settings["device"], **paths)
     with (tmp_path / "scores/scores.csv").open(encoding="utf-8") as stream:
         assert {row["organ"] for row in csv.DictReader(stream)} <= set(ABDOMEN["organs"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tiny_workflows import EVALUATE, TRAIN, run, weights, workflow
 
 ENCODER = """
@@ -32,7 +33,6 @@ encoder:
   _target_: new_encoder.PlainEncoder
   in_channels: '$(2 * @adjacent_slices + 1) * @image_channels + 1'
   width: 8
-run_folder::settings::encoder: {width: '@encoder::width'}
 """
 COARSE = """
 from torch import nn
@@ -45,7 +45,6 @@ class PlainNetwork(nn.Sequential):
 COARSE_OVERLAY = """
 coarse_network: {_target_: new_coarse.PlainNetwork, out_channels: '$1 + len(@organs)'}
 coarse_segmenter::multiple: 1
-run_folder::settings::coarse_network: plain
 """
 LOSS = '''
 from torch import nn
@@ -62,7 +61,6 @@ class BrierLoss(nn.Module):
 '''
 LOSS_OVERLAY = """
 train::query_loss::loss: {_target_: new_loss.BrierLoss}
-run_folder::settings::baseline: Brier loss
 """
 BASELINE = '''
 from scripts.inference.predictor import Predictor
@@ -97,7 +95,6 @@ BASELINE_OVERLAY = """
 method: bright
 network_def: {_target_: new_baseline.BrightPredictor, organs: '@organs', window: '@window', segmenter: '@segmenter'}
 +train::dataset: {_target_: new_baseline.OneOrganBatches}
-run_folder::settings::baseline: '@method'
 training: ['@prepared', $@coarse::stage.run(), $@train::trainer.run()]
 """
 
@@ -115,10 +112,14 @@ def trained_with(training_settings: dict[str, Any], tmp_path: Path, monkeypatch:
         settings = {**training_settings, **epochs, "coarse::stage::fold_epochs": 1}
         settings = {key: value for key, value in settings.items() if key not in drop}
         run("training", TRAIN, str(path), output_dir=str(folder), **settings)
-        paths = {"model_path": str(folder / "model.pt"), "output_dir": str(tmp_path / "scores")}
-        run("evaluate", TRAIN, str(path), EVALUATE, **settings, **paths)
+        paths = {"run_dir": str(folder), "output_dir": str(tmp_path / "scores")}
+        run("evaluate", EVALUATE, dataset_dir=settings["dataset_dir"], device=settings["device"], **paths)
         assert (tmp_path / "scores/scores.csv").is_file()
-        return importlib.import_module(name), weights(folder), (folder / "settings.json").read_text(encoding="utf-8")
+        return (
+            importlib.import_module(name),
+            weights(folder),
+            yaml.safe_load((folder / "config.yaml").read_text("utf-8")),
+        )
 
     return train
 
@@ -126,7 +127,7 @@ def trained_with(training_settings: dict[str, Any], tmp_path: Path, monkeypatch:
 def test_an_encoder_is_one_module_that_an_overlay_names(trained_with: Any) -> None:
     _, trained, settings = trained_with("new_encoder", ENCODER, ENCODER_OVERLAY, drop=("encoder::name",))
     assert trained["segmenter.encoder.coarse.weight"].shape[0] == 16
-    assert '"encoder.width": 8' in settings
+    assert settings["encoder"]["width"] == 8
 
 
 def test_another_family_of_the_bundle_is_named_in_the_same_way(training_settings: dict[str, Any]) -> None:
@@ -143,7 +144,7 @@ def test_a_coarse_network_is_one_module_that_an_overlay_names(trained_with: Any)
     drop = ("coarse_network::channels",)
     _, trained, settings = trained_with("new_coarse", COARSE, COARSE_OVERLAY, drop=drop)
     assert trained["coarse.network.0.weight"].shape == (4, 1, 3, 3, 3)
-    assert '"coarse_network": "plain"' in settings
+    assert settings["coarse_network"]["_target_"] == "new_coarse.PlainNetwork"
 
 
 def test_a_loss_is_one_module_that_an_overlay_names(trained_with: Any) -> None:
@@ -154,4 +155,4 @@ def test_a_loss_is_one_module_that_an_overlay_names(trained_with: Any) -> None:
 def test_a_baseline_is_one_module_and_one_overlay(trained_with: Any) -> None:
     module, trained, settings = trained_with("new_baseline", BASELINE, BASELINE_OVERLAY)
     assert module.DRAWN and all(len(organs) == 1 for organs in module.DRAWN)
-    assert not any(name.startswith("coarse.") for name in trained) and '"baseline": "bright"' in settings
+    assert not any(name.startswith("coarse.") for name in trained) and settings["method"] == "bright"

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from config_compositions import (
+    BASES,
     CONFIGS,
     OVERLAYS,
     ROOT,
     TRUNK,
-    WORKFLOWS,
     StrictLoader,
     commands,
     components,
@@ -98,10 +98,9 @@ def test_every_component_of_our_own_gets_the_arguments_that_it_needs(files: tupl
 
 
 def below(name: str) -> ConfigParser:
-    """What the command in a header lays below the config; for a part of a workflow, all workflows as well."""
+    """What the command in a header lays below the config."""
     files = commands(name)[0].files
-    lower = files[: files.index(name)]
-    return composed(lower if name in WORKFLOWS else (*lower, *(file for file in WORKFLOWS if file not in lower)))
+    return composed(files[: files.index(name)])
 
 
 def is_new_argument(key: str, parser: ConfigParser) -> bool:
@@ -114,15 +113,12 @@ def is_new_argument(key: str, parser: ConfigParser) -> bool:
 
 
 def misspelt_keys(name: str) -> list[str]:
-    """Keys of an overlay that change nothing below it: MONAI adds them in silence. A leading + merges.
-
-    Only the workflows (train, evaluate) introduce ids of their own; all other overlays state differences.
-    """
-    parser, may_add = below(name), name in WORKFLOWS
+    """Keys of an overlay that change nothing below it: MONAI adds them in silence. A leading + merges."""
+    parser = below(name)
     return [
         key
         for key in (written.removeprefix("+") for written in load(name))
-        if key not in parser and not is_new_argument(key, parser) and not (may_add and "::" not in key)
+        if key not in parser and not is_new_argument(key, parser)
     ]
 
 
@@ -194,11 +190,11 @@ def test_a_data_overlay_is_at_most_fifty_lines() -> None:
 
 @every_overlay
 def test_a_header_says_what_the_overlay_lies_on_and_gives_a_command_that_uses_it(name: str) -> None:
-    assert "Lies on inference.yaml" in " ".join(header(name).split())
     assert commands(name)
     for command in commands(name):
-        assert name in command.files
-        assert command.files[0] == TRUNK
+        base, *others = command.files
+        assert base in BASES and others == [name]
+        assert f"Overrides {Path(base).name}" in " ".join(header(name).split())
 
 
 @every_config
@@ -237,20 +233,6 @@ def test_configs_compose_from_any_folder(
 @every_config
 def test_no_string_has_a_hash_sign_which_monai_turns_into_two_colons(name: str) -> None:
     assert [place for place, value in leaves(load(name)) if isinstance(value, str) and "#" in value] == []
-
-
-def test_a_run_folder_remembers_every_number_that_a_stage_is_trained_with() -> None:
-    """Two runs that differ in any of them must not share a folder."""
-    parser = composed((TRUNK, "configs/train.yaml"))
-    remembered = {place for _, text in leaves(parser["run_folder::settings"]) for place in references(str(text))}
-    # Objects count with the plain arguments that they keep (test_run_folder.py).
-    plain = (str, int, float, bool, list)
-    for section in ("contrastive", "train", "encoder"):
-        for key, value in parser[section].items():
-            if isinstance(value, plain) and not str(value).startswith(("@", "$", "%", "scripts.", "[")):
-                assert f"{section}::{key}" in remembered, f"run_folder::settings lacks {section}::{key}"
-    for item in ("query_planner", "attention", "geometry", "intensity", "perturbation", "coarse::stage"):
-        assert item in remembered
 
 
 @pytest.mark.parametrize(("organs", "slices"), [(7, 96), (15, 96), (16, 64), (26, 64)])

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from config_compositions import TRUNK, composed
-from tiny_workflows import STAGES, TRAIN, run, same_weights, watch_iterations, weights, workflow
+import yaml
+from config_compositions import load
+from tiny_workflows import EVALUATE, STAGES, TRAIN, run, same_weights, watch_iterations, weights, workflow
 
 from scripts.inference.predictor import decode_names
 
@@ -26,7 +28,7 @@ def test_training_leaves_the_weights_of_the_whole_predictor(trained: Path) -> No
 
 def test_training_keeps_one_checkpoint_for_each_stage_and_a_report_of_the_coarse_stage(trained: Path) -> None:
     assert {path.stem for path in trained.glob("*.pt")} == {*STAGES, "model"}
-    assert {path.stem for path in trained.glob("*.json")} == {"settings", "dataset_check", "coarse_recall"}
+    assert {path.stem for path in trained.glob("*.json")} == {"run_manifest", "dataset_check", "coarse_recall"}
     assert len(list((trained / "coarse_maps").glob("*.npy"))) == 4
     assert not [path for path in trained.rglob(".*")], "temporary files are left"
 
@@ -66,13 +68,54 @@ def test_other_data_in_the_same_folder_is_checked_again(trained: Path) -> None:
     assert remembered["summary"]["cases"] == {"training": 4, "validation": 1}
 
 
-def test_a_run_folder_remembers_every_setting_of_the_coarse_stage(trained: Path) -> None:
-    # The other stages: test_static.py and tests/training/test_run_folder.py.
-    settings = json.loads((trained / "settings.json").read_text(encoding="utf-8"))
-    stage = composed((TRUNK, TRAIN))["coarse::stage"]
-    given = {key for key, value in stage.items() if key[0] != "_" and not str(value).startswith(("@", "$", "{"))}
-    assert {f"coarse.{key}" for key in given} <= settings.keys()
-    assert {f"coarse_geometry.{key}" for key in stage["geometry"] if key[0] != "_"} <= settings.keys()
+def test_the_composed_config_is_kept_with_expressions_as_they_are(
+    trained: Path, training_settings: dict[str, Any]
+) -> None:
+    kept = yaml.safe_load((trained / "config.yaml").read_text(encoding="utf-8"))
+    assert kept.keys() == load(TRAIN).keys()
+    assert kept["organs"] == training_settings["organs"] and kept["output_dir"] == str(trained)
+    assert kept["segmenter"] == load(TRAIN)["segmenter"]
+    assert kept["device"] == "$torch.device('cpu')"
+
+
+def test_where_and_how_fast_a_run_goes_on_may_differ(
+    trained: Path, training_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "moved")
+    elsewhere = {"cache_dir": str(tmp_path / "cache"), "precision": "bfloat16", "val_interval": 1}
+    run("training", TRAIN, output_dir=str(tmp_path / "moved"), **{**training_settings, **elsewhere})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"train::optimizer::weight_decay": 0.0}, "train.optimizer.weight_decay: was 0.0001, now 0.0"),
+        ({"train::query_loss::loss::_target_": "DiceFocalLoss"}, "train.query_loss.loss._target_: was DiceCELoss"),
+        ({"decoder::width": 8}, "decoder.width: was None, now 8"),
+    ],
+)
+def test_loss_optimizer_and_decoder_are_compared(
+    changed: dict[str, Any], said: str, trained: Path, training_settings: dict[str, Any]
+) -> None:
+    with pytest.raises(Exception) as caught:
+        run("training", TRAIN, output_dir=str(trained), **training_settings, **changed)
+    assert said in str(caught.value.__cause__ or caught.value)
+
+
+def test_weights_that_the_training_of_the_folder_did_not_write_are_refused(
+    trained: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "swapped")
+    torch.save(weights(trained), tmp_path / "swapped/model.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(Exception) as caught:
+        run(
+            "evaluate",
+            EVALUATE,
+            run_dir=str(tmp_path / "swapped"),
+            dataset_dir=str(tiny_data),
+            output_dir=str(tmp_path / "scores"),
+        )
+    assert "is not the file that the training in" in str(caught.value.__cause__ or caught.value)
 
 
 @pytest.mark.slow

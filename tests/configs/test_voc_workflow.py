@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from PIL import Image
 from tiny_voc import CLASSES, HEIGHT, TINY_VOC, WIDTH, write_voc
 from tiny_workflows import EVALUATE, TRAIN, run, watch_iterations
 
-from scripts.evaluation.pixel_scores import read_scores
+from scripts.evaluation.pixel_scores import COLUMNS
+from scripts.evaluation.score_tables import read_runs
 
 VOC = "configs/data/voc.yaml"
 SLICE = "configs/baselines/slice.yaml"
@@ -30,6 +32,12 @@ def finished(voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def scored(voc: Path, run_dir: Path, output_dir: Path) -> dict[str, Any]:
+    """The command that uses a run."""
+    paths = {"dataset_dir": str(voc), "run_dir": str(run_dir), "output_dir": str(output_dir)}
+    return {**paths, "device": torch.device("cpu"), "precision": "float32"}
+
+
 def test_training_takes_a_devkit_folder_and_leaves_a_predictor(finished: Path) -> None:
     state = torch.load(finished / "model.pt", weights_only=True)
     assert state["segmenter.encoder.stem.0.weight"].shape[1] == 4
@@ -37,9 +45,8 @@ def test_training_takes_a_devkit_folder_and_leaves_a_predictor(finished: Path) -
 
 
 def test_an_evaluation_scores_all_pixels_and_writes_palette_masks(voc: Path, finished: Path, tmp_path: Path) -> None:
-    given = {**TINY_VOC, "dataset_dir": str(voc), "model_path": str(finished / "model.pt"), "output_dir": str(tmp_path)}
-    run("evaluate", TRAIN, VOC, EVALUATE, **given)
-    frame = read_scores(tmp_path / "iou.csv")
+    run("evaluate", EVALUATE, **scored(voc, finished, tmp_path))
+    frame = read_runs(tmp_path / "iou.csv", COLUMNS)
     assert frame["class"].tolist() == ["background", *CLASSES]
     masks = [np.array(Image.open(voc / f"SegmentationClass/val_{n}.png")) for n in range(2)]
     known = sum(int((mask < 255).sum()) for mask in masks)
@@ -49,8 +56,7 @@ def test_an_evaluation_scores_all_pixels_and_writes_palette_masks(voc: Path, fin
 
 
 def test_inference_takes_the_test_images(voc: Path, finished: Path, tmp_path: Path) -> None:
-    given = {**TINY_VOC, "dataset_dir": str(voc), "model_path": str(finished / "model.pt")}
-    run("inference", TRAIN, VOC, output_dir=str(tmp_path), **given)
+    run("inference", **scored(voc, finished, tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "test_0.png"]
     written = Image.open(tmp_path / "test_0.png")
     assert written.mode == "P" and written.size == (WIDTH, HEIGHT)
@@ -60,8 +66,7 @@ def test_inference_takes_the_test_images(voc: Path, finished: Path, tmp_path: Pa
 def test_the_slice_baseline_runs_on_the_same_images(voc: Path, tmp_path: Path) -> None:
     given = {**TINY_VOC, "dataset_dir": str(voc), "output_dir": str(tmp_path)}
     run("training", TRAIN, VOC, SLICE, **given)
-    given |= {"model_path": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "evaluation")}
-    run("evaluate", TRAIN, VOC, SLICE, EVALUATE, **given)
+    run("evaluate", EVALUATE, **scored(voc, tmp_path, tmp_path / "evaluation"))
     assert (tmp_path / "evaluation/iou.csv").is_file()
 
 
@@ -81,9 +86,8 @@ def test_a_few_dozen_steps_find_the_shapes(voc: Path, tmp_path: Path) -> None:
     }
     given = {**TINY_VOC, **longer, "dataset_dir": str(voc), "output_dir": str(tmp_path)}
     run("training", TRAIN, VOC, **given)
-    given |= {"model_path": str(tmp_path / "model.pt"), "output_dir": str(tmp_path / "evaluation")}
-    run("evaluate", TRAIN, VOC, EVALUATE, **given)
-    ious = read_scores(tmp_path / "evaluation/iou.csv")["iou"]
+    run("evaluate", EVALUATE, **scored(voc, tmp_path, tmp_path / "evaluation"))
+    ious = read_runs(tmp_path / "evaluation/iou.csv", COLUMNS)["iou"]
     assert float(ious.min()) > 0.6
 
 

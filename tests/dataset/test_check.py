@@ -150,5 +150,5 @@ def test_a_stamp_that_cannot_be_written_does_not_stop_the_training(
     ("organs", "splits", "folds"), [([], {"test": []}, 1), (["liver"], {}, 1), (["a"], {"b": []}, 0)]
 )
 def test_a_check_of_nothing_is_refused(organs: list[str], splits: dict[str, list[Case]], folds: int) -> None:
-    with pytest.raises(ValueError, match="expected at least one of each; mend the config"):
+    with pytest.raises(ValueError, match="expected at least one of each; fix the config"):
         check_dataset(splits, organs, folds=folds)

@@ -107,7 +107,7 @@ def test_the_check_of_a_dataset_lists_the_problems_of_all_photographs_at_once(fo
         check_dataset(splits, CLASSES, progress=False)
     message = str(caught.value)
     for kind, file in ((Kind.NOT_INDICES, "train_0.png"), (Kind.NOT_RGB, "val_0.jpg")):
-        assert f"{kind.title} (1). To mend: {kind.remedy}." in message and file in message
+        assert f"{kind.title} (1). To fix: {kind.remedy}." in message and file in message
 
 
 def test_a_sound_set_passes(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.dataset_report.measure import CaseMeasure, OrganMeasure
+from scripts.dataset_report.measure import CaseMeasure, ContourMeasure
 from scripts.dataset_report.outliers import find_outliers, robust_z
 
 
@@ -15,7 +15,7 @@ def case(name: str, **changes: object) -> CaseMeasure:
 
 
 def spread(organ: str, *ml: float) -> list[CaseMeasure]:
-    return [case(f"c{n}", organs={organ: OrganMeasure(value)}) for n, value in enumerate(ml)]
+    return [case(f"c{n}", organs={organ: ContourMeasure(value)}) for n, value in enumerate(ml)]
 
 
 def found(cases: list[CaseMeasure]) -> list[tuple[str, str]]:
@@ -51,7 +51,7 @@ def test_a_contoured_organ_without_voxels_is_named() -> None:
 @pytest.mark.parametrize(("left", "right"), [("left_kidney", "right_kidney"), ("kidney_left", "kidney_right")])
 def test_sides_that_are_swapped_are_named(left: str, right: str) -> None:
     def both(left_mm: float, right_mm: float) -> list[CaseMeasure]:
-        places = {left: OrganMeasure(150, (left_mm, 0, 0)), right: OrganMeasure(150, (right_mm, 0, 0))}
+        places = {left: ContourMeasure(150, (left_mm, 0, 0)), right: ContourMeasure(150, (right_mm, 0, 0))}
         return [case("c", organs=places)]
 
     assert found(both(200, 100)) == []
@@ -60,7 +60,7 @@ def test_sides_that_are_swapped_are_named(left: str, right: str) -> None:
 
 
 def test_an_organ_in_pieces_is_named() -> None:
-    assert found([case("c", organs={"spinal_cord": OrganMeasure(20, apart=0.46)})]) == [
+    assert found([case("c", organs={"spinal_cord": ContourMeasure(20, apart=0.46)})]) == [
         ("c", "46 % of spinal cord is apart from its largest piece")
     ]
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from config_compositions import OVERLAYS, TRUNK, commands, load
+from config_compositions import OVERLAYS, TRUNK, load
 
-from scripts.dicom.organ_codes import codes, organ_code
+from scripts.outputs.dicom_segmentation import codes, organ_code
 
-SCANS = [TRUNK, *(name for name in OVERLAYS if "configs/data/voc.yaml" not in commands(name)[0].files)]
+SCANS = [TRUNK, *(name for name in OVERLAYS if Path(name).stem not in ("voc", "camvid"))]
 """Configs for scans: things on photographs have no place in a DICOM-SEG."""
 LISTED = sorted({organ for name in SCANS for organ in load(name).get("organs", [])})
 

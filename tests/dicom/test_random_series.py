@@ -6,16 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import itk
 import numpy as np
 import pydicom
 import pytest
 from ct_series import slice_dataset
+from monai.data import MetaTensor
 from numpy.typing import NDArray
 from pydicom import uid
 from pydicom.dataset import FileMetaDataset
 
 from scripts.dataset.volume_file import read_volume_file
 from scripts.dicom.series_folder import series_folder
+from scripts.outputs.scan_outputs import SaveImageLabelsd
+from scripts.preprocessing.scan_reader import load_volume
 
 SYNTAXES = [
     *(uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian),
@@ -141,6 +145,28 @@ def test_a_whole_series_is_read_with_the_right_hu_at_the_right_place(batch: int,
         voxels = volume.voxels[tuple(np.moveaxis(found.round().astype(int), -1, 0))]
         np.testing.assert_allclose(voxels, made.hu, atol=0.003, err_msg=f"seed {seed}")
         assert {path: path.read_bytes() for path in made.files} == before
+
+
+@pytest.mark.parametrize("seed", range(0, 40, 2))
+def test_a_label_map_lies_where_itk_puts_the_series(seed: int, tmp_path: Path) -> None:
+    made = write_random_series(tmp_path / "ct", np.random.default_rng(seed))
+    folder = str(series_folder(str(tmp_path / "ct")))
+    scan = load_volume(folder)
+    labels = MetaTensor((scan > np.median(made.hu)).float(), affine=scan.affine)
+    SaveImageLabelsd("pred", str(tmp_path))({"image": scan, "pred": labels, "case": "ct"})
+    finder = itk.GDCMSeriesFileNames.New()
+    finder.SetDirectory(folder)
+    reader = itk.ImageSeriesReader[itk.Image[itk.D, 3]].New(FileNames=finder.GetFileNames(finder.GetSeriesUIDs()[0]))
+    reader.Update()
+    series, written = reader.GetOutput(), itk.imread(str(tmp_path / "ct_seg.nii.gz"))
+    hu, found = itk.array_view_from_image(series), itk.array_view_from_image(written)
+    assert sorted(hu.shape) == sorted(found.shape) == sorted(made.hu.shape)
+    for place in np.ndindex(*hu.shape):
+        point = series.TransformIndexToPhysicalPoint([int(n) for n in place[::-1]])
+        inside = written.TransformPhysicalPointToIndex(point)
+        assert found[inside[2], inside[1], inside[0]] == (hu[place] > np.median(made.hu)), place
+        centre = written.TransformIndexToPhysicalPoint(inside)
+        np.testing.assert_allclose(centre, point, atol=0.02)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -27,6 +27,7 @@ from pydicom.uid import (
 from scripts.dataset.inference_inputs import scan_inputs
 from scripts.dataset.volume_file import read_volume_file
 from scripts.dicom.series_folder import series_folder, stack_in
+from scripts.inference.manifest import content_digest
 
 VOXELS = voxels_of((40, 36, 4))  # JPEG 2000 wants 32 pixels at least
 
@@ -109,6 +110,27 @@ def test_nothing_is_changed_in_the_folder_of_the_user(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in study.rglob("IM*")}
     series_folder(str(study))
     assert {path: path.read_bytes() for path in study.rglob("*") if path.is_file()} == before
+
+
+def test_a_series_is_checked_once_and_again_when_a_file_has_changed(tmp_path: Path) -> None:
+    folder = write_ct_series(tmp_path / "ct", VOXELS, PhotometricInterpretation="MONOCHROME1")
+    first = series_folder(str(folder))
+    assert series_folder(str(folder)) == first != str(folder), "the same folder of copies"
+    sorted(folder.iterdir())[1].write_bytes(b"")
+    with pytest.raises(ValueError, match=r"0 bytes.* cannot be read"):
+        series_folder(str(folder))
+
+
+def test_copies_of_a_series_without_uids_are_the_same_in_every_run(tmp_path: Path) -> None:
+    digests = []
+    for run in ("one", "two"):
+        folder = write_ct_series(tmp_path / run, VOXELS)
+        for path in folder.iterdir():
+            one = pydicom.dcmread(path)
+            del one.SOPInstanceUID, one.file_meta
+            pydicom.dcmwrite(path, one, implicit_vr=False, little_endian=True, enforce_file_format=False)
+        digests.append(content_digest(Path(str(series_folder(str(folder))))))
+    assert digests[0] == digests[1]
 
 
 def test_a_series_that_the_reader_would_split_is_refused_with_what_differs(tmp_path: Path) -> None:

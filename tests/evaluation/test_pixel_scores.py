@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,12 @@ from scripts.evaluation.pixel_scores import (
     COLUMNS,
     PixelScoreHandler,
     class_ious,
-    format_table,
+    iou_frame,
+    iou_table,
     main,
     mean_iou_metric,
-    read_scores,
-    scores_frame,
 )
+from scripts.evaluation.score_tables import read_runs
 
 NAMES = ["background", "disc", "square"]
 
@@ -32,6 +34,11 @@ def image(*rows: str) -> torch.Tensor:
     """A label map [1, x, y, 1] from digits; x is an unknown pixel."""
     values = [[255 if value == "x" else int(value) for value in row] for row in rows]
     return torch.tensor(values, dtype=torch.uint8).T[None, :, :, None]
+
+
+def spaced_once(table: str) -> str:
+    """A table without the spaces that line its columns up."""
+    return re.sub(" +", " ", table)
 
 
 def voc_evalseg(pairs: list[tuple[torch.Tensor, torch.Tensor]], num: int) -> list[float]:
@@ -85,10 +92,23 @@ def test_it_is_not_the_mean_over_images() -> None:
     assert engine.state.metrics["mean_iou"] == pytest.approx((0.4 + 0.25) / 2)
 
 
+def evaluate(
+    folder: Path, pairs: list[tuple[torch.Tensor, torch.Tensor]], failures: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Score photographs "0", "1", ... and read the report."""
+    handler = PixelScoreHandler([{"case": str(n)} for n in range(len(pairs))], NAMES[1:], str(folder), "any")
+    for n, (pred, label) in enumerate(pairs):
+        if str(n) not in failures:
+            handler({"case": str(n), "pred": pred, "label": label})
+    engine: Any = Engine(lambda _engine, _item: None)
+    engine.is_last, engine.failures = True, failures
+    handler.attach(engine)
+    engine.run([0])
+    return read_runs(folder / "iou.csv", COLUMNS)
+
+
 def test_unknown_pixels_count_for_nobody(tmp_path: Path) -> None:
-    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
-    run_engine([(image("1122", "1122"), image("11xx", "1122"))], handler.attach)
-    frame = read_scores(tmp_path / "iou.csv")
+    frame = evaluate(tmp_path, [(image("1122", "1122"), image("11xx", "1122"))])
     assert frame["reference_pixels"].tolist() == [0, 4, 2] and frame["predicted_pixels"].tolist() == [0, 4, 2]
     assert frame["iou"].tolist()[1:] == [1.0, 1.0]
 
@@ -96,43 +116,42 @@ def test_unknown_pixels_count_for_nobody(tmp_path: Path) -> None:
 def test_a_class_that_neither_occurs_nor_is_predicted_has_no_iou_and_one_that_is_predicted_has_zero(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
-    run_engine([(image("1111"), image("1100"))], handler.attach)
-    frame = read_scores(tmp_path / "iou.csv")
+    frame = evaluate(tmp_path, [(image("1111"), image("1100"))])
     assert frame["iou"].tolist()[:2] == [0.0, 0.5] and math.isnan(frame["iou"][2])
-    table = capsys.readouterr().out
+    table = spaced_once(capsys.readouterr().out)
     assert "| square | - |" in table and "| mean | 0.250 |" in table and "| mean without background | 0.500 |" in table
 
 
+def test_the_counts_of_all_images_are_summed(tmp_path: Path) -> None:
+    # 1 / 4, and not the mean of 1 and 0.
+    frame = evaluate(tmp_path, [(image("10"), image("10")), (image("0000"), image("0111"))])
+    assert frame["iou"].tolist()[:2] == [pytest.approx(2 / 5), pytest.approx(1 / 4)]
+
+
 def test_an_image_that_failed_is_left_out(tmp_path: Path) -> None:
-    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
-    outputs: list[Any] = [{}, [{"pred": image("12"), "label": image("12")}]]
-    engine = Engine(lambda _, item: outputs[item])
-    handler.attach(engine)
-    engine.run(range(2))
-    assert read_scores(tmp_path / "iou.csv")["common_pixels"].tolist() == [0, 1, 1]
+    frame = evaluate(tmp_path, [(image("12"), image("12")), (image("12"), image("12"))], failures=["0"])
+    assert frame["common_pixels"].tolist() == [0, 1, 1]
 
 
 def test_a_second_run_begins_at_zero(tmp_path: Path) -> None:
-    handler = PixelScoreHandler(NAMES[1:], str(tmp_path), "any")
     for _ in range(2):
-        run_engine([(image("12"), image("12"))], handler.attach)
-    assert read_scores(tmp_path / "iou.csv")["reference_pixels"].tolist() == [0, 1, 1]
+        frame = evaluate(tmp_path, [(image("12"), image("12"))])
+    assert frame["reference_pixels"].tolist() == [0, 1, 1]
 
 
 def test_seeds_of_a_run_become_their_mean_and_range() -> None:
-    one, two = (scores_frame(torch.tensor([[5, 0], [n, 5 - n]]), NAMES[:2]) for n in (0, 1))
-    table = format_table({"slice": [one, two], "final": [one]})
+    one, two = (iou_frame(torch.tensor([[5, 0], [n, 5 - n]]), NAMES[:2]) for n in (0, 1))
+    table = spaced_once(iou_table({"slice": [one, two], "final": [one]}))
     assert table.splitlines()[0] == "| class | slice | final |"
     assert "| disc | 0.900 (0.800-1.000) | 1.000 |" in table
 
 
 def test_the_table_of_several_files_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
-        scores_frame(torch.eye(3), NAMES).to_csv(tmp_path / f"{name}.csv", index=False)
+        iou_frame(torch.eye(3), NAMES).to_csv(tmp_path / f"{name}.csv", index=False)
     files = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
     assert main([*files, "--names", "slice", "final"]) == 0
-    assert "| mean | 1.000 | 1.000 |" in capsys.readouterr().out
+    assert "| mean | 1.000 | 1.000 |" in spaced_once(capsys.readouterr().out)
     with pytest.raises(SystemExit):
         main([*files, "--names", "slice"])
     assert "give a name for each file" in capsys.readouterr().err
@@ -141,5 +160,5 @@ def test_the_table_of_several_files_is_printed(tmp_path: Path, capsys: pytest.Ca
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"class": ["disc"]}).to_csv(tmp_path / "other.csv", index=False)
     with pytest.raises(ValueError, match="lacks the columns"):
-        read_scores(tmp_path / "other.csv")
+        read_runs(tmp_path / "other.csv", COLUMNS)
     assert COLUMNS[:3] == ("class", "class_index", "iou")

@@ -11,11 +11,11 @@ from config_compositions import ROOT, TRUNK
 from tiny_bundle import TinyBundle
 from torch import Tensor
 
-from scripts.export.composition import composed
 from scripts.inference.predictor import TwoStagePredictor
 from scripts.inference.weights import load_weights
+from scripts.runtime.composition import composed
 
-FILES = [str(ROOT / TRUNK), str(ROOT / "configs/tensorrt.yaml")]
+FILES = [str(ROOT / TRUNK), str(ROOT / "configs/variants/tensorrt.yaml")]
 HAS_TENSORRT = torch.cuda.is_available() and find_spec("tensorrt") is not None and find_spec("polygraphy") is not None
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scripts.dataset.inference_inputs import scan_inputs
-from scripts.files.result_files import claim_outputs, results_in
+from scripts.files.result_files import MANIFEST, claim_outputs, read_manifest, results_in
 from scripts.inference.manifest import Manifest
 
 
@@ -66,3 +68,105 @@ def test_a_result_is_replaced_only_by_the_same_scan_and_only_unchanged(scan: Pat
     scan.write_bytes(b"another patient")
     with pytest.raises(ValueError, match="made from another scan"):
         Manifest(out, ["labels"], []).claim(cases)
+
+
+def scored(scan: Path, **changes: Any) -> Manifest:
+    """An evaluation of one scan, before its work."""
+    given = {"settings": {"title": "ours"}, "label": "spleen", "weights": "weights", **changes}
+    (scan.parent / "label.nii.gz").write_text(given["label"])
+    (scan.parent / "model.pt").write_text(given["weights"])
+    weights = [str(scan.parent / "model.pt")]
+    manifest = Manifest(scan.parent / "out", [], weights, {"scores.csv": given["settings"]})
+    manifest.claim([{"case": "anna", "image": str(scan), "label": str(scan.parent / "label.nii.gz")}])
+    return manifest
+
+
+def test_scores_are_replaced_only_by_those_of_the_same_evaluation_and_only_unchanged(scan: Path) -> None:
+    first = scored(scan)
+    (scan.parent / "out").mkdir()
+    (scan.parent / "out/scores.csv").write_text("anna,0.9")
+    with pytest.raises(ValueError, match=r"scores\.csv: no run listed"):
+        scored(scan)
+    first.finish()
+    scored(scan).finish()
+    for change, words in (
+        ({"label": "liver"}, "cases"),
+        ({"weights": "others"}, "weights"),
+        ({"settings": {"title": "theirs"}}, "settings"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"scores.csv: made with other {words}\\nGive another output folder, or move or delete"
+        ):
+            scored(scan, **change)
+    (scan.parent / "out/scores.csv").write_text("anna,1.0")
+    with pytest.raises(ValueError, match="changed since it was written"):
+        scored(scan)
+    assert results_in(scan.parent / "out", ["scores.csv", "mine.csv"]) == {"scores.csv"}
+
+
+def test_a_run_writes_its_manifest_line_by_line_and_a_killed_one_loses_nothing(scan: Path) -> None:
+    out = scan.parent / "out"
+    cases = [{"case": f"p{number}", "image": str(scan)} for number in range(40)]
+    running = Manifest(out, ["labels"], [])
+    running.claim(cases)
+    sizes = []
+    for case in cases:
+        running.begin(case["case"])
+        (out / f"{case['case']}_seg.nii.gz").write_bytes(b"labels")
+        running.record(case["case"])
+        sizes.append(running.journal.stat().st_size)
+    assert sizes[-1] < 41 * sizes[0] and not (out / MANIFEST).exists()
+    with running.journal.open("a") as journal:
+        journal.write('{"cases": {"p0": {"inp')  # killed here
+    assert len(read_manifest(out)["cases"]) == 40
+    Manifest(out, ["labels"], []).claim(cases)
+    second = Manifest(out, ["labels"], [])
+    second.claim(cases)
+    second.fold()
+    second.begin("p0")
+    second.record("p0")
+    second.finish()
+    assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
+    assert all(entry["finished"] for entry in json.loads((out / MANIFEST).read_text())["cases"].values())
+
+
+def segmented(scan: Path, done: bool = True, settings: object = "float32", **case: Any) -> Manifest:
+    """A run on one scan: before its work, or with its result written."""
+    manifest = Manifest(scan.parent / "out", ["labels", "report"], [], settings=settings)
+    manifest.found_done = manifest.claim([{"case": "anna", "image": str(scan), **case}])  # type: ignore[attr-defined]
+    manifest.begin("anna")
+    if done:
+        result = scan.parent / "out/anna_seg.nii.gz"
+        result.write_bytes(b"labels")
+        manifest.record("anna")
+    manifest.finish()
+    return manifest
+
+
+def test_a_scan_is_done_if_it_its_settings_and_its_results_are_the_same(scan: Path) -> None:
+    def found(**changes: Any) -> list[str]:
+        done: list[str] = segmented(scan, **changes).found_done  # type: ignore[attr-defined]
+        return done
+
+    label = scan.with_name("label.nii.gz")
+    label.write_bytes(b"spleen")
+    known = {"annotated": ["spleen"], "label": str(label)}
+    assert found(**known) == []
+    assert found(**known) == ["anna"]
+    assert found(**known, settings="bfloat16") == []
+    assert found(**known) == [], "the settings of the last run count"
+    assert found(**known | {"annotated": ["liver"]}) == []
+    assert found(**known) == []
+    label.write_bytes(b"liver")
+    assert found(**known) == []
+    assert found(**known) == ["anna"]
+    (scan.parent / "out/anna_seg.nii.gz").unlink()
+    assert found(**known) == []
+
+
+def test_a_scan_that_an_earlier_run_did_not_end_is_not_done_and_comes_last(scan: Path) -> None:
+    segmented(scan, done=False)
+    again = Manifest(scan.parent / "out", ["labels"], [], settings="float32")
+    cases = [{"case": name, "image": str(scan)} for name in ("anna", "berta")]
+    assert again.claim(cases) == []
+    assert [case["case"] for case in sorted(cases, key=again.was_cut_short)] == ["berta", "anna"]

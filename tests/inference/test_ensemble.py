@@ -8,11 +8,10 @@ import pytest
 import torch
 from ignite.engine import Engine
 from tiny_predictor import MakePredictor
-from tiny_workflows import TINY_PREDICTOR, TRAIN, workflow
+from tiny_workflows import TINY_PREDICTOR, workflow
 from torch import Tensor, nn
 
-from scripts.inference.ensemble import FoldEnsemble
-from scripts.inference.weights import WeightsLoader
+from scripts.inference.weights import FoldEnsemble, WeightsLoader
 
 
 class Constant(nn.Module):
@@ -65,13 +64,13 @@ def test_no_fold_and_one_fold_twice_are_refused(paths: list[str]) -> None:
 
 
 def test_several_weights_without_the_ensemble_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="2 files of weights were given for 1 networks.*recipes/ensemble.yaml"):
+    with pytest.raises(ValueError, match="2 files of weights were given for 1 networks.*variants/ensemble.yaml"):
         start(Constant(), saved(tmp_path, 0.1, 0.2))
 
 
 def test_the_recipe_makes_inference_use_every_fold(tmp_path: Path) -> None:
     paths = saved(tmp_path, 0.1, 0.2)
-    running = workflow("inference", TRAIN, "configs/recipes/ensemble.yaml", model_path=paths, **TINY_PREDICTOR)
-    ensemble = running.parser.get_parsed_content("evaluator::network")
+    running = workflow("inference", "configs/variants/ensemble.yaml", model_path=paths, **TINY_PREDICTOR)
+    ensemble = running.parser.get_parsed_content("predictor")
     assert isinstance(ensemble, FoldEnsemble) and len(ensemble.members) == 2
     assert running.parser.get_parsed_content("handlers")[0].paths == paths

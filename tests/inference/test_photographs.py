@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from config_compositions import ROOT, TRUNK
+from config_compositions import ROOT
 from monai.bundle import ConfigParser
 from tiny_scan import KnownCoarse
 from torch import Tensor, nn
 
 from scripts.inference.predictor import CoarseOnly, TwoStagePredictor
 
-VOC = (TRUNK, "configs/train.yaml", "configs/data/voc.yaml")
+VOC = ("configs/train.yaml", "configs/data/voc.yaml")
 
 
 def predictor_of(*overlays: str, **changes: Any) -> Any:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from scripts.outputs.scan_outputs import SaveImageLabelsd
-from scripts.preprocessing.scan_reader import check_scan, load_volume
+from scripts.preprocessing.scan_reader import WARNINGS, check_scan, load_volume
 from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGridd
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -61,8 +61,9 @@ def assert_on_anatomy(scan: Path, labels: Path, hu: NDArray[Any]) -> None:
     assert found.shape == expected.shape
     assert 2 * (found & expected).sum() / (found.sum() + expected.sum()) > 0.8
     if scan.name.endswith((".nii", ".nii.gz")):
-        affine = nib.load(scan).affine  # of a NIfTI-2 header in float64, of a label map in float32
-        np.testing.assert_allclose(nib.load(labels).affine, affine, atol=1e-6 * np.abs(affine).max())
+        affine = nib.load(scan).affine
+        np.testing.assert_allclose(nib.load(labels).affine, affine, atol=1e-12 * np.abs(affine).max())
+        assert nib.load(labels).header["sizeof_hdr"] == nib.load(scan).header["sizeof_hdr"]
     if itk.ImageIOFactory.CreateImageIO(str(scan), itk.CommonEnums.IOFileMode_ReadMode):
         np.testing.assert_allclose(by_itk(labels), by_itk(scan), atol=2e-3)
     else:  # ITK opens no NIfTI-2 of the other byte order, so it has no word on where that lies
@@ -128,6 +129,29 @@ def test_every_pair_of_codes_keeps_scan_and_labels_together(sform_code: int, qfo
     assert_on_anatomy(path, labels, hu)
     stored = nib.load(labels).header
     assert (stored["sform_code"], stored["qform_code"]) == (sform_code, qform_code)
+
+
+@pytest.mark.parametrize("off", [0.0, 0.02, 0.6, 4.0])  # mm, of the corner that is farthest away
+@pytest.mark.parametrize("degrees", [0, 177, 179.97, 180])
+def test_forms_that_both_count_and_differ_are_named_or_refused(degrees: float, off: float, tmp_path: Path) -> None:
+    hu, affine = blob((60, 50, 40)), np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", [0.01, 0.02, degrees], degrees=True).as_matrix() @ np.diag(SPACING)
+    affine[:3, 3] = -110.0
+    stale = affine.copy()
+    stale[:3, 3] += [off, 0, 0]
+    header: Any = nib.Nifti1Header()
+    header.set_data_shape(hu.shape)
+    header.set_sform(affine, 1)
+    header.set_qform(stale, 1)
+    path = tmp_path / "scan.nii"
+    write(path, hu, header, np.random.default_rng(0))
+    if off > 1:
+        with pytest.raises(ValueError, match=r"scan\.nii: sform and qform that disagree"):
+            load_volume(path)
+        return
+    scan = load_volume(path)
+    np.testing.assert_allclose(np.asarray(scan.affine), affine, atol=1e-4)
+    assert ("the sform is taken" in scan.meta[WARNINGS]) == (off > 0)
 
 
 @pytest.mark.parametrize("ending", ["nrrd", "mha", "mhd"])

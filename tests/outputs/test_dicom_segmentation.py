@@ -18,7 +18,7 @@ from pydicom.tag import Tag
 from pydicom.uid import SegmentationStorage
 
 from scripts.drawing.overlay import organ_colour
-from scripts.files.bundle_identity import bundle_identity
+from scripts.files.result_files import bundle_identity
 from scripts.outputs import dicom_segmentation as segmentation
 from scripts.outputs.dicom_segmentation import SaveDicomSegmentationd, write_segmentation
 

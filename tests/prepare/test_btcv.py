@@ -167,7 +167,7 @@ def test_the_folder_may_be_the_one_that_holds_raw_data_and_a_wrong_one_is_answer
 
 def test_the_overlays_list_the_organs_in_the_challenges_order() -> None:
     assert load("configs/data/abdomen.yaml")["organs"] == list(ORGANS)
-    assert load("configs/recipes/btcv_12_organs.yaml")["organs"] == list(ORGANS[:12])
+    assert load("configs/data/btcv_12_organs.yaml")["organs"] == list(ORGANS[:12])
 
 
 def test_the_help_gives_the_commands() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from config_compositions import ROOT, TRUNK
+from config_compositions import ROOT
 from monai.bundle import ConfigParser
 from own_scans import write_scan, write_series
 
@@ -67,7 +67,7 @@ def test_the_config_lies_on_the_trunk_and_has_the_organs_and_a_grid(scans: Path)
         "coarse::stage::patch_size": [16, 16, 16],
     }
     parser = ConfigParser()
-    parser.read_config([str(ROOT / TRUNK), str(ROOT / "configs/train.yaml"), str(overlay)])
+    parser.read_config([str(ROOT / "configs/train.yaml"), str(overlay)])
     assert parser.get_parsed_content("organs") == ["liver"]
     assert parser["query_planner::patch_size"] == 96
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ct_series import write_ct_series
 from own_scans import write_scan, write_series
 
 from scripts.prepare.scan_folders import find_scans
@@ -65,13 +67,30 @@ def test_a_label_without_a_scan_is_refused_with_both_lists(tmp_path: Path) -> No
 def test_a_folder_with_two_series_and_an_empty_one_are_refused(tmp_path: Path) -> None:
     write_series(tmp_path / "scans", 1)
     write_series(tmp_path / "scans", 2, series="1.2.3.5", slices=2)
-    with pytest.raises(ValueError, match=r"holds 2 DICOM series \(.*: 4 slices; .*: 2 slices\); move each"):
+    with pytest.raises(ValueError, match=r"holds 2 DICOM series; move each(?s:.*) 4 files, UID(?s:.*) 2 files, UID"):
         find_scans(str(tmp_path / "scans"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no volume"):
         find_scans(str(tmp_path / "empty"))
     with pytest.raises(FileNotFoundError, match="is no folder; give the folder of the images"):
         find_scans(str(tmp_path / "nowhere"))
+
+
+def test_a_localizer_beside_a_series_is_none_and_a_slice_that_cannot_be_read_is_no_absent_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    voxels = np.zeros((8, 8, 4), np.int16)
+    write_ct_series(tmp_path / "scans/ct", voxels, np.eye(4))
+    for place in ("ct/scout", "scout"):
+        localizer = {"series": "1.9", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+        write_ct_series(tmp_path / "scans" / place, voxels[:, :, :1], np.eye(4), **localizer)
+    assert [scan.image for scan in find_scans(str(tmp_path / "scans"))] == [str(tmp_path / "scans/ct")]
+    assert "passed over, none of its DICOM series can be a CT volume" in caplog.text
+    for path in (tmp_path / "scans/ct").glob("IM*"):
+        path.write_bytes(b"")
+        path.rename(path.with_name(f"{path.name}.dcm"))
+    with pytest.raises(ValueError, match=r"scans/ct/.*0 bytes.*cannot be read"):
+        find_scans(str(tmp_path / "scans"))
 
 
 def test_two_files_of_one_name_by_a_pattern_are_refused(tmp_path: Path) -> None:

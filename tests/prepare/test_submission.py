@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from kept_files import unchanged
 from numpy.typing import NDArray
 
 from scripts.inference.predictor import encode_names
@@ -107,3 +108,10 @@ def test_weights_that_are_not_there_or_do_not_know_their_organs_are_refused(btcv
     torch.save({"weight": torch.zeros(1)}, segmentations / "other.pt")
     with pytest.raises(ValueError, match="other.pt does not know its organs"):
         main(options(btcv, segmentations, model_path=str(segmentations / "other.pt")))
+
+
+def test_a_submission_changes_no_input_and_replaces_no_other(btcv: Path, segmentations: Path) -> None:
+    with unchanged(btcv), unchanged(segmentations.parent):
+        main(options(btcv, segmentations))
+    with unchanged(segmentations.parent), pytest.raises(ValueError, match=r"label0061\.nii\.gz is there already"):
+        main(options(btcv, segmentations))

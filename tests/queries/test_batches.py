@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from scripts.preprocessing.intensity import RandomIntensity, soft_tissue_window
 from scripts.queries.attention import AttentionMap, AttentionPerturbation
-from scripts.queries.batches import QueryBatches, query_targets
+from scripts.queries.batches import QueryBatches
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry
+from scripts.runtime.stage import batch_targets
 from scripts.runtime.streams import Batch, stream_loader
 
 MAP_SIZE = (22, 9)
@@ -211,7 +212,7 @@ def test_batch_number_n_is_the_same_however_it_is_reached(tmp_path: Path, worker
 
 def test_the_loss_is_told_everything_but_the_image(tmp_path: Path) -> None:
     batch = first_batch(batches_of(tmp_path, views=2))
-    views, targets = query_targets(batch, torch.device("cpu"), False)
+    views, targets = batch_targets(batch, torch.device("cpu"), False)
     assert torch.equal(views, batch["image"])
     assert set(targets) == {"label", "organ", "phase", "query", "position", "intensity"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -151,3 +152,32 @@ def test_a_confidence_that_is_no_probability_is_refused(tmp_path: Path, confiden
     cases, store, maps = known_case(tmp_path)
     with pytest.raises(ValueError, match="is no probability: give one such as 0.7"):
         QueryIndex(cases, store, maps, PLANNER, unlabelled_confidence=confidence)
+
+
+def test_a_plan_is_made_once_and_anew_when_maps_label_or_planner_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, store, maps = known_case(tmp_path)
+    planned: list[float] = []
+    plan = QueryPlanner.forward
+
+    def counted(self: QueryPlanner, *arguments: Any) -> Tensor:
+        planned.append(self.pad)
+        return plan(self, *arguments)
+
+    monkeypatch.setattr(QueryPlanner, "forward", counted)
+
+    def drawn(planner: QueryPlanner = PLANNER, present_only: bool = True) -> dict[int, set[int]]:
+        return asked(QueryIndex(cases, store, maps, planner, present_only))
+
+    assert drawn() == drawn() == {1: {0, 1, 2}, 2: {1, 2, 3, 4}}
+    assert drawn(present_only=False) == {1: {0, 1, 2, 3}, 2: {0, 1, 2, 3, 4, 5}} and planned == [0]
+    maps.keep(cases[0], maps.of(cases[0]).flip(0))
+    flipped = drawn(present_only=False)
+    assert flipped != {1: {0, 1, 2, 3}, 2: {0, 1, 2, 3, 4, 5}} and planned == [0, 0]
+    drawn(QueryPlanner(patch_size=32, threshold=0.5, margin_slices=1, pad=2))
+    assert planned == [0, 0, 2]
+    os.utime(cases[0]["label"])
+    assert drawn(present_only=False) == flipped and planned == [0, 0, 2, 0]
+    maps.file(cases[0]).with_suffix(".plan.npz").write_bytes(b"cut off")
+    assert drawn(present_only=False) == flipped and planned == [0, 0, 2, 0, 0]

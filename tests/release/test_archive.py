@@ -25,7 +25,7 @@ def forged(path: Path, *names: str, mode: int = stat.S_IFREG | 0o644) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for name in names:
             info = zipfile.ZipInfo("placeholder")
-            info.filename = name  # ZipInfo itself would mend some of them
+            info.filename = name  # ZipInfo itself would fix some of them
             info.external_attr = mode << 16
             archive.writestr(info, "x")
     return path

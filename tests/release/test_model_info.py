@@ -56,7 +56,7 @@ def test_a_published_version_does_not_change_its_content_but_may_move() -> None:
 def test_a_newest_version_that_is_not_the_last_as_text_is_refused() -> None:
     with pytest.raises(ValueError, match="clients would not find 0.10.0 .* such as 1.0.0"):
         with_release({"agscl_v0.9.0": ENTRY}, "agscl_v0.10.0", ENTRY)
-    assert len(with_release({"agscl_v0.9.0": ENTRY}, "agscl_v0.8.1", ENTRY)) == 2, "mending an older one is no problem"
+    assert len(with_release({"agscl_v0.9.0": ENTRY}, "agscl_v0.8.1", ENTRY)) == 2, "fixing an older one is no problem"
     assert len(with_release({"other_v0.9.0": ENTRY}, "agscl_v0.10.0", ENTRY)) == 2, "bundles do not mix"
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scripts.report.measures import organ_measures
+from scripts.report.page import organ_measures
 
 AFFINE = np.array([[0.0, -2.0, 0.0, 5.0], [2.5, 0.0, 0.0, 6.0], [0.0, 0.0, -4.0, 7.0], [0.0, 0.0, 0.0, 1.0]])
 """A voxel is 2 x 2.5 x 4 mm = 0.02 ml, whatever the orientation."""

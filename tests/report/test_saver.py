@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from tiny_dataset import save
 
 from scripts.drawing.overlay import organ_colour
-from scripts.files.bundle_identity import bundle_identity
+from scripts.files.result_files import bundle_identity
 from scripts.report.page import montage_figure
 from scripts.report.saver import SaveReportd
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import sys
+from pathlib import Path
 
 import pytest
-from monai.transforms import LoadImage
+from monai.data import DataLoader, Dataset
+from monai.transforms import LoadImage, LoadImaged
 
 from scripts.inference.weights import load_weights
+from scripts.preprocessing.scan_reader import ScanReader
 from scripts.preprocessing.working_grid import check_spacing
 from scripts.runtime.plain_errors import OURS, install_plain_errors, is_complaint, report, root_cause
 
@@ -93,3 +96,26 @@ def test_every_chained_complaint_is_one_sentence(path: str, name: str, capsys: p
     except RuntimeError as error:
         report(type(error), error, error.__traceback__)
     assert capsys.readouterr().err == "error: what to do\n"
+
+
+@pytest.mark.parametrize(("name", "said"), [("cut.nii.gz", "file cannot be read"), ("gone.nii.gz", "does not exist")])
+def test_a_complaint_of_a_worker_process_is_one_sentence(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    if name == "cut.nii.gz":
+        path.write_bytes(b"\x1f\x8b cut")
+    cases = Dataset([{"image": str(path)}], LoadImaged("image", reader=ScanReader, image_only=True))
+    with pytest.raises(RuntimeError) as caught:
+        list(DataLoader(cases, num_workers=1))
+    assert "worker process 0" in str(caught.value) and caught.value.__cause__ is None
+    report(caught.type, caught.value, caught.tb)
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {path}: ") and said in printed and printed.count("\n") == 1
+
+
+def test_a_fault_in_a_worker_process_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        list(DataLoader(Dataset(["three"], int), num_workers=1))
+    report(caught.type, caught.value, caught.tb)
+    assert "Traceback" in capsys.readouterr().err

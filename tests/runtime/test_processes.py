@@ -24,8 +24,8 @@ from scripts.runtime.processes import (
     same_buffers,
     share_of_batch,
 )
+from scripts.runtime.stage import share_of_cases
 from scripts.runtime.streams import Batch, BatchStream
-from scripts.training.validation import share_of_cases
 
 CPU = torch.device("cpu")
 

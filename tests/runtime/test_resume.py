@@ -119,6 +119,12 @@ def test_a_damaged_checkpoint_is_refused_with_what_to_do(damage: Callable[[Path]
         load_checkpoint(tmp_path / "stage.pt")
 
 
+def test_of_a_damaged_checkpoint_of_its_own_a_stage_says_that_it_may_go(tmp_path: Path) -> None:
+    truncated(tmp_path / "stage.pt")
+    with pytest.raises(ValueError, match="; delete it to start again"):
+        Stage(tmp_path / "stage.pt").run()
+
+
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"hook": print, "path": Path()}, tmp_path / "evil.pt")
     with pytest.raises(ValueError, match="holds more than weights"):

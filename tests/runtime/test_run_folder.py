@@ -1,67 +1,93 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from config_compositions import TRUNK, composed
+import yaml
 
-from scripts.runtime.run_folder import claim_run_folder, flat_settings
+from scripts.runtime.composition import CONFIG
+from scripts.runtime.resume import save_weights
+from scripts.runtime.run_folder import MANIFEST, check_weights, claim, flat_settings
 
-SETTINGS: dict[str, Any] = {"organs": ["liver"], "spacing": (2.0, 2.0, 3.0), "train": {"epochs": 3}}
-
-
-class Blur:
-    """Keeps one of its arguments, and what is no argument."""
-
-    def __init__(self, width: float, secret: int = 0, network: torch.nn.Module | None = None) -> None:
-        self.width, self.network, self.cache = width, network, [1, 2]
+SETTINGS: dict[str, Any] = {"organs": ["liver"], "spacing": [2.0, 2.0, 3.0], "train": {"epochs": 3}, "device": "cpu"}
+BEGAN = {"training_cases": 4}
 
 
 def test_a_new_folder_is_made_and_may_be_claimed_again_with_the_same_settings(tmp_path: Path) -> None:
-    folder = claim_run_folder(str(tmp_path / "runs/mine"), SETTINGS)
-    written = (folder / "settings.json").stat().st_mtime_ns
-    assert claim_run_folder(str(folder), SETTINGS) == folder == tmp_path / "runs/mine"
-    assert (folder / "settings.json").stat().st_mtime_ns == written
+    folder = claim(tmp_path / "runs/mine", SETTINGS, BEGAN)
+    written = (folder / CONFIG).stat().st_mtime_ns
+    assert claim(folder, {**SETTINGS, "device": "cuda"}, BEGAN) == folder == tmp_path / "runs/mine"
+    assert (folder / CONFIG).stat().st_mtime_ns == written
+    assert yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8")) == SETTINGS
 
 
 def test_other_settings_are_refused_and_each_change_is_named(tmp_path: Path) -> None:
-    claim_run_folder(str(tmp_path), SETTINGS)
+    claim(tmp_path, SETTINGS, BEGAN)
+    changed = {**SETTINGS, "organs": ["liver", "spleen"], "train": {"epochs": 4}, "seed": 1}
     with pytest.raises(ValueError) as caught:
-        claim_run_folder(str(tmp_path), {**SETTINGS, "organs": ["liver", "spleen"], "train": {"epochs": 4}, "seed": 1})
-    lines = str(caught.value).splitlines()
-    assert lines[1:4] == [
+        claim(tmp_path, changed, {"training_cases": 5})
+    assert str(caught.value).splitlines()[1:5] == [
         "  organs: was ['liver'], now ['liver', 'spleen']",
         "  seed: was None, now 1",
         "  train.epochs: was 3, now 4",
+        "  training_cases: was 4, now 5",
     ]
     assert "spacing" not in str(caught.value)
 
 
 def test_a_refused_claim_leaves_the_folder_to_its_owner(tmp_path: Path) -> None:
-    claim_run_folder(str(tmp_path), SETTINGS)
-    before = (tmp_path / "settings.json").read_bytes()
+    claim(tmp_path, SETTINGS, BEGAN)
+    before = (tmp_path / CONFIG).read_bytes()
     with pytest.raises(ValueError, match="was"):
-        claim_run_folder(str(tmp_path), {})
-    assert (tmp_path / "settings.json").read_bytes() == before
+        claim(tmp_path, {}, BEGAN)
+    assert (tmp_path / CONFIG).read_bytes() == before
 
 
-def test_an_object_counts_with_its_class_and_the_plain_arguments_that_it_keeps() -> None:
-    blur = Blur(1.5, secret=3, network=torch.nn.Linear(1, 1))
-    assert flat_settings({"blur": blur}) == {"blur.class": "Blur", "blur.width": 1.5}
+@pytest.mark.parametrize("half", ["organs: [liver", "organs", ""])
+def test_a_config_that_is_not_whole_is_named(half: str, tmp_path: Path) -> None:
+    claim(tmp_path, SETTINGS, BEGAN)
+    save_weights({}, tmp_path / "model.pt")
+    (tmp_path / CONFIG).write_text(half, encoding="utf-8")
+    with pytest.raises(ValueError, match="config.yaml is not whole: delete it"):
+        claim(tmp_path, SETTINGS, BEGAN)
+    (tmp_path / CONFIG).unlink()
+    assert claim(tmp_path, SETTINGS, BEGAN) == tmp_path
 
 
-def test_objects_of_the_same_arguments_are_the_same_settings(tmp_path: Path) -> None:
-    claim_run_folder(str(tmp_path), {"blur": Blur(1.5)})
-    claim_run_folder(str(tmp_path), {"blur": Blur(1.5)})
-    with pytest.raises(ValueError, match="blur.width: was 1.5, now 2.0"):
-        claim_run_folder(str(tmp_path), {"blur": Blur(2.0)})
+def test_a_folder_of_an_older_version_is_taken_over_by_the_command_that_made_it(tmp_path: Path) -> None:
+    for name in ("settings.json", "model.pt"):
+        (tmp_path / name).touch()
+    claim(tmp_path, SETTINGS, BEGAN)
+    assert (tmp_path / CONFIG).is_file()
+    check_weights(tmp_path / "model.pt")
 
 
-@pytest.mark.parametrize("name", ["query_planner", "attention", "geometry", "intensity", "perturbation"])
-def test_every_number_of_these_components_is_kept_and_so_remembered(name: str) -> None:
-    parser = composed((TRUNK, "configs/train.yaml"))
-    given = {f"{name}.{key}": value for key, value in parser[name].items() if key != "_target_"}
-    settings = flat_settings({name: parser.get_parsed_content(name)})
-    assert {key: settings[key] for key in given} == given
+def test_the_manifest_has_the_checksum_of_the_weights_and_of_no_others(tmp_path: Path) -> None:
+    folder, path = claim(tmp_path, SETTINGS, BEGAN), tmp_path / "model.pt"
+    for epoch in range(3):
+        save_weights({"epoch": epoch}, path)
+        check_weights(path)
+    assert len(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["sha256"]["model.pt"]) == 2
+    path.write_bytes(b"other")
+    with pytest.raises(ValueError, match="model.pt is not the file that the training in .* wrote"):
+        check_weights(path)
+
+
+def test_weights_outside_of_a_run_are_not_checked(tmp_path: Path) -> None:
+    save_weights({"epoch": 0}, tmp_path / "model.pt")
+    check_weights(tmp_path / "model.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+def test_nested_settings_get_dotted_names_and_lists_of_plain_values_stay_lists() -> None:
+    handlers = [{"_target_": "A", "sizes": [1, 2]}, "@b"]
+    flat = flat_settings({"train": {"epochs": 3, "handlers": handlers}, "spacing": (1.0, 2.0)})
+    assert flat == {
+        "train.epochs": 3,
+        "train.handlers.0._target_": "A",
+        "train.handlers.0.sizes": [1, 2],
+        "train.handlers.1": "@b",
+        "spacing": [1.0, 2.0],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,17 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import yaml
+from config_compositions import ROOT
 from ct_series import phantom_scan, write_ct_series
 from tiny_weights import SETTINGS, write_weights
 from tiny_workflows import run
 
-from scripts.files.bundle_identity import bundle_identity
+from scripts.files.result_files import bundle_identity
+from scripts.runtime.composition import composed
+from scripts.runtime.run_folder import claim
 from scripts.segment.command_line import main
 
 ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz")
@@ -38,7 +43,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     content = {name: value for name, value in SETTINGS.items() if name != "device"}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     path = write_weights(folder / "model.pt")
-    return ["--model_path", path, "--config", str(folder / "tiny.yaml"), "--device", "cpu"]
+    trained_with = [str(ROOT / "configs/train.yaml"), str(folder / "tiny.yaml")]
+    return ["--model_path", path, "--run_dir", *trained_with, "--device", "cpu"]
 
 
 @pytest.fixture
@@ -55,17 +61,16 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_one_command_turns_a_study_into_labels_picture_report_and_dicom_seg(
+def test_one_command_turns_a_study_into_labels_picture_report_and_dicom_results(
     study: Path, weights: list[str], phantom_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     assert main([str(study), "--output_dir", str(out), *weights]) == 0
-    assert names_in(out) == sorted(
-        ["manifest.json", "patient_7_seg.dcm", *(f"patient_7{ending}" for ending in ENDINGS)]
-    )
+    endings = (*ENDINGS, "_seg.dcm", "_rtstruct.dcm")
+    assert names_in(out) == sorted(["manifest.json", *(f"patient_7{ending}" for ending in endings)])
     said, progress = capfd.readouterr()
     assert bundle_identity().intended_use in said and "1 scan: patient_7\n" in said
-    assert "1 scan segmented in" in said and "patient_7_report.html, patient_7_seg.dcm, patient_7_seg.nii.gz" in said
+    assert "1 scan segmented in" in said and "patient_7_report.html, patient_7_rtstruct.dcm, patient_7_seg.dcm" in said
     assert "organ patches: 100%" in progress and "WARNING" not in said + progress
 
     voxels, affine = phantom_scan(phantom_dir)
@@ -82,12 +87,24 @@ def test_one_command_turns_a_study_into_labels_picture_report_and_dicom_seg(
     segments = hd.seg.segread(out / "patient_7_seg.dcm").get_volume(combine_segments=True)
     head_first = segments.array[::-1] if segments.affine[2, 0] < 0 else segments.array
     np.testing.assert_array_equal(head_first.transpose(2, 1, 0), labels)
+    contoured = pydicom.dcmread(out / "patient_7_rtstruct.dcm").ROIContourSequence
+    assert [one.ReferencedROINumber for one in contoured if "ContourSequence" in one] == list(np.unique(labels)[1:])
     table = pd.read_csv(out / "patient_7_organs.csv")
     voxel_ml = abs(np.linalg.det(affine[:3, :3])) / 1000
     for row in table.itertuples():
         found = labels == row.class_index
         assert row.volume_ml == pytest.approx(found.sum() * voxel_ml, rel=1e-3, abs=1e-3)
         assert not found.any() or row.mean_hu == pytest.approx(voxels[found].mean(), abs=0.01)
+
+
+def test_a_run_needs_no_config(phantom_dir: Path, weights: list[str], tmp_path: Path) -> None:
+    scan, run_dir = sorted((phantom_dir / "images").iterdir())[0], tmp_path / "mine"
+    claim(run_dir, composed(weights[3:5]).config, {})
+    shutil.copy(weights[1], run_dir / "model.pt")
+    for name, options in (("run", ["--run_dir", str(run_dir), "--device", "cpu"]), ("config", weights)):
+        assert main([str(scan), "--output_dir", str(tmp_path / name), "--write", "report", *options]) == 0
+    for path in (tmp_path / "config").glob("*.csv"):
+        assert path.read_bytes() == (tmp_path / "run" / path.name).read_bytes()
 
 
 def test_a_nifti_needs_no_dicom_and_what_is_not_wanted_is_not_written(
@@ -125,7 +142,8 @@ def test_a_scan_that_fails_is_said_and_the_others_are_done(
         (["nowhere"], "error: input 'nowhere' does not exist; expected a volume"),
         (["{study}", "--series", "7"], "error: folder {study} has no CT series '7'; give the number or the UID"),
         (["{study}", "--model_path", "none.pt"], "error: no weights at none.pt: train first"),
-        (["{study}", "--config", "none.yaml"], "error: config none.yaml does not exist; give the one that the weights"),
+        (["{study}", "--run_dir", "none"], "error: none holds no config.yaml: name the folder of a training"),
+        (["{study}", "--run_dir", "a.yaml", "b.yaml"], "error: --run_dir names config files that do not exist: a.yaml"),
         (["{study}", "--device", "gpu"], "error: device 'gpu' is unknown: give cpu, cuda"),
         (["scan #2.nii"], "error: input 'scan #2.nii' does not exist; expected a volume"),
         (["$HOME@x%y.nii"], "error: input '$HOME@x%y.nii' does not exist; expected a volume"),
@@ -140,7 +158,7 @@ def test_bad_input_ends_in_one_sentence_and_nothing_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = [option.format(study=study) for option in options]
-    fitting = [] if "--config" in given else weights
+    fitting = [] if "--run_dir" in given else weights
     assert main([*fitting, *given, "--output_dir", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert sentence.format(study=study) in said and "Traceback" not in said

@@ -7,7 +7,7 @@ from config_compositions import CONFIGS, ROOT
 from torch import nn
 
 from development.study.baseline_costs import NO_ROW, baseline_budgets, budget_table, main, multiply_adds
-from scripts.training.validation import epochs_of_both_stages
+from scripts.runtime.stage import epochs_of_both_stages
 
 
 def test_multiply_adds_of_a_convolution_are_outputs_times_kernel() -> None:

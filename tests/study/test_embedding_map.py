@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from development.study.embed_command import phase_silhouette, save_map, silhouette, summary
-from development.study.embedding import Embedded
+from development.study.embed_command import save_map, summary
+from development.study.embedding import Embedded, phase_silhouette, silhouette
 
 
 def clusters(between_phases: float) -> Embedded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,10 @@ import pytest
 import yaml
 from config_compositions import ROOT, composed
 
-from development.study.composition import PREDICTOR, configs_of, settings_of, write_settings
+from development.study.composition import OVERLAY, PREDICTOR, configs_of, settings_of, write_settings
+from development.study.composition import composed as composed_arm
 from development.study.plan import NO_REGIME, Plan, Run, read_plan
+from development.study.results import Results
 from development.study.run_command import extra_settings
 from scripts.runtime.run_folder import changed_settings
 
@@ -21,12 +22,12 @@ PLANS = {"study": PLAN, "full_budget": ROOT / "configs/study/full_budget.yaml"}
 """Folders of stored results, and the plan of each."""
 RETIRED = {"auxiliary_contrast", "decoder_contrast", "weak_attention_contrast"}
 """Arms that lost: their results are kept, their code is in version 0.8.0."""
-STORED = sorted(
-    path.relative_to(RESULTS)
-    for name in PLANS
-    for path in (RESULTS / name).glob("**/run.json")
-    if path.parent.parent.name not in RETIRED
-)
+STORED = [
+    pytest.param(study, record, id=f"{study}-{run}")
+    for study in PLANS
+    for run, record in Results(RESULTS / study).records.items()
+    if record["arm"] not in RETIRED
+]
 
 
 @pytest.fixture
@@ -89,7 +90,8 @@ def test_settings_of_the_two_stage_predictor_are_not_written_for_another(tmp_pat
     plan, key = read_plan(PLAN), "network_def::coarse_weight"
     for name, has_it in (("slice", False), ("mednext", False), ("mean", False), ("supcon", True), ("coarse", True)):
         settings = settings_of(plan, plan.run_of(name, "same", 6, 0), 168, {})
-        content = yaml.safe_load(write_settings(tmp_path, settings, configs_of(plan, name)).read_text("utf-8"))
+        write_settings(tmp_path, settings, composed_arm(plan, name))
+        content = yaml.safe_load((tmp_path / OVERLAY).read_text("utf-8"))
         assert settings.keys() - content.keys() == (set() if has_it else {key})
 
 
@@ -119,10 +121,10 @@ def test_settings_of_the_command_line_are_read_as_yaml() -> None:
         extra_settings(["--a::b"])
 
 
-@pytest.mark.parametrize("record", STORED, ids=lambda path: str(path.parent))
-def test_the_stored_results_are_those_of_the_plan_so_that_the_study_goes_on_from_them(record: Path) -> None:
-    study = record.parts[0]
-    stored = json.loads((RESULTS / record).read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("study", "stored"), STORED)
+def test_the_stored_results_are_those_of_the_plan_so_that_the_study_goes_on_from_them(
+    study: str, stored: dict[str, Any]
+) -> None:
     run = Run(stored["arm"], stored["regime"], stored["labelled"], stored["seed"])
-    assert run.folder == record.parent.relative_to(study)
+    assert run.name == stored["run"]
     assert changed_settings(stored["settings"], settings_of(read_plan(PLANS[study]), run, 168, {})) == ""

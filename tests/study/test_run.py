@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
 import traceback
 from pathlib import Path
 
@@ -12,10 +9,10 @@ import pytest
 from tiny_study import write_plan
 
 from development.phantom.dataset import write_phantom_dataset
-from development.study import costs_command, embed_command, report_command, run_command
+from development.study import embed_command, report_command, run_command
+from development.study.results import SCORES, Results
 from development.study.single_run import first_error, share_coarse_stage
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the study needs POSIX file locks")
+from scripts.evaluation.summary import read_scores
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +30,7 @@ def folder_of(options: list[str], name: str) -> Path:
 
 
 def record(options: list[str], run: str) -> dict[str, object]:
-    found: dict[str, object] = json.loads(
-        (folder_of(options, "results_dir") / run / "run.json").read_text(encoding="utf-8")
-    )
-    return found
+    return Results(folder_of(options, "results_dir")).records[run]
 
 
 def test_a_dry_run_prints_plan_and_commands_and_writes_nothing(
@@ -67,13 +61,20 @@ def test_what_cannot_be_run_is_refused_before_any_work(
     assert not folder_of(options, "output_dir").exists()
 
 
-def test_a_report_and_costs_of_an_unknown_arm_are_refused(options: list[str], tmp_path: Path) -> None:
-    plan, data = options[-2:], options[:2]
+def test_a_report_against_an_unknown_arm_is_refused(options: list[str]) -> None:
     with pytest.raises(ValueError, match="--references slices: the study has coarse_stage, slice"):
-        report_command.main(["--output_dir", str(tmp_path), *plan, "--references", "slices"])
-    with pytest.raises(ValueError, match="--arms slices: the study has coarse_stage, slice"):
-        costs_command.main([*data, *plan, "--output_dir", str(tmp_path), "--arms", "slices"])
-    assert not list(tmp_path.iterdir())
+        report_command.main([*options[-2:], "--references", "slices"])
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_reported_and_those_that_need_it_are_left_out(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    here = ["--output_dir", str(tmp_path / "runs"), "--results_dir", str(tmp_path / "results"), *options[-2:]]
+    with caplog.at_level("INFO"):
+        assert run_command.main([*options[:2], *here, "--arms", "supcon", "--precision", "none"]) == 1
+    assert "0 of 2 runs done, 2 failed." in capsys.readouterr().out
+    assert "training in" in caplog.text and "left out, since what it needs failed: same/4/supcon/seed0" in caplog.text
 
 
 def test_a_coarse_stage_is_handed_on_without_the_rest(tmp_path: Path) -> None:
@@ -85,7 +86,8 @@ def test_a_coarse_stage_is_handed_on_without_the_rest(tmp_path: Path) -> None:
         "coarse_recall.json",
         "coarse_maps/a.npy",
         "model.pt",
-        "settings.json",
+        "config.yaml",
+        "run_manifest.json",
     ):
         (source / name).write_text(name, encoding="utf-8")
     for _ in range(2):
@@ -118,44 +120,35 @@ def test_a_study_from_its_plan_to_its_report(options: list[str], capsys: pytest.
     assert supcon["training_core_seconds"] == pytest.approx(
         sum(one["core_seconds"] for one in stages.values()), abs=0.1
     )
+    assert isinstance(shared["coarse_recall"], dict) and "liver" in shared["coarse_recall"]
     mean = record(options, "same/4/mean/seed0")["stages"]
     assert isinstance(mean, dict) and set(mean) == {"coarse_fold0", "coarse_fold1", "coarse", "segmentation"}
     again = record(options, "same/4/supcon_mean/seed0")
     assert again["stages"] == stages and not (runs / "same/4/supcon_mean/seed0/model.pt").exists()
     assert again["configs"] == supcon["configs"], "the weights of another arm are scored with that arm's files"
     for run in ("same/4/supcon", "same/4/supcon_mean", "same/4/coarse_stage", "same/4/mean", "any/4/slice"):
-        with (results / run / "seed0/scores.csv").open(encoding="utf-8") as stream:
-            assert {row["case"] for row in csv.DictReader(stream)}
+        assert set(read_scores(f"{results / SCORES}::{run}/seed0")["case"])
     assert not list(runs.rglob("segmentation.pt")), "a finished run keeps no optimizer"
     assert {path.parents[1].name for path in runs.rglob("coarse_maps")} == {"coarse_stage"}, "maps that arms begin with"
 
-    before = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in results.iterdir()}
+    capsys.readouterr()
     assert run_command.main(options) == 0
-    assert before == {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
-    with pytest.raises(
-        ValueError, match=r"coarse_stage.seed0 holds results of other settings:\n  contrastive::epochs: was None, now 2"
-    ):
+    assert before == {path: path.read_bytes() for path in results.iterdir()} and len(before) == 2
+    assert "5 of 5 runs done, 0 failed." in capsys.readouterr().out
+    changed = r"of same/4/coarse_stage/seed0 with other settings:\n  contrastive::epochs: was None, now 2"
+    with pytest.raises(ValueError, match=changed):
         run_command.main([*options, "--contrastive::epochs", "2"])
 
-    capsys.readouterr()
-    assert run_command.main([*options, "--list"]) == 0
-    assert "5 of 5 done" in capsys.readouterr().out
-    plan, page = options[-2:], results.parent / "report"
-    assert report_command.main(["--results_dir", str(results), "--output_dir", str(page), *plan]) == 0
-    assert "Against **slice baseline**" in (page / "report.md").read_text(encoding="utf-8")
-    assert "Core-seconds are\nthose of the training processes" in (page / "report.md").read_text(encoding="utf-8")
-    other = ["--references", "supcon", "--output_dir", str(page / "other")]
-    assert report_command.main(["--results_dir", str(results), *plan, *other]) == 0
-    assert "Against **supcon**" in (page / "other/report.md").read_text(encoding="utf-8")
-    measured = ["--dataset_dir", options[1], "--output_dir", str(runs / "costs"), "--results_dir", str(results), *plan]
-    assert costs_command.main([*measured, "--epochs", "1", "--arms", "slice", "supcon"]) == 0
-    costs = json.loads((results / "costs.json").read_text(encoding="utf-8"))["core_seconds_per_epoch"]
-    assert set(costs["same"]["coarse_stage"]) == {"coarse"} and set(costs["any"]["slice"]) == {"segmentation"}
-    assert set(costs["same"]["supcon"]) == {"contrastive", "segmentation"}, "the coarse stage is not measured again"
-    assert report_command.main(["--results_dir", str(results), "--output_dir", str(page), *plan]) == 0
-    assert "measured to cost on one core" in (page / "report.md").read_text(encoding="utf-8")
+    plan, stored = options[-2:], ["--results_dir", str(results)]
+    assert report_command.main([*stored, *plan]) == 0
+    printed = capsys.readouterr().out
+    assert "Against **slice baseline**" in printed and "Core-seconds are those of training, as each run" in printed
+    assert report_command.main([*stored, *plan, "--references", "supcon", "--costs_dir", str(results)]) == 0
+    printed = capsys.readouterr().out
+    assert "Against **supcon**" in printed and "computed from what an epoch of each stage took" in printed
     data = ["--dataset_dir", options[1], "--cache_dir", str(runs / "cache"), "--queries", "24"]
-    picture = page / "map.png"
+    picture = results / "map.png"
     model = ["--model_path", str(runs / "same/4/supcon/seed0")]
     assert embed_command.main([*model, *data, *plan, "--output", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG") and "silhouette" in capsys.readouterr().out

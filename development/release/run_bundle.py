@@ -1,0 +1,151 @@
+"""A run as a bundle of its own: code, configs and metadata of this one, predictor, weights and scores of the run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from development.release.build import UPLOAD, build_release
+from development.release.bundle_files import WEIGHTS, bundle_files
+from development.release.metadata import METADATA, bundle_name, read_metadata
+from scripts.export.half_precision import write_half_precision
+from scripts.export.standalone_configs import write_copies
+from scripts.runtime.composition import PREDICTOR, trained_config
+from scripts.runtime.run_folder import check_weights
+
+PLACES = ("bundle_root", "dataset_dir", "output_dir", "cache_dir", "model_path", "run_dir", "device")
+"""Ids of a training that are of its machine; the bundle has those of this one."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a person says about the bundle.
+
+    Args:
+        name: letters, digits and spaces.
+        version: such as 1.0.0.
+        authors: who made it.
+        description: what it segments.
+        data_source: scans and labels that it was trained on.
+        licence: file with the text of its licence.
+    """
+
+    name: str
+    version: str
+    authors: str
+    description: str
+    data_source: str
+    licence: Path
+
+
+def build_run_bundle(
+    run_dir: Path, root: Path, output_dir: Path, identity: Identity, dtype: str | None = None
+) -> tuple[Path, Path]:
+    """Write the bundle of a run to `output_dir`/<name>, and its release beside it.
+
+    Args:
+        run_dir: folder of a finished training; the scores are those in its ``evaluation``, if there are any.
+        root: the bundle whose code is taken, a git checkout.
+        output_dir: must not have a folder of that name.
+        identity: name, version, licence.
+        dtype: half precision of the weights; None: as they are.
+
+    Returns:
+        The folder of the bundle and the folder of the release.
+
+    Raises:
+        ValueError: the name or a check of the release does not pass, or a folder of this name is there.
+        FileNotFoundError: no such run, no weights, or no licence.
+    """
+    run, weights = trained_config(str(run_dir)), run_dir / "model.pt"
+    metadata = run_metadata(read_metadata(root), run, identity, scores_of(run_dir))
+    folder = output_dir / bundle_name(metadata)
+    for needed in (weights, identity.licence):
+        if not needed.is_file():
+            raise FileNotFoundError(f"{needed} does not exist: name a finished training and a licence that are there.")
+    if folder.exists():
+        raise ValueError(f"{folder} exists: give another --name or --output_dir, or move it away.")
+    check_weights(weights)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output_dir, prefix=".") as temporary:
+        made = Path(temporary) / folder.name
+        for name in bundle_files(root):
+            if name != WEIGHTS and not fnmatchcase(name, "configs/*/*"):
+                (made / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(root / name, made / name)
+        shutil.copyfile(identity.licence, made / "LICENSE")
+        (made / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
+        write_configs(made / "configs", run)
+        (made / WEIGHTS).parent.mkdir()
+        if dtype is None:
+            shutil.copyfile(weights, made / WEIGHTS)
+        else:
+            write_half_precision(weights, made / WEIGHTS, dtype)
+        # A release packs what git tracks.
+        author = ("-c", f"user.name={identity.authors}", "-c", "user.email=")
+        for command in (["init", "--quiet"], ["add", "--force", "."], ["commit", "--quiet", "-m", "bundle"]):
+            subprocess.run(["git", "-C", str(made), *author, *command], check=True, capture_output=True)
+        release = build_release(made, output_dir)
+    shutil.unpack_archive(release / UPLOAD / f"{release.name}.zip", output_dir)
+    return folder, release
+
+
+def write_configs(folder: Path, run: Mapping[str, Any]) -> None:
+    """Put the predictor of a run into the block of train.yaml, and from there into the other configs.
+
+    Args:
+        folder: with the configs of this bundle.
+        run: composed config of the training.
+    """
+    own = yaml.safe_load((folder / "train.yaml").read_text(encoding="utf-8"))
+    added = [key for key in run if key not in own]  # of a user's overlay; the predictor may refer to them
+    block = {key: run[key] for key in (*PREDICTOR, *added)}
+    rest = {**{key: value for key, value in run.items() if key not in block}, **{key: own[key] for key in PLACES}}
+    text = f"# >>> predictor\n{yaml.safe_dump(block, sort_keys=False)}# <<< predictor\n"
+    text += yaml.safe_dump(rest, sort_keys=False)
+    (folder / "train.yaml").write_text(f"# The training of the weights, as it was run.\n\n{text}", encoding="utf-8")
+    write_copies(folder)
+
+
+def run_metadata(
+    base: Mapping[str, Any], run: Mapping[str, Any], identity: Identity, scores: Mapping[str, float]
+) -> dict[str, Any]:
+    """Metadata of the bundle of a run: organs, channels and scores of its own, the versions of this bundle."""
+    organs = ["background", *run["organs"]]
+    tensors = json.loads(json.dumps(base["network_data_format"]))
+    tensors["inputs"]["image"]["num_channels"] = run["image_channels"]
+    tensors["outputs"]["pred"]["num_channels"] = len(organs)
+    tensors["outputs"]["pred"]["channel_def"] = {str(index): name for index, name in enumerate(organs)}
+    return {
+        **base,
+        "name": identity.name,
+        "version": identity.version,
+        "changelog": {identity.version: f"trained with {base['name']} {base['version']}"},
+        "task": f"Segmentation of {len(organs) - 1} organs in CT",
+        "description": identity.description,
+        "authors": identity.authors,
+        "copyright": f"Copyright (c) {identity.authors}",
+        "data_source": identity.data_source,
+        "label_classes": f"single-channel label map, 0 background, 1 to {len(organs) - 1} the organs of channel_def",
+        "pred_classes": f"{len(organs)} channels of class scores in [0, 1], whose argmax is the label map",
+        "eval_metrics": dict(scores),
+        "network_data_format": tensors,
+    }
+
+
+def scores_of(run_dir: Path) -> dict[str, float]:
+    """The macro mean Dice of the run's evaluation; nothing where it was not evaluated."""
+    path = run_dir / "evaluation/summary.json"
+    if not path.is_file():
+        return {}
+    mean = json.loads(path.read_text(encoding="utf-8"))["macro_mean"]["dice_mean"]
+    return {"macro_mean_dice": round(float(mean), 3)}

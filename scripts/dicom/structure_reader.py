@@ -1,0 +1,135 @@
+"""Structures of RTSTRUCT and DICOM-SEG files as voxels of the series that they refer to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from monai.utils.module import optional_import
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+
+from scripts.dicom.contours import Points, filled
+from scripts.dicom.headers import Header, pydicom
+from scripts.dicom.slice_stack import PLACE_TOLERANCE, TO_RAS, SliceStack
+from scripts.dicom.structure_files import STRUCTURE_SET
+
+hd, _ = optional_import("highdicom")
+
+CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+"""Contours around something; points and open lines are marks."""
+WIDEST_GAP = 1.5
+"""Times the usual distance of an ROI's contours over which its shape is interpolated; our choice: a slice left out on
+purpose stays empty."""
+
+
+class Structures:
+    """The structures of one file.
+
+    Args:
+        path: an RTSTRUCT or DICOM-SEG file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.content = path, pydicom.dcmread(path, force=True)
+        self.is_contours = self.content.SOPClassUID == STRUCTURE_SET
+        if self.is_contours:
+            listed = [(roi.ROINumber, roi.get("ROIName")) for roi in self.content.get("StructureSetROISequence", [])]
+        else:
+            listed = [(segment.SegmentNumber, segment.get("SegmentLabel")) for segment in self.content.SegmentSequence]
+        self.names = {int(number): str(name or "").strip() for number, name in listed if number}
+        """Number -> name, without the background that a DICOM-SEG of label values has."""
+
+    def region(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
+        """Voxels [column, row, slice] of one structure; none if it is empty.
+
+        Raises:
+            ValueError: its contours are not parallel to the slices.
+        """
+        if not self.is_contours:
+            return self._segment(number, stack)
+        contours = [
+            contour
+            for roi in self.content.get("ROIContourSequence", [])
+            if roi.ReferencedROINumber == number
+            for contour in roi.get("ContourSequence", [])
+            if contour.get("ContourGeometricType") in CLOSED and "ContourData" in contour
+        ]
+        try:
+            return _stacked([_on_grid(contour, stack) for contour in contours], stack.shape)
+        except ValueError as error:
+            raise ValueError(f"structure '{self.names[number]}' of {self.path} is not read: {error}") from None
+
+    def _segment(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
+        """Nearest voxels of a segment, whatever the order and number of its frames."""
+        region = np.zeros(stack.shape, dtype=bool)
+        volume = hd.seg.segread(self.path).get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
+        to_volume = np.linalg.inv(volume.affine) @ TO_RAS @ stack.affine
+        plane = np.stack(np.meshgrid(*map(np.arange, stack.shape[:2]), [0], [1], indexing="ij"), axis=-1)[:, :, 0, 0]
+        for k in range(stack.shape[2]):
+            index = np.rint((plane + [0, 0, k, 0]) @ to_volume[:3].T).astype(int)
+            inside = ((index >= 0) & (index < volume.spatial_shape)).all(axis=-1)
+            region[:, :, k][inside] = volume.array[tuple(index[inside].T)] > 0
+        return region
+
+
+def _on_grid(contour: Header, stack: SliceStack) -> tuple[float, Points, bool]:
+    """Height in slices and corners in pixels of a contour, and whether it is to be combined by exclusive or."""
+    text: Any = contour.get_item("ContourData").value  # its bytes: pydicom's numbers take minutes
+    places = np.array(text.strip(b" \0").split(b"\\"), dtype=float).reshape(-1, 3)
+    to_index = np.linalg.inv(TO_RAS @ stack.affine)
+    index = places @ to_index[:3, :3].T + to_index[:3, 3]
+    if np.ptp(index[:, 2]) > 2 * PLACE_TOLERANCE:
+        raise ValueError("its contours are not parallel to the slices; export it on the slices of this series.")
+    return float(index[:, 2].mean()), index[:, :2], contour.ContourGeometricType == CLOSED[1]
+
+
+def _stacked(contours: list[tuple[float, Points, bool]], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Slices from contours at any height: those on a slice as they are, others by the shape between their planes."""
+    planes: list[tuple[float, list[tuple[Points, bool]]]] = []
+    for height, points, exclusive in sorted(contours, key=lambda one: one[0]):
+        if not planes or height - planes[-1][0] > PLACE_TOLERANCE:
+            planes.append((height, []))
+        planes[-1][1].append((points, exclusive))
+    region = np.zeros(shape, dtype=bool)
+    if not planes:
+        return region
+    heights = np.array([height for height, _ in planes])
+    regions = [_in_plane(drawn, shape[:2]) for _, drawn in planes]
+    usual = float(np.quantile(np.diff(heights), 0.5, method="lower")) if len(heights) > 1 else 1.0
+    for k in range(shape[2]):
+        nearest = int(np.argmin(np.abs(heights - k)))
+        above = int(np.searchsorted(heights, k))
+        if abs(heights[nearest] - k) <= PLACE_TOLERANCE:
+            region[:, :, k] = regions[nearest]
+        elif 0 < above < len(heights) and heights[above] - heights[above - 1] <= WIDEST_GAP * usual:
+            share = (k - heights[above - 1]) / (heights[above] - heights[above - 1])
+            region[:, :, k] = _between(regions[above - 1], regions[above], share)
+        elif -usual / 2 <= k - heights[nearest] < usual / 2:
+            region[:, :, k] = regions[nearest]
+    return region
+
+
+def _in_plane(drawn: list[tuple[Points, bool]], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Union of the contours of a plane; one that lies within others is a hole, and the same one twice counts once."""
+    plane = np.zeros(shape, dtype=bool)
+    seen: list[NDArray[np.bool_]] = []
+    for region, exclusive in sorted(((filled(one, shape), xor) for one, xor in drawn), key=lambda one: -one[0].sum()):
+        if exclusive or (not any(np.array_equal(region, other) for other in seen) and plane[region].all()):
+            plane ^= region
+        else:
+            plane |= region
+        seen.append(region)
+    return plane
+
+
+def _between(one: NDArray[np.bool_], other: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
+    """The shape at a share of the way from one plane to the next, by signed distances to their contours."""
+    if not (one.any() and other.any()):
+        return one if share < 0.5 else other
+    inside, outside = (
+        (1 - share) * distance_transform_edt(first) + share * distance_transform_edt(second)
+        for first, second in ((one, other), (~one, ~other))
+    )
+    region: NDArray[np.bool_] = inside > outside
+    return region

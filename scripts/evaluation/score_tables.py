@@ -1,0 +1,63 @@
+"""Tables of scores as files: of one run, as an evaluation writes them, or of several, named in a column `run`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+def read_runs(path: str | os.PathLike[str], columns: Sequence[str], **options: Any) -> pd.DataFrame:
+    """Read a table of scores, of one run or of several named in its column `run`.
+
+    Args:
+        path: CSV file, compressed or not. FILE::RUN reads the rows whose run is RUN, or begins with RUN/ (its seeds).
+        columns: that it must have.
+        options: of `pandas.read_csv`.
+
+    Returns:
+        The rows. Those of several runs have the column `seed`: K of a run that ends with seedK, else 0.
+
+    Raises:
+        ValueError: if the file lacks a column or the run.
+    """
+    file, _, name = os.fspath(path).partition("::")
+    frame: pd.DataFrame = pd.read_csv(file, encoding_errors="surrogateescape", **options)
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise ValueError(f"{file} lacks the columns {missing}; give a scores.csv or iou.csv that an evaluation wrote.")
+    if "run" not in frame:
+        return frame
+    runs = frame["run"].astype("str")
+    seeds = runs.str.extract(r"seed(\d+)$", expand=False).fillna("0").astype(int)
+    chosen = frame.assign(seed=seeds)[(runs == name) | runs.str.startswith(f"{name}/" if name else "")]
+    if chosen.empty:
+        raise ValueError(f"{file} has no run '{name}': expected one of {', '.join(runs.unique()[:20])}.")
+    return chosen.reset_index(drop=True)
+
+
+def run_name(path: str) -> str:
+    """The run of FILE::RUN, else the folder of the file."""
+    return path.partition("::")[2] or Path(path).resolve().parent.name
+
+
+def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table; all columns but the first are right-aligned.
+
+    Example:
+        | organ      | patients |
+        |:-----------|---------:|
+        | spleen     |       20 |
+    """
+    widths = [max(3, *(len(row[column]) for row in [header, *body])) for column in range(len(header))]
+    lines = [
+        "| "
+        + " | ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        + " |"
+        for row in [header, *body]
+    ]
+    rule = "|" + "|".join("-" * (w + 1) + ":" if i else ":" + "-" * (w + 1) for i, w in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])

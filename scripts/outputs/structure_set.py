@@ -1,0 +1,157 @@
+"""A label map as RTSTRUCT (DICOM-RT structure set): contours on the slices of the series that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+
+from scripts.dicom.contours import Points, contours_of
+from scripts.dicom.headers import Header, pydicom
+from scripts.dicom.referred_images import EMPTY_IF_UNKNOWN, images_of_labels
+from scripts.dicom.slice_numbers import SliceNumbers
+from scripts.dicom.structure_files import STRUCTURE_SET
+from scripts.drawing.overlay import organ_colour
+from scripts.files.atomic_write import replacing
+from scripts.files.result_files import bundle_identity
+from scripts.outputs.dicom_segmentation import SERIES_NUMBER, SaveOnSeriesd, codes, organ_code
+
+STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which stands for "the study" here
+NOTICE = "Found automatically; research only"
+
+
+def write_structure_set(
+    labels: NDArray[np.uint8], affine: NDArray[np.float64], series: str, organs: Sequence[str], path: Path
+) -> None:
+    """Write an RTSTRUCT file, whole or not at all; the number of an ROI is the class index of its organ.
+
+    Every organ has an ROI; one that was not found has no contours.
+
+    Args:
+        labels: label map [column, row, slice].
+        affine: its 4 x 4 matrix from voxel indices to mm (RAS).
+        series: folder of the DICOM series that was segmented.
+        organs: organ names in the order of their class indices.
+        path: the file to write.
+
+    Raises:
+        ValueError: the label map is not on the grid of the series.
+    """
+    stack, images = images_of_labels(labels, affine, series, path)
+    content = _general(images)
+    content.ReferencedFrameOfReferenceSequence = [_references(images)]
+    content.StructureSetROISequence, content.ROIContourSequence, content.RTROIObservationsSequence = [], [], []
+    for index, organ in enumerate(organs, start=1):
+        roi = _item(ROINumber=index, ROIName=organ.replace("_", " "), ROIDescription=NOTICE)
+        roi.ReferencedFrameOfReferenceUID, roi.ROIGenerationAlgorithm = content.FrameOfReferenceUID, "AUTOMATIC"
+        content.StructureSetROISequence.append(roi)
+        content.ROIContourSequence.append(_contours(labels == index, index, stack.numbers, images))
+        content.RTROIObservationsSequence.append(_observation(index, organ))
+    with replacing(path) as temporary:
+        # Implicit: explicit encodings have no room for contours of more than 64 KiB.
+        content.save_as(temporary, implicit_vr=True, little_endian=True, enforce_file_format=True)
+
+
+def _item(**values: Any) -> Header:
+    item = pydicom.Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def _general(images: Sequence[Header]) -> Header:
+    """Patient, study, frame of reference, equipment, and what the structure set is called."""
+    bundle, now = bundle_identity(), datetime.now()
+    content = _item(
+        SOPClassUID=STRUCTURE_SET,
+        SOPInstanceUID=pydicom.uid.generate_uid(),
+        SeriesInstanceUID=pydicom.uid.generate_uid(),
+        SeriesNumber=SERIES_NUMBER + 1,
+        SeriesDescription="Organs found automatically (research only)",
+        Modality="RTSTRUCT",
+        InstanceNumber=1,
+        OperatorsName="",
+        PositionReferenceIndicator="",
+        Manufacturer=bundle.name,
+        ManufacturerModelName=bundle.name,
+        SoftwareVersions=bundle.version,
+        StructureSetLabel="ORGANS",
+        StructureSetDescription=NOTICE,
+        StructureSetDate=f"{now:%Y%m%d}",
+        StructureSetTime=f"{now:%H%M%S}",
+        ApprovalStatus="UNAPPROVED",
+    )
+    for name in ("SpecificCharacterSet", *EMPTY_IF_UNKNOWN, "StudyInstanceUID", "FrameOfReferenceUID"):
+        if name in images[0]:
+            content[name] = images[0][name]
+    return content
+
+
+def _references(images: Sequence[Header]) -> Header:
+    """Frame of reference, study, series and every slice."""
+    first = images[0]
+    series = _item(SeriesInstanceUID=first.SeriesInstanceUID, ContourImageSequence=list(map(_reference, images)))
+    study = _item(ReferencedSOPClassUID=STUDY, ReferencedSOPInstanceUID=first.StudyInstanceUID)
+    study.RTReferencedSeriesSequence = [series]
+    return _item(FrameOfReferenceUID=first.FrameOfReferenceUID, RTReferencedStudySequence=[study])
+
+
+def _reference(image: Header) -> Header:
+    return _item(ReferencedSOPClassUID=image.SOPClassUID, ReferencedSOPInstanceUID=image.SOPInstanceUID)
+
+
+def _contours(organ: NDArray[np.bool_], index: int, slices: Sequence[SliceNumbers], images: Sequence[Header]) -> Header:
+    colour = [round(255 * value) for value in to_rgb(organ_colour(index))]
+    found = _item(ReferencedROINumber=index, ROIDisplayColor=colour)
+    drawn = [
+        _contour(points, slices[int(k)], images[int(k)])
+        for k in np.flatnonzero(organ.any(axis=(0, 1)))
+        for points in contours_of(organ[:, :, k])
+    ]
+    for number, contour in enumerate(drawn, start=1):
+        contour.ContourNumber = number
+    if drawn:
+        found.ContourSequence = drawn
+    return found
+
+
+def _contour(points: Points, plane: SliceNumbers, image: Header) -> Header:
+    """A contour of pixel indices on the plane of its slice, mm (LPS)."""
+    height, width = plane.spacing
+    places = plane.position + points * [width, height] @ plane.orientation
+    contour = _item(ContourGeometricType="CLOSED_PLANAR", NumberOfContourPoints=len(points))
+    contour.ContourImageSequence = [_reference(image)]
+    text = "\\".join(f"{value:.4f}" for value in places.ravel()).encode()
+    # Its bytes, since pydicom takes minutes to check a million numbers; an implicit encoding names no kind of value.
+    contour.add_new(pydicom.datadict.tag_for_keyword("ContourData"), "UN", text + b" " * (len(text) % 2))
+    return contour
+
+
+def _observation(index: int, organ: str) -> Header:
+    """What an ROI is: an organ, with the codes that the DICOM-SEG gives it."""
+    structure, side = organ_code(organ)
+    code = _code(structure)
+    if side is not None:
+        code.SegmentedPropertyTypeModifierCodeSequence = [_code(side)]
+    observation = _item(ObservationNumber=index, ReferencedROINumber=index, RTROIInterpretedType="ORGAN")
+    observation.ROIInterpreter, observation.RTROIIdentificationCodeSequence = "", [code]
+    observation.SegmentedPropertyCategoryCodeSequence = [_code(codes.SCT.AnatomicalStructure)]
+    return observation
+
+
+def _code(concept: Any) -> Header:
+    code, scheme, meaning = concept.value, concept.scheme_designator, concept.meaning
+    return _item(CodeValue=code, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
+
+
+class SaveStructureSetd(SaveOnSeriesd):
+    """Write `<case>_rtstruct.dcm`; see :class:`scripts.outputs.dicom_segmentation.SaveOnSeriesd`."""
+
+    kinds = ("rtstruct",)
+    name = "RTSTRUCT"
+    write = staticmethod(write_structure_set)

@@ -1,0 +1,182 @@
+"""Label maps from structures: RTSTRUCT and DICOM-SEG files of DICOM series, by names that the user gives.
+
+    --structures "left_parotid=Parotid L,Parotis links,par*_l" spinal_cord=SpinalCord
+
+The first spelling that a structure set has is taken; case does not matter, * and ? stand for other letters. What
+no spelling fits is listed, never guessed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from scripts.dataset.datalist_file import read_datalist
+from scripts.dicom.series import choose_series, find_series
+from scripts.dicom.slice_stack import SliceStack, slice_stack
+from scripts.dicom.structure_files import StructureFile, find_structure_files
+from scripts.dicom.structure_reader import Structures
+from scripts.outputs.scan_outputs import write_nifti
+from scripts.prepare.scan_entry import ScanEntry
+
+FOLDER = "structure_labels"
+"""Below the output folder: the label maps."""
+MAX_LISTED = 30
+logger = logging.getLogger(__name__)
+
+Spellings = Mapping[str, Sequence[str]]
+
+
+def read_spellings(given: Sequence[str]) -> dict[str, list[str]]:
+    """Organ -> names of its structure, from ``organ=name,name`` arguments or from a JSON file.
+
+    Raises:
+        ValueError: an argument has another form, or an organ is named twice.
+    """
+    if len(given) == 1 and given[0].lower().endswith(".json"):
+        content = read_datalist(given[0])
+        return {organ: [names] if isinstance(names, str) else list(names) for organ, names in content.items()}
+    pairs = [argument.partition("=") for argument in given]
+    spellings = {organ: [name.strip() for name in names.split(",") if name.strip()] for organ, _, names in pairs}
+    if len(spellings) < len(pairs) or not all(organ and names for organ, names in spellings.items()):
+        raise ValueError(
+            "--structures says once for each organ what its structure may be called, such as 'left_parotid=Parotid L,"
+            f'par*_l\', or names a JSON file with {{"left_parotid": [names]}}; got {" ".join(given)}.'
+        )
+    return spellings
+
+
+def label_maps_of(
+    scans: Sequence[ScanEntry],
+    place: str | None,
+    results: bool,
+    wanted: str | None,
+    spellings: Spellings,
+    output_dir: str,
+) -> list[ScanEntry]:
+    """Write the label map of every scan that has structures; the value of an organ is its place in the list, from 1.
+
+    Args:
+        scans: DICOM series; a scan with a label of its own has its structures there.
+        place: folder of the structures of all other scans.
+        results: whether those that this bundle wrote are wanted there.
+        wanted: of several structure files of a scan, which one: its label, with * and ?; None: the newest.
+        spellings: organ -> names of its structure.
+        output_dir: gets a folder with the label maps.
+
+    Returns:
+        The scans with label map and contoured organs; those without any structure are unlabelled.
+
+    Raises:
+        ValueError: no structures are there or fit a scan, several could be meant, or some cannot be read.
+    """
+    if place and not os.path.exists(place):
+        raise FileNotFoundError(f"'{place}' does not exist; give the folder of the structures with --labels.")
+    shared = find_structure_files(place, results) if place else []
+    labelled, unnamed = [], Counter[str]()
+    used: set[str] = set()
+    for scan in scans:
+        headers = choose_series(find_series(scan.image), None, scan.image) if os.path.isdir(scan.image) else None
+        if headers is None:
+            raise ValueError(f"{scan.image} is no DICOM series, so no structures refer to it; give it with --values.")
+        files = find_structure_files(scan.label) if scan.label else shared
+        found = [one for one in files if one.is_of(headers.headers)]
+        used.update(one.path for one in found)
+        if not found:
+            if scan.label:
+                raise ValueError(f"no structures in {scan.label} refer to the series in {scan.image}.")
+            labelled.append(scan)
+            continue
+        structures = Structures(_chosen(found, wanted, scan.case).path)
+        organs = _organs_of(structures, spellings)
+        unnamed.update({name for number, name in structures.names.items() if number not in organs.values()})
+        labelled.append(_with_labels(scan, structures, organs, list(spellings), slice_stack(headers), output_dir))
+    _tell([one.path for one in shared if one.path not in used], unnamed, place)
+    if not any(scan.label for scan in labelled):
+        raise ValueError("no scan has a structure that --structures names; see the names listed above.")
+    return labelled
+
+
+def _chosen(files: Sequence[StructureFile], wanted: str | None, case: str) -> StructureFile:
+    count = len(files)
+    listed = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
+    if wanted:
+        files = [one for one in files if any(_fits(label, wanted) for label in one.labels)]
+    newest = [one for one in files if one.made == max(other.made for other in files)]
+    if len(newest) != 1:
+        what = f"of which {len(newest)} are called '{wanted}'" if wanted else f"of which {len(newest)} are the newest"
+        raise ValueError(f"{case} has {count} structure files, {what}: {listed}. Name one with --structure_set LABEL.")
+    return newest[0]
+
+
+def _fits(name: str, spelling: str) -> bool:
+    return fnmatchcase(name.lower(), spelling.lower().replace("[", "[[]"))  # brackets mean themselves
+
+
+def _organs_of(structures: Structures, spellings: Spellings) -> dict[str, int]:
+    """Organ -> number of its structure, of those that the file has."""
+    organs: dict[str, int] = {}
+    for organ, names in spellings.items():
+        for spelling in names:
+            fitting = [n for n, name in structures.names.items() if _fits(name, spelling)]
+            if len(fitting) > 1:
+                listed = ", ".join(structures.names[number] for number in fitting)
+                raise ValueError(
+                    f"'{spelling}' fits {len(fitting)} structures of {structures.path}: {listed}. Put the one that is "
+                    f"meant first: '{organ}={structures.names[fitting[0]]},{spelling}'."
+                )
+            if fitting:
+                organs[organ] = fitting[0]
+                break
+    twice = [organ for organ, number in organs.items() if list(organs.values()).count(number) > 1]
+    if twice:
+        name = structures.names[organs[twice[0]]]
+        raise ValueError(f"--structures gives '{name}' of {structures.path} to {' and '.join(twice)}; name it once.")
+    return organs
+
+
+def _with_labels(
+    scan: ScanEntry,
+    structures: Structures,
+    numbers: Mapping[str, int],
+    order: Sequence[str],
+    stack: SliceStack,
+    output_dir: str,
+) -> ScanEntry:
+    """Write the label map; where structures overlap, the organ that is named later is seen."""
+    labels = np.zeros(stack.shape, dtype=np.uint8)
+    contoured = []
+    for organ, number in numbers.items():
+        region = structures.region(number, stack)
+        if not region.any():
+            logger.warning("%s: '%s' is empty; %s is unknown there.", scan.case, structures.names[number], organ)
+            continue
+        beneath, voxel_ml = labels[region], abs(float(np.linalg.det(stack.affine))) / 1000
+        for value in np.unique(beneath[beneath > 0]):
+            shared = int((beneath == value).sum()) * voxel_ml
+            logger.warning("%s: %.2f ml of %s lie in %s and count for it.", scan.case, shared, order[value - 1], organ)
+        labels[region] = order.index(organ) + 1
+        contoured.append(organ)
+    kept = tuple(organ for organ in contoured if scan.organs is None or organ in scan.organs)
+    if not kept:
+        logger.warning("%s: none of its structures is named, it is unlabelled.", scan.case)
+        return replace(scan, label=None, organs=None)
+    path = Path(output_dir).absolute() / FOLDER / f"{scan.case}.nii.gz"
+    write_nifti(path, labels, stack.affine)
+    return replace(scan, label=str(path), organs=kept)
+
+
+def _tell(unused: Sequence[str], unnamed: Mapping[str, int], place: str | None) -> None:
+    if unused:
+        logger.warning("%d structure files in %s refer to no scan: %s", len(unused), place, ", ".join(unused[:3]))
+    if unnamed:
+        ranked = sorted(unnamed.items(), key=lambda one: (-one[1], one[0]))
+        listed = ", ".join(f"{name or '(no name)'} ({count})" for name, count in ranked[:MAX_LISTED])
+        logger.warning("structures that --structures does not name (scans): %s", listed)

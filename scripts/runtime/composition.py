@@ -1,0 +1,181 @@
+"""Configs put together: files, the predictor of a run, and ids of the command line, which is checked."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+import yaml
+from monai.bundle import ConfigParser
+from monai.bundle.config_item import ConfigComponent
+from monai.bundle.utils import merge_kv
+
+from scripts.runtime.running_config import config_of, running_command, running_parser
+
+CONFIG = "config.yaml"
+"""The composed config of a training, in the folder of the run."""
+
+PREDICTOR = (
+    "method multi_class score_pixels organs one_piece spacing coarse_spacing window image_channels adjacent_slices "
+    "coarse_network coarse_segmenter attention query_planner encoder decoder segmenter network_def network predictor "
+    "scores_to_labels inferer"
+).split()
+"""Ids of the block on the predictor, which a workflow takes over from a run."""
+
+FOLDERS = ("data", "budgets", "baselines", "variants")
+"""Folders of overlays, in the order in which they are merged."""
+
+BASES = ("inference", "train", "evaluate", "config")
+NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path"}
+
+
+def composed(
+    config_file: str | Sequence[str], run_dir: str | Sequence[str] | None = None, **overrides: Any
+) -> ConfigParser:
+    """Config files merged in this order, and values by id that replace theirs.
+
+    Args:
+        config_file: a config that is complete, and its overlays.
+        run_dir: what :func:`trained_config` takes; its predictor replaces the one of the first file.
+        overrides: as on the command line.
+    """
+    files = [config_file] if isinstance(config_file, str) else list(config_file)
+    parser = ConfigParser(ConfigParser.load_config_files(files[:1]))
+    if run_dir:
+        config_of(parser).update(_taken(parser, trained_config(run_dir)))
+    for file in files[1:]:
+        for key, value in ConfigParser.load_config_file(file).items():
+            merge_kv(parser, key, value)
+    parser.update(overrides)
+    return parser
+
+
+def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
+    """The config that a predictor was trained with.
+
+    Args:
+        run_dir: folder of the run; or, of a run of an older version without ``config.yaml``, the config files that it
+            was trained with.
+
+    Raises:
+        ValueError, FileNotFoundError: no such run, or its config is not whole.
+    """
+    if not isinstance(run_dir, str) or run_dir.startswith("["):
+        files = ast.literal_eval(run_dir) if isinstance(run_dir, str) else list(run_dir)
+        if missing := [file for file in files if not Path(file).is_file()]:
+            raise FileNotFoundError(f"--run_dir names config files that do not exist: {', '.join(missing)}.")
+        return dict(ConfigParser.load_config_files(files))
+    path = Path(run_dir) / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run_dir} holds no {CONFIG}: name the folder of a training; of a run of version 0.9 or earlier give the "
+            "config files of its training as --run_dir \"['configs/train.yaml','configs/data/abdomen.yaml']\", and "
+            "--model_path."
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    missing = [key for key in PREDICTOR if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise ValueError(
+            f"{path} is not whole, it lacks {', '.join(missing[:3])}: delete it, and start the command of the training "
+            "again, which writes it anew."
+        )
+    return {**content, "model_path": str(Path(run_dir) / "model.pt")}
+
+
+def _taken(parser: ConfigParser, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the config of a run its predictor, its weights, and ids of its own that the predictor may refer to."""
+    taken = (*PREDICTOR, "model_path")
+    return {key: value for key, value in trained.items() if key in taken or key not in parser}
+
+
+def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = False) -> None:
+    """First step of every workflow: check the command that started it, and take over the predictor of a run.
+
+    Args:
+        run_dir: see :func:`trained_config`; None: nothing is taken over.
+        anew: the workflow trains a predictor of its own, and takes none over.
+
+    Raises:
+        ValueError: an unknown id on the command line, or an overlay that is given twice or in the wrong order.
+    """
+    if run_dir and anew:
+        raise ValueError(
+            f"a training begins anew, and --run_dir {run_dir} names a finished one: leave it out; to go on with its "
+            "weights on new scans, fine-tune them (run run); to go on with a stopped training, give its --output_dir."
+        )
+    parser, command = running_parser(), running_command()
+    if command is not None:
+        files, overrides = command
+        check_order(files)
+        check_ids(composed(files), overrides)
+    if run_dir:
+        if command is None:
+            stated = trained_config(run_dir)
+        else:
+            stated = config_of(composed(files, **{**overrides, "run_dir": run_dir}))
+        config_of(parser).update(_taken(parser, stated))
+        parser.parse()
+
+
+def check_order(files: Sequence[str]) -> None:
+    """Refuse config files in another order than base, data, budget, baseline, variant, or one that is there twice."""
+    paths = [Path(file) for file in files]
+    places = [path.resolve() for path in paths]
+    for number, path in enumerate(paths):
+        if places[number] in places[:number]:
+            raise ValueError(f"--config_file names {path} twice: leave one out.")
+        if number and path.stem in BASES and path.parent.name == "configs":
+            raise ValueError(
+                f"--config_file names {path} after {paths[0]}: it is complete by itself, give one of them."
+            )
+    ranked = [(FOLDERS.index(path.parent.name), path) for path in paths if path.parent.name in FOLDERS]
+    for (rank, path), (later, other) in zip(ranked, ranked[1:], strict=False):
+        if later < rank:
+            raise ValueError(
+                f"--config_file names {other} after {path}, whose values it would replace: give them in the order "
+                f"{', '.join(FOLDERS)}."
+            )
+
+
+def check_ids(parser: ConfigParser, overrides: Mapping[str, Any]) -> None:
+    """Refuse ids that no config states, which MONAI would add without a word."""
+    for written in overrides:
+        key = written.replace("#", "::")
+        if key in NOT_OF_A_CONFIG or key.startswith("_meta_") or key in parser:
+            continue
+        parent, _, name = key.rpartition("::")
+        arguments = _arguments(parser.get(parent) if parent else None)
+        if name in arguments or "**" in arguments:
+            continue
+        near = difflib.get_close_matches(key, [*_ids(config_of(parser)), *(f"{parent}::{one}" for one in arguments)], 1)
+        raise ValueError(
+            f"--{written} is no id of the config files{f', did you mean --{near[0]}?' if near else '.'} "
+            "All ids: docs/reference/configs.md."
+        )
+
+
+def _arguments(component: Any) -> set[str]:
+    """Names of the arguments of a component; "**" where it takes any."""
+    if not isinstance(component, Mapping) or "_target_" not in component:
+        return set()
+    target = ConfigComponent(config=dict(component), id="", locator=ConfigParser().locator).resolve_module_name()
+    target = locate(target) if isinstance(target, str) else target
+    if not callable(target):
+        return {"**"}
+    parameters = inspect.signature(target).parameters.values()
+    return {"**" if one.kind is one.VAR_KEYWORD else one.name for one in parameters}
+
+
+def _ids(config: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        yield above + key
+        if isinstance(value, Mapping):
+            yield from _ids(value, f"{above}{key}::")

@@ -1,0 +1,78 @@
+"""The config and the command of the workflow that is running.
+
+MONAI hands no component the whole config. It is found by walking up the callers of a component that is being built,
+to the parser that builds it; the command line is found in the same way.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.bundle.scripts import run, update_kwargs
+
+
+def running_config() -> dict[str, Any]:
+    """The composed config of the running workflow: plain values, expressions as they are.
+
+    Handlers that experiment tracking adds, and what no file can hold, are left out or written as text.
+    """
+    config = config_of(running_parser())
+    return {key: _plain(value) for key, value in config.items() if key not in ("_meta_", "note")}
+
+
+def config_of(parser: ConfigParser) -> dict[str, Any]:
+    """The config of a parser itself, by top-level id."""
+    config: Any = parser.config
+    return config  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value if not (isinstance(item, Mapping) and _is_tracker(item))]
+    if isinstance(value, torch.device):
+        return f"$torch.device('{value}')"
+    return value if value is None or isinstance(value, str | bool | int | float) else str(value)
+
+
+def _is_tracker(handler: Mapping[str, Any]) -> bool:
+    return handler.get("_target_") == "MLFlowHandler"
+
+
+def running_parser() -> ConfigParser:
+    """The parser that is building the component which calls this.
+
+    Raises:
+        RuntimeError: there is none, the caller is no component of a config.
+    """
+    for frame in _frames():
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, ConfigParser):
+            return owner
+    raise RuntimeError("running_parser() is called by a component of a config while it is built.")
+
+
+def running_command() -> tuple[list[str], dict[str, Any]] | None:
+    """Config files and overridden ids of the ``monai.bundle run`` that is running; None where there is none."""
+    for frame in _frames():
+        if frame.f_code is run.__code__:
+            given = frame.f_locals
+            stated = update_kwargs(args=given["args_file"], config_file=given["config_file"], **given["override"])
+            files = stated["config_file"]
+            overrides = {key: value for key, value in stated.items() if key not in inspect.signature(run).parameters}
+            return [files] if isinstance(files, str) else list(files), overrides
+    return None
+
+
+def _frames() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back

@@ -1,0 +1,140 @@
+"""The trainer of a stage, built in one form for all stages: learning rate, progress, checkpoint, batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.inferers import Inferer
+from monai.optimizers import WarmupCosineSchedule
+from torch import Tensor, nn
+
+from scripts.runtime.processes import own_share, same_buffers
+from scripts.runtime.progress import StageProgress
+from scripts.runtime.resume import BestModel, Resume
+from scripts.runtime.run_folder import RunPlace
+from scripts.runtime.streams import Batch, BatchStream, GoOn, stream_loader
+
+
+def batch_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
+    """MONAI's prepare_batch of all stages: images, and all else that is known of them."""
+    moved = {key: value.to(device, non_blocking=non_blocking) for key, value in batch.items()}
+    return moved.pop("image"), moved
+
+
+def stage_trainer(
+    stage: str,
+    device: torch.device | str,
+    max_epochs: int,
+    epoch_length: int,
+    batches: BatchStream,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_function: Callable[..., Tensor],
+    inferer: Inferer,
+    place: RunPlace,
+    train_handlers: Sequence[Any] = (),
+    best: BestModel | None = None,
+    warmup_steps: int | None = None,
+    prepare_batch: Callable[..., Any] = batch_targets,
+    checkpoint: bool = True,
+    num_workers: int = 0,
+) -> SupervisedTrainer:
+    """Trainer of a stage, which goes on from its last epoch.
+
+    Args:
+        stage: its name, and that of its checkpoint in the folder of the run.
+        device: where to train.
+        max_epochs: epochs.
+        epoch_length: iterations in an epoch.
+        batches: endless stream of ready-made batches.
+        network: what is trained, on the device.
+        optimizer: its optimizer; the rate rises to the optimizer's for a while, then falls as a cosine.
+        loss_function: of the network's output and the targets.
+        inferer: precision of the forward pass.
+        place: folder of the run.
+        train_handlers: further handlers.
+        best: keeper of the best weights, whose state belongs to the checkpoint.
+        warmup_steps: iterations in which the rate rises; None: one epoch.
+        prepare_batch: what the network and the loss get of a batch.
+        checkpoint: False: nothing is stored, and each run of the trainer goes on with the next batch (federated).
+        num_workers: processes that make batches; they pay where a GPU would wait for the CPU.
+    """
+    schedule = WarmupCosineSchedule(optimizer, warmup_steps or epoch_length, t_total=max_epochs * epoch_length)
+    state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
+    if best is not None:
+        state["best"] = best
+    return SupervisedTrainer(
+        device=torch.device(device),
+        max_epochs=max_epochs,
+        epoch_length=epoch_length,
+        train_data_loader=stream_loader(batches, num_workers),
+        prepare_batch=prepare_batch,
+        network=network,
+        optimizer=optimizer,
+        loss_function=loss_function,
+        inferer=inferer,
+        decollate=False,
+        train_handlers=[
+            LrScheduleHandler(schedule, print_lr=False, epoch_level=False),  # type: ignore[arg-type]
+            StageProgress(stage),
+            *train_handlers,
+            Resume(f"{stage}.pt", state, batches, place=place) if checkpoint else GoOn(batches),
+        ],
+    )
+
+
+def share_of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The validation cases of this process; MONAI's metric joins those of all.
+
+    A process without a case of its own, because there are fewer than processes, takes the first one without any organ:
+    its Dice does not exist and counts for nothing, and nobody waits for a process that has nothing to say.
+    """
+    without_organs: list[Mapping[str, Any]] = [{**case, "label_values": {"none": 0}} for case in cases[:1]]
+    return own_share(cases) or without_organs
+
+
+class StageValidation(ValidationHandler):
+    """MONAI's handler, which also validates after the last epoch: a run shorter than the interval still has a result.
+
+    Without a validation case there is nothing to do (a client may fine-tune on all that it has).
+
+    Args:
+        validator: engine that validates.
+        interval: epochs between two validations.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._validate_when_due)
+
+    def _validate_when_due(self, engine: Engine) -> None:
+        if self.validator is None or self.validator.state.epoch_length == 0:
+            return
+        if engine.state.epoch % self.interval == 0 or engine.state.epoch == engine.state.max_epochs:
+            if self.validator is not None:
+                same_buffers(getattr(self.validator, "network", None))
+            self(engine)
+
+
+def epochs_of_both_stages(contrastive: Sequence[int], segmentation: Sequence[int], epoch: Sequence[int]) -> int:
+    """Epochs in which one stage alone sees the images of the contrastive and the segmentation stage together.
+
+    A baseline that leaves the contrastive stage out would otherwise be compared after fewer images.
+
+    Args:
+        contrastive: factors of the images of the contrastive stage: epochs, iterations, queries, views.
+        segmentation: factors of those of the segmentation stage: epochs, iterations, queries.
+        epoch: factors of the images of one epoch of the lone stage: iterations, images in a batch.
+
+    Example: 40 x 50 x 64 x 2 views and 80 x 50 x 64 queries are 160 epochs of 50 x 64 images.
+
+    >>> epochs_of_both_stages([40, 50, 64, 2], [80, 50, 64], [50, 64])
+    160
+    """
+    return max(1, round((math.prod(contrastive) + math.prod(segmentation)) / math.prod(epoch)))

@@ -1,0 +1,120 @@
+"""Experiment tracking of all stages: what `--tracking mlflow` does not see by itself.
+
+MONAI adds its MLflow handler to three engines that it knows by id: the segmentation stage, its validation and the
+evaluation. The coarse networks and the contrastive stage, the settings of the run and the files that it leaves are
+logged from here, to the same run of the same experiment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.handlers import MLFlowHandler
+
+from scripts.runtime.progress import LISTENERS
+from scripts.runtime.run_folder import flat_settings
+from scripts.runtime.running_config import running_config
+
+PARAMETERS_AT_ONCE = 100
+"""MLflow's limit of a batch."""
+
+
+def is_wanted(executed_config: Any) -> bool:
+    """Whether a run is tracked, by the id that MONAI writes for it.
+
+    With `--tracking`, MONAI replaces `save_execute_config: true` by the path of a file, or by null.
+    """
+    first = not torch.distributed.is_available() or not torch.distributed.is_initialized()
+    return not isinstance(executed_config, bool) and (first or torch.distributed.get_rank() == 0)
+
+
+class RunHandler(MLFlowHandler):
+    """MONAI's handler, for its choice of experiment and run; it logs nothing of an engine."""
+
+    default_tracking_params: list[str] = []
+
+
+class ListedOutput:
+    """Handler of a trainer that does not decollate: its output becomes a list of one, which MONAI's trackers expect."""
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer, before the handlers that want the list."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._list)
+
+    def _list(self, engine: Engine) -> None:
+        if not isinstance(engine.state.output, list):
+            engine.state.output = [engine.state.output]  # type: ignore[assignment]
+
+
+class RunTracking:
+    """A run of an experiment, from its settings to its files; does nothing when tracking is off.
+
+    A run that was stopped goes on in the same MLflow run: runs are known by their name.
+
+    Args:
+        executed_config: the id `save_execute_config`, see :func:`is_wanted`.
+        tracking_uri: database or server of MLflow; the environment variable MLFLOW_TRACKING_URI overrides it.
+        experiment_name: experiment of all runs.
+        run_name: name of this run.
+        output_dir: folder of the files.
+        artifacts: names or patterns of files in the output folder, logged at the end.
+        parameters: settings to log; nested ones get dotted names. None: the whole config.
+
+    Raises:
+        ValueError: tracking is wanted, and mlflow is not installed.
+    """
+
+    def __init__(
+        self,
+        executed_config: Any,
+        tracking_uri: str,
+        experiment_name: str,
+        run_name: str,
+        output_dir: str,
+        artifacts: Sequence[str],
+        parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.output_dir, self.artifacts = Path(output_dir), list(artifacts)
+        self.run_id: str | None = None
+        if not is_wanted(executed_config):
+            return
+        if find_spec("mlflow") is None:
+            raise ValueError(
+                "--tracking needs mlflow, which the bundle itself does without: "
+                "pip install -r requirements-tracking.txt."
+            )
+        self.handler = RunHandler(tracking_uri=tracking_uri, experiment_name=experiment_name, run_name=run_name)
+        self.handler.start(Engine(lambda _engine, _batch: None))
+        self.run_id = str(self.handler.cur_run.info.run_id)  # type: ignore[attr-defined]
+        self._log_parameters(flat_settings(running_config() if parameters is None else parameters))
+        LISTENERS.append(self.log_loss)
+
+    def log_loss(self, stage: str, epoch: int, loss: float) -> None:
+        """Log the mean loss of an epoch as `<stage>/loss`."""
+        if self.run_id is not None:
+            self.handler.client.log_metric(self.run_id, f"{stage}/loss", loss, step=epoch)
+
+    def finish(self) -> None:
+        """Log the files and end the run."""
+        if self.run_id is None:
+            return
+        for pattern in self.artifacts:
+            for path in sorted(self.output_dir.glob(pattern)):
+                self.handler.client.log_artifact(self.run_id, str(path))
+        LISTENERS.remove(self.log_loss)
+        self.handler.close()
+        self.run_id = None
+
+    def _log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Log what this run does not have yet; MLflow refuses to change a parameter."""
+        from mlflow.entities import Param
+
+        there = self.handler.client.get_run(self.run_id).data.params
+        new = [Param(key, str(value)) for key, value in parameters.items() if key not in there]
+        for first in range(0, len(new), PARAMETERS_AT_ONCE):
+            self.handler.client.log_batch(self.run_id, params=new[first : first + PARAMETERS_AT_ONCE])

@@ -1,0 +1,96 @@
+"""A training becomes a bundle of its own, which passes the zoo's checks and runs without this repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from config_compositions import ROOT
+from monai.bundle import load as load_bundle
+
+from development.release.__main__ import main
+
+pytestmark = pytest.mark.slow
+ABOUT = {"name": "Synthetic abdomen", "version": "1.2.3", "authors": "A. Person", "description": "Thirteen organs."}
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The training of the demonstration, of 13 organs, with the scores of an evaluation."""
+    folder = tmp_path_factory.mktemp("run") / "demo"
+    shutil.copytree(ROOT / "development/synthetic_abdomen", folder)
+    (folder / "evaluation").mkdir()
+    summary = {"macro_mean": {"dice_mean": 0.51234}}
+    (folder / "evaluation/summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    return folder
+
+
+def options(run_dir: Path, output_dir: Path, **changes: str) -> list[str]:
+    about = {**ABOUT, "data_source": "Synthetic.", "licence": str(ROOT / "LICENSE"), **changes}
+    words = [word for name, value in about.items() for word in (f"--{name}", value)]
+    return ["from_run", "--run_dir", str(run_dir), "--output_dir", str(output_dir), *words]
+
+
+@pytest.fixture(scope="module")
+def made(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("dist")
+    assert main([*options(run_dir, output), "--half_precision", "float16"]) == 0
+    assert sorted(path.name for path in output.iterdir()) == ["synthetic_abdomen", "synthetic_abdomen_v1.2.3"]
+    return output / "synthetic_abdomen"
+
+
+def test_metadata_and_card_are_those_of_the_run(made: Path) -> None:
+    metadata = json.loads((made / "configs/metadata.json").read_text(encoding="utf-8"))
+    tensor = metadata["network_data_format"]["outputs"]["pred"]
+    assert tensor["num_channels"] == 14 and tensor["channel_def"]["13"] == "left_adrenal_gland"
+    assert metadata["eval_metrics"] == {"macro_mean_dice": 0.512}
+    card = next((made.parent / "synthetic_abdomen_v1.2.3").rglob("README.md")).read_text(encoding="utf-8")
+    assert "Version 1.2.3, by A. Person" in card and "| macro_mean_dice | 0.512 |" in card
+    assert [path.name for path in (made / "models").iterdir()] == ["model.pt"]
+    assert "data/phantom" not in (made / "configs/train.yaml").read_text(encoding="utf-8")
+
+
+def test_it_loads_with_the_bundle_api_and_has_the_weights_of_the_run(made: Path, run_dir: Path) -> None:
+    network = load_bundle(made.name, bundle_dir=str(made.parent), workflow_type="inference")
+    trained = torch.load(run_dir / "model.pt", weights_only=True)
+    found = network.state_dict()
+    assert found.keys() == trained.keys()
+    assert all(torch.equal(found[name], value.to(found[name].dtype)) for name, value in trained.items())
+
+
+def test_its_command_segments_a_scan_without_this_repository(made: Path, phantom_dir: Path, tmp_path: Path) -> None:
+    scan = sorted((phantom_dir / "images").iterdir())[0]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "scripts.segment", str(scan), "--output_dir", str(tmp_path), "--device", "cpu"]
+    done = subprocess.run(command, cwd=made, env=environment, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert (
+        "Synthetic abdomen 1.2.3" in done.stdout and (tmp_path / scan.name.replace(".nii.gz", "_seg.nii.gz")).exists()
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "Abdomen v2"}, "no word that begins with v"),
+        ({"licence": "nowhere"}, "nowhere does not exist"),
+        ({"version": "1"}, "expected three numbers"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_is_left(
+    changes: dict[str, str], said: str, run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options(run_dir, tmp_path / "dist", **changes)) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "dist").exists() or list((tmp_path / "dist").iterdir()) == []
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(options(tmp_path, tmp_path / "dist")) == 1
+    assert "holds no config.yaml" in capsys.readouterr().err
