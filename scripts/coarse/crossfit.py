@@ -28,7 +28,7 @@ from scripts.preprocessing.intensity import RandomIntensity
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.views import RandomGeometry
 from scripts.runtime.precision import PrecisionInferer
-from scripts.runtime.processes import is_first_process, on_device, own_share, wait_for_all
+from scripts.runtime.processes import barrier, is_first_process, on_device, shard
 from scripts.runtime.run_folder import RunPlace
 from scripts.runtime.stage import stage_trainer
 
@@ -124,7 +124,7 @@ class CrossFittedCoarse:
         self._train("coarse", self.data, self.segmenter, self.epochs)
         self._write_maps(self.data, self.segmenter, "coarse maps")
         self._report()
-        wait_for_all()  # the report is of the cross-fitted maps
+        barrier()  # the report is of the cross-fitted maps
         if len(self.folds) > 1 and self.least_dice > 0:
             self._show_missed_organs()
 
@@ -188,7 +188,7 @@ class CrossFittedCoarse:
     def _show_missed_organs(self) -> None:
         """Where a fold's network finds an organ nowhere or everywhere, keep the final network's map if it is better."""
         replaced = 0
-        for case in own_share(self.data):
+        for case in shard(self.data):
             stored, kept = self.maps.store.open(case), self.maps.of(case)
             dice = map_dice(stored, kept)
             missed = [organ for organ, value in dice.items() if value < self.least_dice]
@@ -204,4 +204,4 @@ class CrossFittedCoarse:
                 replaced += len(improved)
         if replaced:
             logger.info("%d maps that miss their organ are now the final network's.", replaced)
-        wait_for_all()
+        barrier()

@@ -12,16 +12,16 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scripts.runtime.processes import number_of_processes, process_number
+from scripts.runtime.processes import rank, world_size
 
 
 def place_in_joint_batch(rows: int, device: torch.device) -> tuple[slice, int]:
     """Which rows of the joint batch, in order of rank, are those of this process, and how many it has."""
-    sizes = torch.zeros(number_of_processes(), dtype=torch.int64, device=device)
-    sizes[process_number()] = rows
+    sizes = torch.zeros(world_size(), dtype=torch.int64, device=device)
+    sizes[rank()] = rows
     dist.all_reduce(sizes)
     counts = sizes.tolist()
-    start = sum(counts[: process_number()])
+    start = sum(counts[: rank()])
     return slice(start, start + rows), sum(counts)
 
 
@@ -56,4 +56,4 @@ def shown_as_mean(loss: Tensor) -> Tensor:
     """A loss with the value of the mean over processes and the gradient of this process's."""
     mean = loss.detach().clone()
     dist.all_reduce(mean)
-    return loss + (mean / number_of_processes() - loss.detach())
+    return loss + (mean / world_size() - loss.detach())

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.losses.joint_batch import JoinRows, join_rows, place_in_joint_batch, shown_as_mean
-from scripts.runtime.processes import number_of_processes, process_number
+from scripts.runtime.processes import rank, world_size
 
 # A mean of windowed intensities may leave [0, 1] by rounding, no further.
 INTENSITY_ROUNDING = 1e-3
@@ -88,7 +88,7 @@ class SupConLoss(nn.Module):
         with torch.autocast(embeddings.device.type, enabled=False):
             precision = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
             views = nn.functional.normalize(embeddings.to(precision), dim=1)
-            processes = number_of_processes() if self.gather else 1
+            processes = world_size() if self.gather else 1
             if processes == 1:
                 return self._mean_over_anchors(views, labels, weighted_by, slice(0, len(views)))
             own, total = place_in_joint_batch(len(views), views.device)
@@ -165,7 +165,7 @@ class ContrastiveCriterion(nn.Module):
         named = [_checked_target(targets, name, len(embeddings)) for name in POSITIVES[self.positives]]
         labels = named[0] if len(named) == 1 else named[0] * PHASE_STRIDE + named[1]
         if self.positives == "query" and self.loss.gather:
-            labels = labels * number_of_processes() + process_number()  # query 3 here is not query 3 there
+            labels = labels * world_size() + rank()  # query 3 here is not query 3 there
         cost: Tensor = self.loss(embeddings, labels, targets.get("intensity"))
         return cost
 

@@ -2,7 +2,7 @@
 
 MONAI Label starts the config's `run` in the bundle's folder again and again, each time with more labelled studies. So
 every run gets a folder of its own, ``fine_tuning_001``, ``fine_tuning_002``, ...; only one that was stopped, and is
-started again with the same weights, cases and settings, continues. The coarse stage is not trained.
+asked for again with the same weights, cases and settings, goes on where it was. The coarse stage is not trained.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scripts.files.atomic_write import replacing
 from scripts.files.result_files import digest
 from scripts.inference.weights import load_weights
 from scripts.preprocessing.slice_store import SliceStore
-from scripts.runtime.processes import number_of_processes
+from scripts.runtime.processes import world_size
 from scripts.runtime.resume import save_weights
 from scripts.runtime.run_folder import RunPlace, claim, record_weights
 from scripts.runtime.running_config import running_config
@@ -99,7 +99,7 @@ class FineTuning:
         return folder
 
     def _checked_splits(self) -> dict[str, Sequence[Mapping[str, Any]]]:
-        if number_of_processes() > 1:
+        if world_size() > 1:
             raise ValueError("fine-tuning runs in one process: start it without torchrun (MONAI Label: multi_gpu off).")
         if not self.training.data:
             raise ValueError("there is no labelled case to fine-tune on: label a scan and save its label first.")

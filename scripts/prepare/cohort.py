@@ -36,7 +36,7 @@ def write_cohort(
         output_dir: gets ``dataset.json`` (of several folds ``fold0/dataset.json`` and so on), ``report.html`` and
             ``cohort.yaml``.
         folds: a datalist for each fold, with absolute paths; all list the same cases.
-        organs: organs to segment, in the order of the class indices.
+        organs: what is to be segmented, in the order of the class indices.
         inputs: files other than scans and labels that were read, and must not be written over.
 
     Returns:

@@ -26,7 +26,7 @@ from scripts.files.atomic_write import replacing
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.scan_reader import check_scan, load_volume
 from scripts.preprocessing.working_grid import ToWorkingGrid, resample_labels
-from scripts.runtime.processes import own_share, wait_for_all
+from scripts.runtime.processes import barrier, shard
 
 HU_RANGE = (-1024, 3071)
 STORE_VERSION = 2
@@ -113,11 +113,11 @@ class SliceStore:
 
     def prepare(self, cases: Sequence[Mapping[str, Any]]) -> None:
         """Preprocess the cases that are not there yet, with a progress bar; several processes share them."""
-        missing = [case for case in own_share(cases) if not (self.folder(case) / "done").exists()]
+        missing = [case for case in shard(cases) if not (self.folder(case) / "done").exists()]
         if missing:
             with ThreadPoolExecutor(self.workers) as pool:
                 list(tqdm(pool.map(self._write, missing), total=len(missing), desc="slice store", unit="scan"))
-        wait_for_all()
+        barrier()
 
     def open(self, case: Mapping[str, Any]) -> StoredCase:
         """The slices of one case."""

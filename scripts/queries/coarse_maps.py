@@ -19,7 +19,7 @@ from scripts.preprocessing.intensity import check_window, soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore, open_array, save_array, stored_name
 from scripts.queries.attention import maps_on_slices
 from scripts.runtime.precision import autocast
-from scripts.runtime.processes import own_share, wait_for_all
+from scripts.runtime.processes import barrier, shard
 from scripts.runtime.run_folder import RunPlace, placed
 
 
@@ -68,10 +68,10 @@ class CoarseMaps:
         self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter | None = None, title: str = "coarse maps"
     ) -> None:
         """Predict the maps that are not there yet, with a progress bar; several processes share them."""
-        missing = [case for case in own_share(cases) if not self.has(case)]
+        missing = [case for case in shard(cases) if not self.has(case)]
         for case in tqdm(missing, desc=title, unit="scan", disable=not missing):
             self.write(case, segmenter or self.segmenter)
-        wait_for_all()
+        barrier()
 
     def write(self, case: Mapping[str, Any], segmenter: CoarseSegmenter) -> None:
         """Predict and keep the maps of one case."""

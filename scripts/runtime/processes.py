@@ -1,4 +1,4 @@
-"""Several processes, one for each GPU: who this one is, what they share out, and what only one of them does.
+"""Several processes, one for each GPU: rank, world size, shards, and what only the first one does.
 
 A run that was not started by torchrun is one process, and everything here has no effect on it.
 """
@@ -72,25 +72,25 @@ def _leave_processes() -> None:
         dist.destroy_process_group()
 
 
-def number_of_processes() -> int:
+def world_size() -> int:
     """Processes that train together; 1 also inside of a loader process, which works for itself."""
     joined = dist.is_available() and dist.is_initialized() and get_worker_info() is None
     return dist.get_world_size() if joined else 1
 
 
-def process_number() -> int:
-    """Number of this process, from 0 on."""
-    return dist.get_rank() if number_of_processes() > 1 else 0
+def rank() -> int:
+    """Number of this process among those that train together, from 0 on."""
+    return dist.get_rank() if world_size() > 1 else 0
 
 
 def is_first_process() -> bool:
     """Whether this is the process that writes what is written once."""
-    return process_number() == 0
+    return rank() == 0
 
 
-def wait_for_all() -> None:
-    """Go on when all processes have come to this point."""
-    if number_of_processes() > 1:
+def barrier() -> None:
+    """Wait until all processes have come to this point."""
+    if world_size() > 1:
         dist.barrier()
 
 
@@ -98,24 +98,24 @@ def wait_for_all() -> None:
 def first_process_first() -> Iterator[None]:
     """The first process runs the block, then all the others, who find there what it has left."""
     if not is_first_process():
-        wait_for_all()
+        barrier()
     yield
     if is_first_process():
-        wait_for_all()
+        barrier()
 
 
-def own_share(items: Sequence[T]) -> list[T]:
+def shard(items: Sequence[T]) -> list[T]:
     """Every k-th item: the share of this process of work that is done once."""
-    return list(items[process_number() :: number_of_processes()])
+    return list(items[rank() :: world_size()])
 
 
-def share_of_batch(size: int, process: int, processes: int) -> int:
-    """How many of a batch's items a process draws; at least one.
+def batch_shard(size: int, rank: int, world_size: int) -> int:
+    """How many of a batch's items the process of a rank draws; at least one.
 
-    >>> [share_of_batch(10, process, 4) for process in range(4)]
+    >>> [batch_shard(10, rank, 4) for rank in range(4)]
     [3, 3, 2, 2]
     """
-    return max(1, size // processes + (process < size % processes))
+    return max(1, size // world_size + (rank < size % world_size))
 
 
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:
@@ -125,7 +125,7 @@ def on_device(network: nn.Module, device: torch.device) -> nn.Module:
     normalises by its own part and the running statistics are those of the first one.
     """
     network = network.to(device)
-    if number_of_processes() == 1:
+    if world_size() == 1:
         return network
     if device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -135,13 +135,13 @@ def on_device(network: nn.Module, device: torch.device) -> nn.Module:
     return DistributedDataParallel(network, device_ids=devices, find_unused_parameters=unused)
 
 
-def bare(item: Any) -> Any:
+def unwrap(item: Any) -> Any:
     """What a checkpoint names: the network itself, without the wrapping for several processes."""
     return item.module if isinstance(item, DistributedDataParallel) else item
 
 
-def same_buffers(item: Any) -> None:
+def broadcast_buffers(item: Any) -> None:
     """Give every process the first one's running statistics of a network."""
-    if number_of_processes() > 1 and isinstance(item, nn.Module):
-        for buffer in bare(item).buffers():
+    if world_size() > 1 and isinstance(item, nn.Module):
+        for buffer in unwrap(item).buffers():
             dist.broadcast(buffer, 0)

@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.files.atomic_write import replacing
-from scripts.runtime.processes import bare, is_first_process, same_buffers
+from scripts.runtime.processes import broadcast_buffers, is_first_process, unwrap
 from scripts.runtime.run_folder import RunPlace, placed, record_weights
 from scripts.runtime.streams import BatchStream
 
@@ -120,7 +120,7 @@ class Resume:
             self.seconds_before = float(content.get("seconds", 0.0))
             self.core_seconds_before = float(content.get("core_seconds", 0.0))
             for name, item in self.objects.items():
-                bare(item).load_state_dict(content[name])
+                unwrap(item).load_state_dict(content[name])
             engine.state.epoch = int(content["epoch"])
             engine.state.iteration = engine.state.epoch * int(engine.state.epoch_length or 0)
             done = engine.state.epoch >= int(engine.state.max_epochs or 0)
@@ -133,9 +133,9 @@ class Resume:
         """Write the checkpoint when it is due; with several processes the first one does."""
         epoch, last = engine.state.epoch, int(engine.state.max_epochs or 0)
         for item in self.objects.values():
-            same_buffers(item)
+            broadcast_buffers(item)
         if is_first_process() and (epoch % self.interval == 0 or epoch >= last):
-            content = {name: bare(item).state_dict() for name, item in self.objects.items()}
+            content = {name: unwrap(item).state_dict() for name, item in self.objects.items()}
             costs = {
                 "seconds": self.seconds_before + time.monotonic() - self.began,
                 "core_seconds": self.core_seconds_before + time.process_time() - self.core_began,

@@ -14,7 +14,7 @@ from monai.inferers import Inferer
 from monai.optimizers import WarmupCosineSchedule
 from torch import Tensor, nn
 
-from scripts.runtime.processes import own_share, same_buffers
+from scripts.runtime.processes import broadcast_buffers, shard
 from scripts.runtime.progress import StageProgress
 from scripts.runtime.resume import BestModel, Resume
 from scripts.runtime.run_folder import RunPlace
@@ -96,7 +96,7 @@ def share_of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
     its Dice does not exist and counts for nothing, and nobody waits for a process that has nothing to say.
     """
     without_organs: list[Mapping[str, Any]] = [{**case, "label_values": {"none": 0}} for case in cases[:1]]
-    return own_share(cases) or without_organs
+    return shard(cases) or without_organs
 
 
 class StageValidation(ValidationHandler):
@@ -118,7 +118,7 @@ class StageValidation(ValidationHandler):
             return
         if engine.state.epoch % self.interval == 0 or engine.state.epoch == engine.state.max_epochs:
             if self.validator is not None:
-                same_buffers(getattr(self.validator, "network", None))
+                broadcast_buffers(getattr(self.validator, "network", None))
             self(engine)
 
 

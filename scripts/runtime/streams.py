@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from scripts.runtime.processes import number_of_processes, process_number, share_of_batch
+from scripts.runtime.processes import batch_shard, rank, world_size
 
 Batch = dict[str, Any]
 
@@ -34,11 +34,11 @@ class BatchStream(IterableDataset[Batch]):
         super().__init__()
         self.seed, self.first = int(seed), 0
         # Kept, because loader processes do not know them.
-        self.process, self.processes = process_number(), number_of_processes()
+        self.rank, self.world_size = rank(), world_size()
 
     def share(self, batch_size: int) -> int:
         """How many items of a batch this process draws."""
-        return share_of_batch(int(batch_size), self.process, self.processes)
+        return batch_shard(int(batch_size), self.rank, self.world_size)
 
     def start_at(self, iteration: int) -> None:
         """Continue with the batch of this iteration (0-based)."""
@@ -47,7 +47,7 @@ class BatchStream(IterableDataset[Batch]):
     def generator(self, iteration: int) -> torch.Generator:
         """Random numbers of one batch."""
         # The odd constants spread neighbouring seeds, processes and iterations over the generator's states.
-        place = self.seed * 0x9E3779B97F4A7C15 + self.process * 0xD1B54A32D192ED03 + iteration
+        place = self.seed * 0x9E3779B97F4A7C15 + self.rank * 0xD1B54A32D192ED03 + iteration
         return torch.Generator().manual_seed(place % 2**63)
 
     def __iter__(self) -> Iterator[Batch]:

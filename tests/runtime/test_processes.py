@@ -15,14 +15,16 @@ from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from scripts.runtime.processes import (
-    bare,
+    batch_shard,
+    broadcast_buffers,
     first_process_first,
     is_first_process,
     join_processes,
+    launched,
+    local_device,
     on_device,
-    own_share,
-    same_buffers,
-    share_of_batch,
+    shard,
+    unwrap,
 )
 from scripts.runtime.stage import share_of_cases
 from scripts.runtime.streams import Batch, BatchStream
@@ -32,7 +34,7 @@ CPU = torch.device("cpu")
 
 @given(size=st.integers(1, 200), processes=st.integers(1, 64))
 def test_processes_share_a_batch_evenly_and_nobody_draws_nothing(size: int, processes: int) -> None:
-    shares = [share_of_batch(size, process, processes) for process in range(processes)]
+    shares = [batch_shard(size, process, processes) for process in range(processes)]
     assert sum(shares) == max(size, processes) and max(shares) - min(shares) <= 1
 
 
@@ -40,8 +42,8 @@ def test_a_single_process_is_the_first_has_all_the_work_and_no_wrapping(monkeypa
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     network = nn.Linear(2, 2)
     assert join_processes().type in ("cpu", "cuda") and not dist.is_initialized()
-    assert is_first_process() and own_share([1, 2, 3]) == [1, 2, 3]
-    assert on_device(network, CPU) is network and bare(network) is network
+    assert is_first_process() and shard([1, 2, 3]) == [1, 2, 3]
+    assert on_device(network, CPU) is network and unwrap(network) is network
     with first_process_first():
         pass
 
@@ -77,7 +79,7 @@ def body(process: int, folder: str) -> None:
     """What each of two processes does, and what it saves for the test."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=process, world_size=2)
-    found: dict[str, Any] = {"shares": own_share(list("abcde"))}
+    found: dict[str, Any] = {"shares": shard(list("abcde"))}
     with first_process_first():
         found["was_there"] = Path(folder, "written_once").exists()
         Path(folder, "written_once").touch()
@@ -88,11 +90,11 @@ def body(process: int, folder: str) -> None:
     network = on_device(Normalised(), CPU)
     rows = torch.arange(12.0).reshape(4, 3)[2 * process : 2 * process + 2]
     network(rows * rows).square().mean().backward()
-    found["gradient"] = bare(network).output.weight.grad
-    found["before"] = bare(network).norm.running_mean.clone()
-    same_buffers(network)
-    found["after"] = bare(network).norm.running_mean.clone()
-    found["keys"] = list(bare(network).state_dict())
+    found["gradient"] = unwrap(network).output.weight.grad
+    found["before"] = unwrap(network).norm.running_mean.clone()
+    broadcast_buffers(network)
+    found["after"] = unwrap(network).norm.running_mean.clone()
+    found["keys"] = list(unwrap(network).state_dict())
     torch.save(found, f"{folder}/{process}.pt")
     gc.collect()  # see tests/losses/test_supcon.py
     dist.destroy_process_group()
@@ -131,3 +133,27 @@ def test_gradients_are_shared_and_running_statistics_made_those_of_the_first(two
     assert not torch.equal(two[0]["before"], two[1]["before"])
     assert torch.equal(two[0]["before"], two[0]["after"]) and torch.equal(two[0]["after"], two[1]["after"])
     assert two[0]["keys"] == list(Normalised().state_dict()), "a checkpoint fits any number of processes"
+
+
+def test_rank_and_world_size_are_those_of_torchrun_or_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    assert launched() == (0, 1)
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
+    assert launched() == (3, 8)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert launched() == (1, 2), "torchrun, started by srun once on each machine"
+
+
+@pytest.mark.parametrize(("rank", "gpus", "device"), [("1", 2, "cuda:1"), ("3", 2, "cuda:1"), ("1", 0, "cpu")])
+def test_processes_of_a_machine_take_its_gpus_in_turn(
+    rank: str, gpus: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert local_device() == torch.device(device)
+    assert chosen == [torch.device(device)] * bool(gpus)
