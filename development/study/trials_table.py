@@ -1,6 +1,6 @@
-"""Table of trials on an abdomen: Dice by groups of organs, from a file with a row for each trial, organ and case.
+"""Table of trials on an abdomen: Dice by groups of organs, from stored results.
 
-    python -m development.study.trials_table docs/results/btcv_trials.csv --reference slice_1200
+    python -m development.study.trials_table docs/results/btcv --reference 'slice baseline'
 
 Differences are paired over the cases; the intervals hold no spread of seeds.
 """
@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
+from development.study.results import Results
 from scripts.evaluation.intervals import macro_interval, macro_mean
 from scripts.evaluation.summary import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
@@ -40,19 +42,21 @@ def trials_table(rows: pd.DataFrame, reference: str) -> str:
         low, high = macro_interval(difference)
         against = f"{100 * float(macro_mean(difference)):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
         groups = [f"{macro_mean(table[organs].to_numpy(float)):.2f}" for organs in GROUPS.values()]
-        seconds = str(rows.loc[rows["trial"] == name, "core_seconds"].iloc[0])
+        seconds = f"{rows.loc[rows['trial'] == name, 'core_seconds'].iloc[0]:.0f}"
         macro = f"{macro_mean(table.to_numpy(float)):.3f}"
         body.append([name, seconds, str(len(table)), macro, "" if name == reference else against, *groups])
     return markdown_table(["trial", "core-seconds", "patients", "macro Dice", f"against {reference}", *GROUPS], body)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table of a file."""
+    """Print the table of stored results."""
     parser = argparse.ArgumentParser(prog="python -m development.study.trials_table", description=main.__doc__)
-    parser.add_argument("rows", help="CSV with the columns trial, core_seconds, organ, case and dice")
+    parser.add_argument("results_dir", type=Path, help="folder of scores.csv.xz and runs.jsonl")
     parser.add_argument("--reference", required=True, help="trial that the others are compared with")
     options = parser.parse_args(arguments)
-    print(trials_table(pd.read_csv(options.rows), options.reference))
+    scores, runs = Results(options.results_dir).tables()
+    named = runs.rename(columns={"title": "trial", "all_stages": "core_seconds"})[["run", "trial", "core_seconds"]]
+    print(trials_table(scores.merge(named, on="run"), options.reference))
 
 
 if __name__ == "__main__":
