@@ -16,7 +16,17 @@ from monai.bundle import ConfigParser
 
 from scripts.export.standalone_configs import write_copies
 
-PARTS = ("configs", "docs", "scripts", "LICENSE", "README.md", "large_files.yml", "requirements.txt", ".gitignore")
+PARTS = (
+    "configs",
+    "development",
+    "docs",
+    "scripts",
+    "LICENSE",
+    "README.md",
+    "large_files.yml",
+    "requirements.txt",
+    ".gitignore",
+)
 OTHER_WEIGHTS = "models/other/model.pt"
 """Further weights, which a release may serve instead of packing them."""
 SHAPE = [32, 32, 8]
@@ -26,7 +36,7 @@ def write_tiny_bundle(root: Path) -> Path:
     """Copy the bundle, shrink its networks, draw weights and commit it."""
     for part in PARTS:
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.png"))
+            shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.png", "*.pt"))
         else:
             shutil.copy(ROOT / part, root / part)
     _shrink(root / "configs/inference.yaml")

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from development.release.archive import inspect_release
 from development.release.build import HUB, UPLOAD, build_release
-from development.release.confirm import confirm_release
-from development.release.inspection import inspect_release
+from development.release.large_files import confirm_release
 from development.release.run_bundle import Identity, build_run_bundle
 from development.release.zoo_checks import CHECKS, failed_checks
 from scripts.export.half_precision import DTYPES

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import stat
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from development.release.metadata import METADATA, read_metadata
 from scripts.files.atomic_write import replacing
+from scripts.files.result_files import digest
+from scripts.runtime.resume import load_checkpoint
 
 TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 """Of every member: the earliest that the format knows."""
@@ -87,3 +91,72 @@ def archive_members(path: Path) -> list[str]:
     if len(tops) != 1 or any("/" not in name for name in names):
         raise ValueError(f"{path} should hold the one folder of a bundle, and holds {tops[:5]}.")
     return names
+
+
+def inspect_release(path: Path, sha256: str | None = None) -> list[str]:
+    """Check a zip without running anything of it, and return the names of its files.
+
+    Args:
+        path: the zip.
+        sha256: expected checksum; not compared if None.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another checksum, a member that climbs out, a link, an unexpected pickle, or metadata that would be
+            evaluated.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}: give the path of a downloaded zip.")
+    if sha256 is not None and digest(path) != sha256.lower():
+        raise ValueError(f"{path} has the sha256 {digest(path)}, expected {sha256}: download it again, do not use it.")
+    names = archive_members(path)
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
+        for name in names:
+            target = Path(folder, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+        refuse_unexpected_pickles({name: Path(folder, name) for name in names})
+        top = names[0].split("/")[0]
+        if f"{top}/{METADATA}" not in names:
+            raise ValueError(f"{path} holds no {top}/{METADATA}: it is not a bundle.")
+        read_metadata(Path(folder, top))
+    return names
+
+
+WEIGHT_SUFFIX = ".pt"
+PICKLE_SUFFIXES = {".pkl", ".pickle", ".p", ".joblib", ".dill", ".pth", ".ckpt", ".ts", ".npy", ".npz", ".mar", ".bin"}
+"""Formats that hold pickles or programs, or can."""
+PICKLE_PROTOCOLS = {bytes([0x80, protocol]) for protocol in range(2, 6)}
+
+
+def refuse_unexpected_pickles(files: Mapping[str, Path]) -> None:
+    """Refuse files that hold pickles, except for weights that load as tensors and plain values only.
+
+    Args:
+        files: files by the name to report them under.
+
+    Raises:
+        ValueError: the first such file, with the reason.
+    """
+    for name, path in files.items():
+        if PurePosixPath(name).suffix.lower() == WEIGHT_SUFFIX:
+            load_checkpoint(path)
+        elif holds_pickle(name, path):
+            raise ValueError(
+                f"{name} is a pickle or may hold one, and opening a pickle runs what is in it. A release holds weights "
+                f"(*{WEIGHT_SUFFIX}), text and pictures: remove it."
+            )
+
+
+def holds_pickle(name: str, path: Path) -> bool:
+    """Whether a file is a pickle or a container of one, by its name or its first bytes."""
+    if PurePosixPath(name).suffix.lower() in PICKLE_SUFFIXES:
+        return True
+    with path.open("rb") as file:
+        if file.read(2) in PICKLE_PROTOCOLS:
+            return True
+    if zipfile.is_zipfile(path):  # torch.save and TorchScript, whatever the file is called
+        with zipfile.ZipFile(path) as archive:
+            return any(PurePosixPath(member).suffix in PICKLE_SUFFIXES for member in archive.namelist())
+    return False

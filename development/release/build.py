@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from development.release.archive import write_archive
 from development.release.bundle_files import LARGE_FILES, MODEL_INFO, bundle_files, is_packed, uncommitted_files
-from development.release.hub import write_hub_folder
 from development.release.large_files import LargeFile, asset_name, large_files_text, require_url, served_files
 from development.release.metadata import bundle_name, read_metadata, versioned_name
 from development.release.model_card import front_matter, licence_text, model_card
@@ -110,3 +109,24 @@ def _write(plan: Plan, folder: Path) -> None:
     card = front_matter(plan.metadata, licence_text(plan.root)) + model_card(plan.metadata)
     hub = {path: content for path, content in members.items() if path != CARD}
     write_hub_folder(folder / HUB / name, hub, card)
+
+
+ATTRIBUTES = "*.pt filter=lfs diff=lfs merge=lfs -text\n"
+"""Weights go to large file storage; the hub refuses a larger file that does not."""
+
+
+def write_hub_folder(folder: Path, members: Mapping[str, Path | bytes], card: str) -> None:
+    """Write the hub's form of a bundle.
+
+    Args:
+        folder: a new folder.
+        members: content of the zip, a file or bytes by the path below the bundle's root.
+        card: model card with its YAML head; takes the place of the README.
+    """
+    for name, content in {**members, "README.md": card.encode(), ".gitattributes": ATTRIBUTES.encode()}.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+        else:
+            shutil.copyfile(content, target)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from monai.bundle import verify_metadata
 
+from development.release.archive import refuse_unexpected_pickles
 from development.release.bundle_files import LARGE_FILES, WEIGHTS, bundle_files, tracked_files
 from development.release.large_files import read_large_files, refuse_changed_files
 from development.release.metadata import METADATA, read_metadata, versioned_name
 from development.release.model_card import licence_text
-from development.release.pickles import refuse_unexpected_pickles
 from scripts.export.standalone_configs import out_of_step
 
 INFERENCE, TRAIN = "configs/inference.json", "configs/train.json"

@@ -16,6 +16,9 @@ from development.study.plan import Plan
 from scripts.queries.batches import QueryBatches
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.runtime.resume import load_checkpoint
+from scripts.runtime.stage import batch_targets
+
+PREPARE = "contrastive::trainer::prepare_batch"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ def embed_run(plan: Plan, folder: Path, dataset_dir: str, cache_dir: str, querie
     network = get("contrastive::network")
     network.load_state_dict(load_checkpoint(folder / "contrastive.pt")["network"])
     batch = _batches(get, folder, queries).batch(0, torch.Generator().manual_seed(0))
-    views, targets = get("contrastive::trainer::prepare_batch")(batch, torch.device("cpu"), False)
+    prepare = get(PREPARE) if PREPARE in parser else batch_targets
+    views, targets = prepare(batch, torch.device("cpu"), False)
     points = torch.cat([network.eval()(part) for part in views.split(64)]).float().numpy()
     organs, phases = (targets[key].numpy() for key in ("organ", "phase"))
     return Embedded(plan.arms[arm].title, points, organs, phases, list(get("organs")), list(get("phases")))

@@ -73,8 +73,8 @@ def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
     path = Path(run_dir) / CONFIG
     if not path.is_file():
         raise FileNotFoundError(
-            f"{run_dir} holds no {CONFIG}: name the folder of a training; of a run of version 0.9 or earlier give the "
-            "config files of its training as --run_dir \"['configs/train.yaml','configs/data/abdomen.yaml']\", and "
+            f"{run_dir} holds no {CONFIG}: name the folder of a training; of a run of version 0.9.0 or earlier give "
+            "the config files of its training as --run_dir \"['configs/train.yaml','configs/data/abdomen.yaml']\", and "
             "--model_path."
         )
     try:

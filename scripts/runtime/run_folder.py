@@ -92,7 +92,7 @@ def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]
                 "folder to start again."
             )
         return folder
-    known = manifest or (folder / "settings.json").exists()  # the latter of version 0.9
+    known = manifest or (folder / "settings.json").exists()  # the latter of version 0.9.0
     if (folder / "model.pt").exists() and not known:
         raise ValueError(
             f"{folder} holds a model.pt that no training of this folder wrote, and it would be written over: give "

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scripts.files.result_files import SUFFIXES, bundle_identity
 
+TRAINING = Path(__file__).resolve().parents[2] / "configs/train.yaml"
 OUTPUTS = {
     "overlay": "CASE_overlay.png: slices with the organs drawn over them",
     "report": "CASE_report.html and CASE_organs.csv: volume and mean HU of every organ, pictures",
@@ -36,9 +37,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--run_dir",
         nargs="+",
         metavar="RUN",
-        help="folder of a training whose weights and settings are used; of one of version 0.9 or earlier the config "
+        help="folder of a training whose weights and settings are used; of one of version 0.9.0 or earlier the config "
         "files of its training, beginning with configs/train.yaml, and --model_path",
     )
+    # Before version 0.9.1: overlays of the training.
+    parser.add_argument("--config", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--model_path", help="weights (default: those of the run, else those of the bundle)")
     parser.add_argument("--series", help="which of several DICOM series: its number in the list, or its UID")
     parser.add_argument("--list_series", action="store_true", help="list the DICOM series in SCAN and stop")
@@ -80,13 +83,14 @@ def _segment(chosen: argparse.Namespace) -> int:
 
     bundle = bundle_identity()
     print(f"{bundle.name} {bundle.version}. {bundle.intended_use}")
+    run_dir = [str(TRAINING), *chosen.config] if chosen.config else chosen.run_dir
     started = time.monotonic()
     cases, failures = run_workflow(
         scan=chosen.scan,
         series=chosen.series,
         output_dir=chosen.output_dir,
         model_path=chosen.model_path,
-        run_dir=chosen.run_dir and (chosen.run_dir if len(chosen.run_dir) > 1 else chosen.run_dir[0]),
+        run_dir=run_dir and (run_dir if len(run_dir) > 1 else run_dir[0]),
         outputs=chosen.write,
         device=chosen.device,
     )

@@ -7,8 +7,12 @@ import torch
 from monai.losses import DiceCELoss
 
 from development.baselines.class_memory import ClassMemory, ContrastedLoss, PixelContrast
+from development.baselines.pixel_contrast import PixelContrastedSegmenter
 from scripts.losses.partial_labels import QueryLoss
 from scripts.losses.supcon import SupConLoss
+from scripts.networks.decoder import DeepLabDecoder
+from scripts.networks.encoder import ResNetEncoder
+from scripts.networks.segmenter import QuerySegmenter
 
 
 def test_the_memory_keeps_the_last_embeddings_of_each_class() -> None:
@@ -80,3 +84,17 @@ def test_the_loss_is_the_weighted_sum_and_at_weight_0_the_segmentation_loss() ->
         torch.testing.assert_close(loss((logits, embeddings), targets), parts[0] + weight * parts[1])
     with pytest.raises(ValueError, match="is negative"):
         ContrastedLoss(segmentation, PixelContrast(ClassMemory(3, 4, 3)), -1.0)
+
+
+def test_logits_are_those_of_the_segmenter_and_embeddings_are_unit_vectors() -> None:
+    torch.manual_seed(0)
+    encoder = ResNetEncoder("resnet18")
+    segmenter = QuerySegmenter(encoder, DeepLabDecoder(encoder.channels, width=16), attention_residual=True)
+    network = PixelContrastedSegmenter(segmenter, classes=3, dim=8, memory=4).eval()
+    queries = torch.rand(2, 2, 32, 32)
+    logits, embeddings = network(queries)
+    torch.testing.assert_close(logits, segmenter(queries))
+    assert embeddings.shape == (2, 8, 16, 16)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2, 16, 16))
+    learned = {id(parameter) for parameter in network.trainable_parameters()}
+    assert learned == {id(parameter) for parameter in network.parameters()}

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from config_compositions import CONFIGS, ROOT, TRUNK, commands, composed, header, leaves, load
+import torch
+from config_compositions import CONFIGS, ROOT, TRUNK, commands, composed, header, leaves, load, references
+from monai.bundle import ConfigParser
 from tiny_workflows import ABDOMEN, EVALUATE, TRAIN, run, watch_iterations, weights
 
 BASELINES = [name for name in CONFIGS if "/baselines/" in name]
@@ -109,3 +111,39 @@ def test_a_baseline_trains_its_stages_and_is_scored_like_the_others(
     run("evaluate", EVALUATE, dataset_dir=settings["dataset_dir"], device=settings["device"], **paths)
     with (tmp_path / "scores/scores.csv").open(encoding="utf-8") as stream:
         assert {row["organ"] for row in csv.DictReader(stream)} <= set(ABDOMEN["organs"])
+
+
+TWELVE = "configs/data/btcv_12_organs.yaml"
+BASELINES_BTCV_OVERLAYS = [name for name in CONFIGS if "/baselines/" in name and commands(name)[0].files[0] == TRAIN]
+
+
+@pytest.mark.parametrize("data", ["configs/data/btcv.yaml", TWELVE])
+@pytest.mark.parametrize("name", BASELINES_BTCV_OVERLAYS)
+def test_it_fits_the_overlay_of_btcv(name: str, data: str) -> None:
+    parser = composed((TRAIN, data, name))
+    texts = [(place, value) for place, value in leaves(parser.config) if isinstance(value, str)]
+    assert [(place, ref) for place, value in texts for ref in references(value) if ref not in parser] == []
+    assert parser["spacing"] == [0.8, 0.8, 3.0]
+    assert len(parser["organs"]) == (12 if data == TWELVE else 13)
+
+
+def built(overlay: str, seed: int = 0) -> ConfigParser:
+    """The networks of an overlay, small, with other initial weights for another seed."""
+    torch.manual_seed(seed)
+    parser = ConfigParser()
+    parser.read_config([str(ROOT / name) for name in (TRAIN, overlay)])
+    parser["encoder::name"], parser["contrastive::network::head::hidden"] = "resnet18", 16
+    parser.parse()
+    return parser
+
+
+def test_the_default_keeps_the_decoder_out_of_the_contrastive_checkpoint() -> None:
+    network = built("configs/baselines/fine_tuned.yaml").get_parsed_content("contrastive::network")
+    assert {name.split(".")[0] for name in network.state_dict()} == {"encoder", "head"}
+
+
+def test_every_idea_is_off_by_default() -> None:
+    contrastive = composed((TRAIN,))["contrastive"]
+    assert (contrastive["pooling"], contrastive["positives"]) == ("patch", "organ_phase")
+    assert contrastive["dataset"]["_target_"] == "scripts.queries.batches.QueryBatches"
+    assert contrastive["dataset"]["perturbation"] == "@perturbation"

@@ -10,8 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 from config_compositions import composed, load
+from kept_files import unchanged
 from monai.bundle import ConfigParser
+from tiny_bundle import TINY, make_bundle
 from tiny_workflows import ABDOMEN, EVALUATE, TINY_PREDICTOR, run
+
+from scripts.runtime.plain_errors import complaint
 
 ORGANS = ABDOMEN["organs"]
 
@@ -137,3 +141,36 @@ def test_an_evaluation_writes_scores_of_every_case_and_organ(
     rows = (Path(settings["output_dir"]) / "scores.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 1 + len(ORGANS)  # a header; one validation case
     assert ("coarse" if len(configs) > 1 else "two-stage") in capsys.readouterr().out
+
+
+@pytest.fixture
+def settings_evaluation_workflow(tiny_data: Path, tmp_path: Path) -> dict[str, Any]:
+    """An evaluation of one scan with labels, all in a folder that the test may look at."""
+    bundle = make_bundle(tmp_path / "bundle", organs=ABDOMEN["organs"])
+    shutil.copytree(tiny_data, tmp_path / "data")
+    return {
+        **TINY,
+        "organs": ABDOMEN["organs"],
+        "dataset_dir": str(tmp_path / "data"),
+        "model_path": str(bundle.model),
+        "output_dir": str(tmp_path / "data/images"),
+    }
+
+
+def test_an_evaluation_is_repeated_but_replaces_no_input_and_no_other_scores(
+    settings_evaluation_workflow: dict[str, Any], tmp_path: Path
+) -> None:
+    with unchanged(tmp_path):
+        run("evaluate", EVALUATE, **settings_evaluation_workflow)
+    out = Path(settings_evaluation_workflow["output_dir"])
+    listed = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["tables"]
+    assert sorted(listed) == ["dice.png", "scores.csv", "summary.csv", "summary.json"]
+    scores = (out / "scores.csv").read_bytes()
+    run("evaluate", EVALUATE, **settings_evaluation_workflow)
+    assert (out / "scores.csv").read_bytes() == scores
+    with unchanged(tmp_path), pytest.raises(Exception) as refusal:
+        run("evaluate", EVALUATE, **settings_evaluation_workflow, surface_tolerance=1.0)
+    assert "scores.csv: made with other settings" in complaint(refusal.value)
+    with unchanged(tmp_path), pytest.raises(Exception) as refusal:
+        run("evaluate", EVALUATE, **settings_evaluation_workflow, split="training")
+    assert "scores.csv: made with other cases" in complaint(refusal.value)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from scripts.evaluation.case_scores import CaseScore, joint_box, score_case, score_organ
+from scripts.evaluation.handler import dice_metrics
+from scripts.evaluation.summary import scores_frame, summarise
 
 ORGANS = ("spleen", "liver", "aorta")
 SPACING = (2.0, 1.0, 1.0)
@@ -141,3 +143,13 @@ def test_what_does_not_fit_is_refused_with_the_case_and_the_remedy(changes: dict
     with pytest.raises(ValueError, match=message) as error:
         only_score(**(arguments | changes))  # type: ignore[arg-type]
     assert "patient" in str(error.value)
+
+
+def test_mean_dice_becomes_metrics_and_an_organ_without_a_score_none() -> None:
+    rows = [("spleen", 1, "found", 0.9), ("liver", 2, "found", 0.7), ("aorta", 3, "absent", math.nan)]
+    scores = [
+        CaseScore("a", organ, index, status, dice, math.nan, math.nan, 1.0, 1.0)  # type: ignore[arg-type]
+        for organ, index, status, dice in rows
+    ]
+    metrics = dice_metrics(summarise(scores_frame(scores)))
+    assert metrics == {"dice/spleen": 0.9, "dice/liver": 0.7, "dice": pytest.approx(0.8)}

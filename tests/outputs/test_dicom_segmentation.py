@@ -9,6 +9,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from config_compositions import OVERLAYS, TRUNK, load
 from ct_series import AXIAL, LPS, voxels_of, write_ct_series
 from matplotlib.colors import to_rgb
 from monai.data import MetaTensor
@@ -20,7 +21,7 @@ from pydicom.uid import SegmentationStorage
 from scripts.drawing.overlay import organ_colour
 from scripts.files.result_files import bundle_identity
 from scripts.outputs import dicom_segmentation as segmentation
-from scripts.outputs.dicom_segmentation import SaveDicomSegmentationd, write_segmentation
+from scripts.outputs.dicom_segmentation import SaveDicomSegmentationd, codes, organ_code, write_segmentation
 
 ORGANS = ["spleen", "right_kidney", "my_own_region", "liver"]
 SHAPE = (16, 12, 6)
@@ -187,3 +188,33 @@ def test_without_highdicom_one_sentence_says_how_to_install_it_before_any_work(m
     monkeypatch.setattr(segmentation, "has_highdicom", False)
     with pytest.raises(ValueError, match="highdicom is not installed: run `python -m pip install -r requirements.txt`"):
         SaveDicomSegmentationd("pred", "out", ORGANS)
+
+
+SCANS = [TRUNK, *(name for name in OVERLAYS if Path(name).stem not in ("voc", "camvid"))]
+"""Configs for scans: things on photographs have no place in a DICOM-SEG."""
+LISTED = sorted({organ for name in SCANS for organ in load(name).get("organs", [])})
+
+
+@pytest.mark.parametrize(
+    ("organ", "value", "side"),
+    [
+        ("spleen", "78961009", None),
+        ("right_kidney", "64033007", "24028007"),
+        ("left_adrenal_gland", "23451007", "7771000"),
+        ("parotid_left", "45289007", "7771000"),
+        ("inferior_vena_cava", "64131007", None),
+    ],
+)
+def test_an_organ_has_the_code_of_its_structure_and_of_its_side(organ: str, value: str, side: str | None) -> None:
+    structure, laterality = organ_code(organ)
+    assert structure.value == value
+    assert (laterality and laterality.value) == side
+
+
+@pytest.mark.parametrize("organ", LISTED)
+def test_every_organ_of_the_configs_has_a_code_of_its_own(organ: str) -> None:
+    assert organ_code(organ)[0] != codes.SCT.AnatomicalStructure
+
+
+def test_an_organ_that_nobody_knows_is_some_anatomical_structure() -> None:
+    assert organ_code("my_own_region") == (codes.SCT.AnatomicalStructure, None)

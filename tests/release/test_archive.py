@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import stat
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from development.release.archive import archive_members, write_archive
+from development.release.__main__ import main
+from development.release.archive import archive_members, inspect_release, refuse_unexpected_pickles, write_archive
 from scripts.files.result_files import digest
 
 
@@ -117,3 +122,104 @@ def test_nothing_half_written_is_left(files: dict[str, Path | bytes], tmp_path: 
 def test_checksums_are_the_published_ones_of_abc(kind: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert digest(tmp_path / "abc", kind) == expected
+
+
+class Touch:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_is_known_by_its_first_bytes_whatever_it_is_called(protocol: int, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(pickle.dumps({"a": 1}, protocol))
+    with pytest.raises(ValueError, match="docs/notes.txt is a pickle"):
+        refuse_unexpected_pickles({"docs/notes.txt": path})
+
+
+@pytest.mark.parametrize("name", ["a.pkl", "a.joblib", "A.PICKLE", "model.ts", "model.ckpt", "map.npy"])
+def test_a_format_that_can_hold_a_pickle_is_refused_by_its_name(name: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=f"{name} is a pickle or may hold one"):
+        refuse_unexpected_pickles({name: tmp_path / "array.npy"})
+
+
+def test_a_zip_with_a_pickle_in_it_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "table.csv")
+    with zipfile.ZipFile(tmp_path / "harmless.docx", "w") as archive:
+        archive.writestr("text.xml", "<p/>")
+    refuse_unexpected_pickles({"harmless.docx": tmp_path / "harmless.docx"})
+    with pytest.raises(ValueError, match="table.csv is a pickle"):
+        refuse_unexpected_pickles({"table.csv": tmp_path / "table.csv"})
+
+
+def test_weights_pass_and_weights_with_code_are_refused_and_not_run(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "good.pt")
+    torch.save({"weight": Touch(tmp_path / "ran")}, tmp_path / "bad.pt")
+    refuse_unexpected_pickles({"models/model.pt": tmp_path / "good.pt"})
+    with pytest.raises(ValueError, match="holds more than weights"):
+        refuse_unexpected_pickles({"models/model.pt": tmp_path / "bad.pt"})
+    assert not (tmp_path / "ran").exists()
+
+
+METADATA = b'{"name": "agscl", "version": "0.1.0"}'
+
+
+class Touch_inspection:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.path,)
+
+
+def zip_of(folder: Path, **members: bytes) -> Path:
+    content: dict[str, Path | bytes] = {"configs/metadata.json": METADATA}
+    write_archive(
+        folder / "agscl.zip", "agscl", content | {name.replace("__", "."): it for name, it in members.items()}
+    )
+    return folder / "agscl.zip"
+
+
+def test_a_sound_zip_passes_with_its_checksum(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = zip_of(tmp_path, LICENSE=b"licence")
+    assert main(["inspect", str(path), "--sha256", digest(path).upper()]) == 0
+    assert capsys.readouterr().out.startswith("2 files, no member climbs out")
+
+
+def test_another_checksum_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = zip_of(tmp_path)
+    assert main(["inspect", str(path), "--sha256", "0" * 64]) == 1
+    assert "download it again, do not use it" in capsys.readouterr().err
+
+
+def test_a_pickle_and_weights_with_code_are_refused_and_not_run(tmp_path: Path) -> None:
+    code = Touch_inspection(tmp_path / "ran")
+    with pytest.raises(ValueError, match="agscl/notes.txt is a pickle"):
+        inspect_release(zip_of(tmp_path, notes__txt=pickle.dumps(code)))
+    weights = io.BytesIO()
+    torch.save({"weight": code}, weights)
+    with pytest.raises(ValueError, match="holds more than weights"):
+        inspect_release(zip_of(tmp_path, model__pt=weights.getvalue()))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_metadata_that_would_be_evaluated_is_refused(tmp_path: Path) -> None:
+    write_archive(tmp_path / "a.zip", "agscl", {"configs/metadata.json": b'{"version": "$exit()"}'})
+    with pytest.raises(ValueError, match="version begins with .* which MONAI evaluates"):
+        inspect_release(tmp_path / "a.zip")
+
+
+def test_a_zip_that_is_no_bundle_and_no_file_at_all_are_refused(tmp_path: Path) -> None:
+    write_archive(tmp_path / "a.zip", "agscl", {"README.md": b"text"})
+    with pytest.raises(ValueError, match="holds no agscl/configs/metadata.json: it is not a bundle"):
+        inspect_release(tmp_path / "a.zip")
+    with pytest.raises(FileNotFoundError, match="no file"):
+        inspect_release(tmp_path / "none.zip")

@@ -14,10 +14,9 @@ from tiny_checkout import OTHER_WEIGHTS, git, read_json, write_json
 
 from development.release import build
 from development.release.__main__ import main
-from development.release.archive import archive_members
+from development.release.archive import archive_members, inspect_release
 from development.release.build import build_release
 from development.release.bundle_files import bundle_files
-from development.release.inspection import inspect_release
 from development.release.large_files import asset_name, read_large_files
 from scripts.files.result_files import digest
 

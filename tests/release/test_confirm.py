@@ -12,8 +12,7 @@ from tiny_checkout import OTHER_WEIGHTS, read_json
 from development.release import build
 from development.release.__main__ import main
 from development.release.build import build_release
-from development.release.confirm import confirm_release
-from development.release.large_files import asset_name, read_large_files
+from development.release.large_files import asset_name, confirm_release, read_large_files
 
 
 def test_what_is_served_is_written_down(published: Published, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

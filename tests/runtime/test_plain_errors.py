@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import sys
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from monai.transforms import LoadImage, LoadImaged
 from scripts.inference.weights import load_weights
 from scripts.preprocessing.scan_reader import ScanReader
 from scripts.preprocessing.working_grid import check_spacing
-from scripts.runtime.plain_errors import OURS, install_plain_errors, is_complaint, report, root_cause
+from scripts.runtime.plain_errors import (
+    OURS,
+    REPETITIVE_LOGGERS,
+    install_plain_errors,
+    is_complaint,
+    report,
+    root_cause,
+    start_command,
+)
 
 
 def complaint() -> BaseException:
@@ -119,3 +128,12 @@ def test_a_fault_in_a_worker_process_keeps_its_traceback(capsys: pytest.CaptureF
         list(DataLoader(Dataset(["three"], int), num_workers=1))
     report(caught.type, caught.value, caught.tb)
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_errors_are_plain_and_what_repeats_itself_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    for name in REPETITIVE_LOGGERS:
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
+    start_command()
+    assert sys.excepthook is report
+    assert not any(logging.getLogger(name).isEnabledFor(logging.WARNING) for name in REPETITIVE_LOGGERS)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from config_compositions import ROOT
+from PIL import Image
 
+from development.study.costs import main, stage_costs
+from development.study.embed_command import save_map, summary
+from development.study.embedding import Embedded, phase_silhouette, silhouette
 from development.study.results import (
     RUNS,
     SCORES,
@@ -19,6 +25,7 @@ from development.study.results import (
 )
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.summary import read_scores, scores_frame
+from scripts.runtime.resume import save_atomically
 
 RECORD = {
     "arm": "supcon",
@@ -126,3 +133,44 @@ def test_an_arm_without_a_regime_counts_in_every_regime_of_as_many_labelled_pati
     slices = _in_every_regime(frame).query("arm == 'slice'")
     found = sorted(zip(slices["regime"], slices["labelled"], strict=True))
     assert found == [("any", 15), ("half", 168), ("same", 6), ("same", 168)]
+
+
+def test_costs_are_read_from_checkpoints_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_atomically({"epoch": 12, "seconds": 90.0, "peak_mib": 2048.0}, tmp_path / "coarse.pt")
+    save_atomically({"organ_names": 0}, tmp_path / "model.pt")
+    costs = {"epochs": 12, "core_seconds": 90.0, "wall_seconds": 90.0, "peak_memory_mib": 2048}
+    assert stage_costs(str(tmp_path)) == {"coarse": costs}
+    main([str(tmp_path)])
+    assert capsys.readouterr().out.splitlines()[-1].split() == "| coarse | 12 | 1.5 | 2.0 |".split()
+
+
+def test_a_folder_without_checkpoints_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint of a stage"):
+        stage_costs(str(tmp_path))
+
+
+def clusters(between_phases: float) -> Embedded:
+    """Ten queries each of two organs, far apart, half of them in either phase, that far apart."""
+    organs, phases = np.repeat([1, 2], 10), np.tile([0, 1], 10)
+    points = np.stack([10.0 * organs, between_phases * phases], axis=1).astype(np.float32)
+    points += np.random.default_rng(0).normal(0, 0.01, points.shape).astype(np.float32)
+    return Embedded("AGSCL", points, organs, phases, ["liver", "left_kidney"], ["portal_venous", "non_contrast"])
+
+
+def test_the_silhouette_is_near_one_where_classes_lie_apart_and_near_zero_where_they_mix() -> None:
+    apart, mixed = clusters(1.0), clusters(0.0)
+    assert silhouette(apart.points, apart.organs) > 0.8
+    assert phase_silhouette(apart) > 0.95
+    assert abs(phase_silhouette(mixed)) < 0.2, "the organs still lie apart, the phases within them do not"
+    assert np.isnan(silhouette(apart.points, np.ones(20, dtype=np.int64)))
+
+
+def test_phases_are_drawn_and_counted_only_where_there_are_several(tmp_path: Path) -> None:
+    both = clusters(1.0)
+    one_phase = replace(both, phases=np.zeros(20, dtype=np.int64), phase_names=[])
+    assert len(summary(both)) == 2 and len(summary(one_phase)) == 1
+    sizes = {}
+    for name, run in (("both", both), ("one", one_phase)):
+        save_map([run, run], tmp_path / f"{name}.png")
+        sizes[name] = Image.open(tmp_path / f"{name}.png").size
+    assert sizes["both"][1] == pytest.approx(2 * sizes["one"][1], abs=2)
