@@ -15,7 +15,7 @@ import pandas as pd
 
 from development.study.results import Results
 from scripts.evaluation.intervals import macro_interval, macro_mean
-from scripts.evaluation.summary import markdown_table
+from scripts.evaluation.score_tables import markdown_table
 from scripts.runtime.plain_errors import install_plain_errors
 
 GROUPS = {
