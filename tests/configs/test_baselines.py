@@ -123,7 +123,7 @@ def test_it_fits_the_overlay_of_btcv(name: str, data: str) -> None:
     parser = composed((TRAIN, data, name))
     texts = [(place, value) for place, value in leaves(parser.config) if isinstance(value, str)]
     assert [(place, ref) for place, value in texts for ref in references(value) if ref not in parser] == []
-    assert parser["spacing"] == [0.8, 0.8, 3.0]
+    assert parser["spacing"] == [2.0, 2.0, 3.0]
     assert len(parser["organs"]) == (12 if data == TWELVE else 13)
 
 

@@ -1,0 +1,64 @@
+"""Table of trials on an abdomen: Dice by groups of organs, from stored results.
+
+    python -m development.study.trials_table docs/results/btcv --reference 'slice baseline'
+
+Differences are paired over the cases; the intervals hold no spread of seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from development.study.results import Results
+from scripts.evaluation.intervals import macro_interval, macro_mean
+from scripts.evaluation.score_tables import markdown_table
+from scripts.runtime.plain_errors import install_plain_errors
+
+GROUPS = {
+    "large organs": ["spleen", "right_kidney", "left_kidney", "liver", "stomach"],
+    "vessels, esophagus": ["esophagus", "aorta", "inferior_vena_cava", "portal_and_splenic_veins"],
+    "pancreas, gallbladder": ["pancreas", "gallbladder"],
+    "adrenal glands": ["right_adrenal_gland", "left_adrenal_gland"],
+}
+
+
+def trials_table(rows: pd.DataFrame, reference: str) -> str:
+    """Markdown: a line for each trial, best first, with its difference to the reference in points and its interval.
+
+    Args:
+        rows: trial, core_seconds, organ, case and dice, one row for each organ that a case shows.
+        reference: the trial that the others are compared with, case by case.
+    """
+    dice = {str(name): part.pivot(index="case", columns="organ", values="dice") for name, part in rows.groupby("trial")}
+    if reference not in dice:
+        raise ValueError(f"there is no trial {reference}: choose one of {', '.join(dice)} as --reference.")
+    body = []
+    for name in sorted(dice, key=lambda name: -float(macro_mean(dice[name].to_numpy(float)))):
+        table, difference = dice[name], (dice[name] - dice[reference]).to_numpy(float)
+        low, high = macro_interval(difference)
+        against = f"{100 * float(macro_mean(difference)):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        groups = [f"{macro_mean(table[organs].to_numpy(float)):.2f}" for organs in GROUPS.values()]
+        seconds = f"{rows.loc[rows['trial'] == name, 'core_seconds'].iloc[0]:.0f}"
+        macro = f"{macro_mean(table.to_numpy(float)):.3f}"
+        body.append([name, seconds, str(len(table)), macro, "" if name == reference else against, *groups])
+    return markdown_table(["trial", "core-seconds", "patients", "macro Dice", f"against {reference}", *GROUPS], body)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table of stored results."""
+    parser = argparse.ArgumentParser(prog="python -m development.study.trials_table", description=main.__doc__)
+    parser.add_argument("results_dir", type=Path, help="folder of scores.csv.xz and runs.jsonl")
+    parser.add_argument("--reference", required=True, help="trial that the others are compared with")
+    options = parser.parse_args(arguments)
+    scores, runs = Results(options.results_dir).tables()
+    named = runs.rename(columns={"title": "trial", "all_stages": "core_seconds"})[["run", "trial", "core_seconds"]]
+    print(trials_table(scores.merge(named, on="run"), options.reference))
+
+
+if __name__ == "__main__":
+    install_plain_errors()
+    main()
