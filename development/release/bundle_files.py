@@ -26,7 +26,6 @@ NOT_PACKED = (
     "configs/baselines/*",
     "configs/study/*",
     "configs/budgets/demo.yaml",
-    "configs/data/camvid.yaml",
 )
 """What needs a clone of the repository: setting it up, its example data, and the comparisons in development/."""
 

@@ -29,7 +29,6 @@ BLOCKS = {
     "abdomen": ("data/abdomen.yaml", "budgets/demo.yaml"),
     "large_batches": ("data/abdomen.yaml", "data/voc.yaml"),
     "btcv": ("data/btcv.yaml", "data/btcv_12_organs.yaml"),
-    "photographs": ("data/voc.yaml", "data/camvid.yaml"),
     "slices": ("baselines/slice.yaml", "baselines/contrast_without_attention.yaml"),
     "volumes": ("baselines/unet.yaml", "baselines/mednext.yaml", "baselines/swin_unetr.yaml"),
 }

@@ -190,7 +190,7 @@ def test_without_highdicom_one_sentence_says_how_to_install_it_before_any_work(m
         SaveDicomSegmentationd("pred", "out", ORGANS)
 
 
-SCANS = [TRUNK, *(name for name in OVERLAYS if Path(name).stem not in ("voc", "camvid"))]
+SCANS = [TRUNK, *(name for name in OVERLAYS if Path(name).stem != "voc")]
 """Configs for scans: things on photographs have no place in a DICOM-SEG."""
 LISTED = sorted({organ for name in SCANS for organ in load(name).get("organs", [])})
 
