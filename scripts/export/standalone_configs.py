@@ -25,7 +25,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 BLOCKS = {
     "openkbp": ("data/openkbp.yaml", "train.yaml"),
     "predictor": ("train.yaml", "inference.yaml", "evaluate.yaml"),
-    "abdominal_organs": ("data/abdomen.yaml", "data/btcv.yaml", "budgets/demo.yaml"),
+    "abdominal_organs": ("data/abdomen.yaml", "data/btcv.yaml", "data/btcv_gpu.yaml", "budgets/demo.yaml"),
     "abdomen": ("data/abdomen.yaml", "budgets/demo.yaml"),
     "large_batches": ("data/abdomen.yaml", "data/voc.yaml"),
     "btcv": ("data/btcv.yaml", "data/btcv_12_organs.yaml"),
