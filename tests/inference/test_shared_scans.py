@@ -35,6 +35,8 @@ def work(folder: Path, die: bool) -> None:
                 with (folder / "segmented").open("a") as file:
                     file.write(scan + "\n")
                 shared.settle(scan)
+        while die and not (folder / "dead").exists():  # the last of all could not report if it were the killed one
+            time.sleep(0.01)
         if shared.leave():
             (folder / "report").write_text("\n".join(f"{scan}: {why}" for scan, why in shared.failures().items()))
 
@@ -44,6 +46,10 @@ def processes(folder: Path, count: int, die: bool = False) -> list[BaseProcess]:
     started = [multiprocessing.get_context("fork").Process(target=work, args=(folder, die)) for _ in range(count)]
     for process in started:
         process.start()
+    while die and all(process.exitcode is None for process in started):
+        time.sleep(0.01)
+    if die:
+        (folder / "dead").touch()
     for process in started:
         process.join()
     return started
