@@ -1,4 +1,4 @@
-"""Plain errors on the command line: our own complaints end as one sentence, not under MONAI's wrapping tracebacks."""
+"""The command line: complaints end as one sentence, not under MONAI's tracebacks; how a command starts."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from typing import Any
 BUNDLE = Path(__file__).resolve().parents[2]
 OURS = {BUNDLE / "scripts", BUNDLE / "development"}
 TRACEBACK, FRAME = "Traceback (most recent call last):\n", re.compile(r'  File "(.+?)", line ')
+# MONAI repeats for every image that it opens which optional decoders it did not find.
+REPETITIVE_LOGGERS = ("monai.data.nvimgcodec_pydicom_plugin",)
 NEXT_IN_CHAIN = re.compile(r"\n\n(?:The above exception was|During handling of)")
 
 
@@ -88,21 +90,15 @@ def install_plain_errors() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the console's code page lacks must not end a run
             stream.reconfigure(errors="backslashreplace")
-    # MONAI warns that a GPU decoder is missing whenever pydicom is installed and any image is loaded.
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+    for name in REPETITIVE_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
-# MONAI repeats for every image that it opens which optional decoders it did not find.
-REPETITIVE_LOGGERS = ("monai.data.nvimgcodec_pydicom_plugin",)
-
-
 def start_command() -> None:
-    """Report errors as sentences, log messages without decoration, and silence what repeats itself for every scan."""
+    """Report errors as sentences, and log messages without decoration: the first step of a command."""
     install_plain_errors()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for name in REPETITIVE_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def bundle_command(run_id: str, configs: Sequence[str], **settings: Any) -> list[str]:
