@@ -15,10 +15,10 @@ import yaml
 from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).resolve().parents[1]
-TRUNK = "configs/inference.yaml"
+INFERENCE = "configs/inference.yaml"
 EVERY_YAML = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
 CONFIGS = [name for name in EVERY_YAML if "/study/" not in name]  # a plan of runs is no config of the bundle
-BASES = [TRUNK, "configs/train.yaml", "configs/evaluate.yaml"]
+BASES = [INFERENCE, "configs/train.yaml", "configs/evaluate.yaml"]
 OVERLAYS = [name for name in CONFIGS if name not in BASES]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from config_compositions import ROOT, TRUNK
+from config_compositions import INFERENCE, ROOT
 from monai.bundle import ConfigParser
 from tiny_workflows import TINY_PREDICTOR
 
@@ -31,14 +31,16 @@ class TinyBundle:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What makes the trunk of the repository this bundle's."""
+        """What makes the inference config of the repository this bundle's."""
         return {**TINY, **self.overrides, "model_path": str(self.model)}
 
 
 def write_config(path: Path, overrides: Mapping[str, Any]) -> None:
-    """The trunk with other values, as one file."""
+    """The inference config with other values, as one file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    config = {key: value for key, value in composed(str(ROOT / TRUNK), **overrides).get().items() if key != "_meta_"}
+    config = {
+        key: value for key, value in composed(str(ROOT / INFERENCE), **overrides).get().items() if key != "_meta_"
+    }
     ConfigParser.export_config_file(config, str(path), indent=1)
 
 
@@ -54,7 +56,7 @@ def make_bundle(root: Path, **overrides: Any) -> TinyBundle:
     settings = {**TINY, **overrides}
     write_config(root / "configs/inference.json", {**settings, "bundle_root": str(root)})
     torch.manual_seed(0)
-    predictor = composed(str(ROOT / TRUNK), **settings).get_parsed_content("network_def").eval()
+    predictor = composed(str(ROOT / INFERENCE), **settings).get_parsed_content("network_def").eval()
     decide(predictor)
     (root / "models").mkdir()
     torch.save(predictor.state_dict(), root / "models/model.pt")

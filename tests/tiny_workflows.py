@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from config_compositions import BASES, ROOT, TRUNK, load
+from config_compositions import BASES, INFERENCE, ROOT, load
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 
@@ -19,7 +19,7 @@ STAGES = ["coarse_fold0", "coarse_fold1", "coarse", "contrastive", "segmentation
 ITERATIONS = 4  # of each stage: 2 epochs of 2
 
 ABDOMEN = load("configs/data/abdomen.yaml")
-"""What the synthetic abdomen has: the trunk's organs are of head and neck."""
+"""What the synthetic abdomen has: the default organs are of head and neck."""
 TINY_PREDICTOR: dict[str, Any] = {
     "spacing": [12.0, 12.0, 24.0],
     "coarse_spacing": [12.0, 12.0, 24.0],
@@ -51,7 +51,7 @@ TINY_TRAINING: dict[str, Any] = {
 
 def workflow(run_id: str, *overlays: str, workflow_type: str | None = None, **overrides: Any) -> ConfigWorkflow:
     """A workflow of configs, inference where no other one is named, with values in place of those of the configs."""
-    files = overlays if overlays and overlays[0] in BASES else (TRUNK, *overlays)
+    files = overlays if overlays and overlays[0] in BASES else (INFERENCE, *overlays)
     return ConfigWorkflow(
         config_file=[str(ROOT / name) for name in files],
         meta_file=str(ROOT / "configs/metadata.json"),

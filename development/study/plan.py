@@ -26,8 +26,8 @@ class Arm:
     Attributes:
         name: of its folders.
         title: in tables and figures.
-        overlays: config files that are laid on the study's.
-        settings: of the arm, by config id; laid on those of study and regime.
+        overlays: config files that override the study's.
+        settings: of the arm, by config id; they override those of study and regime.
         regime_settings: further settings in a regime.
         coarse: "shared" (begins with the coarse stage of its group), "own" (trains one) or "none".
         members: arms of which this one is only an evaluation: one arm, whose weights get other settings, or a coarse

@@ -20,7 +20,7 @@ import fire
 import torch
 from torch import Tensor
 
-from scripts.export.torchscript import TRUNK, claim_export, trained_predictor
+from scripts.export.torchscript import INFERENCE, claim_export, trained_predictor
 from scripts.inference.predictor import TwoStagePredictor
 from scripts.runtime.composition import composed
 from scripts.runtime.plain_errors import install_plain_errors
@@ -96,7 +96,7 @@ def write_onnx(predictor: TwoStagePredictor, path: Path, properties: dict[str, s
 
 def export_onnx(
     filepath: str = "models/segmenter.onnx",
-    config_file: str | Sequence[str] = TRUNK,
+    config_file: str | Sequence[str] = INFERENCE,
     tolerance: float = TOLERANCE,
     **overrides: Any,
 ) -> None:

@@ -26,7 +26,7 @@ from scripts.inference.weights import load_weights, paths_of
 from scripts.runtime.composition import composed
 from scripts.runtime.plain_errors import install_plain_errors
 
-TRUNK = "configs/inference.yaml"
+INFERENCE = "configs/inference.yaml"
 
 
 def read_metadata(meta_file: str | Path, organs: Sequence[str]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def read_metadata(meta_file: str | Path, organs: Sequence[str]) -> dict[str, Any
 
 def export_torchscript(
     filepath: str = "models/model.ts",
-    config_file: str | Sequence[str] = TRUNK,
+    config_file: str | Sequence[str] = INFERENCE,
     meta_file: str = "configs/metadata.json",
     **overrides: Any,
 ) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from config_compositions import ROOT, TRUNK
+from config_compositions import INFERENCE, ROOT
 from tiny_bundle import TINY, TinyBundle, make_bundle
 from tiny_workflows import EVALUATE, TINY_TRAINING, TRAIN
 
@@ -53,7 +53,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> TinyBundle:
 def run(bundle_root: Path, cwd: Path, run_id: str, *overlays: str, **options: Any) -> str:
     """The command, in a process that knows of the bundle what the command line says; its output."""
     inside = cwd == bundle_root
-    files = [name if inside else str(bundle_root / name) for name in overlays or (TRUNK,)]
+    files = [name if inside else str(bundle_root / name) for name in overlays or (INFERENCE,)]
     arguments = cwd.parent / f"{run_id}.json"
     arguments.write_text(json.dumps({**options, "device": "cpu"}), encoding="utf-8")
     command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]

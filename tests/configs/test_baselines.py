@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from config_compositions import CONFIGS, ROOT, TRUNK, commands, composed, header, leaves, load, references
+from config_compositions import CONFIGS, INFERENCE, ROOT, commands, composed, header, leaves, load, references
 from monai.bundle import ConfigParser
 from tiny_workflows import ABDOMEN, EVALUATE, TRAIN, run, watch_iterations, weights
 
@@ -61,7 +61,7 @@ def test_a_baseline_has_at_most_eighteen_lines_below_its_header(name: str) -> No
 
 def test_every_baseline_has_a_name_of_its_own() -> None:
     methods = [load(name)["method"] for name in BASELINES]
-    assert len(set(methods)) == len(methods) and load(TRUNK)["method"] not in methods
+    assert len(set(methods)) == len(methods) and load(INFERENCE)["method"] not in methods
 
 
 def test_without_an_attention_channel_nothing_pools_by_it() -> None:

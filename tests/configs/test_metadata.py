@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from config_compositions import ROOT, TRUNK, load
+from config_compositions import INFERENCE, ROOT, load
 from monai.bundle import verify_net_in_out
 
 METADATA = ROOT / "configs/metadata.json"
@@ -53,7 +53,7 @@ def test_the_changelog_has_the_version(metadata: dict[str, Any]) -> None:
 
 
 def test_the_output_channels_are_background_and_the_organs_of_the_config(metadata: dict[str, Any]) -> None:
-    names = ["background", *load(TRUNK)["organs"]]
+    names = ["background", *load(INFERENCE)["organs"]]
     output = metadata["network_data_format"]["outputs"]["pred"]
     assert output["channel_def"] == {str(channel): name for channel, name in enumerate(names)}
     assert output["num_channels"] == len(names)
@@ -71,14 +71,14 @@ def test_the_versions_are_those_that_are_installed_for_users(metadata: dict[str,
 
 
 def test_the_network_takes_and_gives_the_tensors_that_the_metadata_describes() -> None:
-    verify_net_in_out(net_id="network_def", meta_file=str(METADATA), config_file=str(ROOT / TRUNK), device="cpu")
+    verify_net_in_out(net_id="network_def", meta_file=str(METADATA), config_file=str(ROOT / INFERENCE), device="cpu")
 
 
 def test_a_wrong_number_of_channels_in_the_metadata_would_be_noticed() -> None:
     override = {"_meta_::network_data_format::outputs::pred::num_channels": 2, "encoder::name": "resnet18"}
     with pytest.raises(ValueError, match="output channel number `8`"):
         verify_net_in_out(
-            net_id="network_def", meta_file=str(METADATA), config_file=str(ROOT / TRUNK), device="cpu", **override
+            net_id="network_def", meta_file=str(METADATA), config_file=str(ROOT / INFERENCE), device="cpu", **override
         )
 
 

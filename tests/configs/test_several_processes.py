@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import yaml
-from config_compositions import ROOT, TRUNK
+from config_compositions import INFERENCE, ROOT
 from tiny_bundle import make_bundle
 from tiny_workflows import ABDOMEN, EVALUATE, STAGES, TRAIN, run, watch_iterations, weights
 
@@ -100,7 +100,7 @@ def test_a_process_of_an_inference_is_killed_and_the_same_command_does_what_is_l
 ) -> None:
     bundle, out = make_bundle(tmp_path / "bundle"), tmp_path / "out"
     settings = {**bundle.settings, "dataset_dir": str(scans)}
-    running = started(2, "inference", out, settings, TRUNK, CUDA_VISIBLE_DEVICES="")
+    running = started(2, "inference", out, settings, INFERENCE, CUDA_VISIBLE_DEVICES="")
     while not times(out):
         assert running.poll() is None
         time.sleep(0.02)
@@ -110,7 +110,7 @@ def test_a_process_of_an_inference_is_killed_and_the_same_command_does_what_is_l
     before = times(out)
     assert 0 < len(before) < 10
 
-    running = started(2, "inference", out, settings, TRUNK, CUDA_VISIBLE_DEVICES="")
+    running = started(2, "inference", out, settings, INFERENCE, CUDA_VISIBLE_DEVICES="")
     printed = running.communicate(timeout=PATIENCE_S)[0]
     assert printed.count("error: 2 of 12 scans failed:\n  a_bad: ") == 1 and running.returncode == 1
     after = times(out)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from config_compositions import ROOT, TRUNK, composed
+from config_compositions import INFERENCE, ROOT, composed
 from monai.bundle import ConfigParser
 
 from scripts.export import standalone_configs
@@ -87,4 +87,4 @@ def test_one_json_file_is_enough_for_a_network_in_a_folder_without_the_bundle(
     parser["encoder::name"] = "resnet18"
     assert type(parser.get_parsed_content("network_def")).__name__ == "TwoStagePredictor"
     assert str(ROOT) not in (tmp_path / "inference.json").read_text(encoding="utf-8")
-    assert (ROOT / TRUNK).is_file()
+    assert (ROOT / INFERENCE).is_file()

@@ -12,9 +12,9 @@ import pytest
 from config_compositions import (
     BASES,
     CONFIGS,
+    INFERENCE,
     OVERLAYS,
     ROOT,
-    TRUNK,
     StrictLoader,
     commands,
     components,
@@ -237,6 +237,6 @@ def test_no_string_has_a_hash_sign_which_monai_turns_into_two_colons(name: str) 
 
 @pytest.mark.parametrize(("organs", "slices"), [(7, 96), (15, 96), (16, 64), (26, 64)])
 def test_many_organs_are_computed_in_lower_tiles_since_a_tile_holds_maps_of_all(organs: int, slices: int) -> None:
-    parser = ConfigParser(load(TRUNK))
+    parser = ConfigParser(load(INFERENCE))
     parser["organs"] = [f"organ_{number}" for number in range(organs)]
     assert parser.get_parsed_content("coarse_segmenter::tile") == [96, 96, slices]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from config_compositions import ROOT, TRUNK, load
+from config_compositions import INFERENCE, ROOT, load
 from tiny_bundle import TinyBundle
 
 from scripts.export import onnx_segmenter
@@ -23,7 +23,7 @@ pytest.importorskip("onnxscript")
 @pytest.fixture(scope="module")
 def exported(tiny_bundle: TinyBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "made/segmenter.onnx"
-    export_onnx(str(path), str(ROOT / TRUNK), **tiny_bundle.settings)
+    export_onnx(str(path), str(ROOT / INFERENCE), **tiny_bundle.settings)
     return path
 
 
@@ -43,10 +43,10 @@ def test_logits_of_any_number_of_queries_are_those_of_pytorch(
 def test_the_file_says_what_a_query_is(exported: Path) -> None:
     session = onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
     said = session.get_modelmeta().custom_metadata_map
-    trunk = load(TRUNK)
-    assert json.loads(said["organs"]) == trunk["organs"]
-    assert json.loads(said["window_hu"]) == trunk["window"]
-    slices = 2 * trunk["adjacent_slices"] + 1
+    base = load(INFERENCE)
+    assert json.loads(said["organs"]) == base["organs"]
+    assert json.loads(said["window_hu"]) == base["window"]
+    slices = 2 * base["adjacent_slices"] + 1
     assert said["patch_size"] == "32" and said["channels"].startswith(f"{slices} slices")
     assert session.get_inputs()[0].shape[1:] == [slices + 1, 32, 32]
 
@@ -59,7 +59,7 @@ def test_a_file_that_computes_something_else_is_not_written(
     monkeypatch.setattr(onnx_segmenter, "write_onnx", lambda predictor, path, _: shutil.copy(exported, path))
     settings = {**tiny_bundle.settings, "model_path": str(tmp_path / "model.pt")}
     with pytest.raises(ValueError, match="differ from PyTorch's by up to 0.002, and 0.001 is accepted: nothing was"):
-        export_onnx(str(tmp_path / "made/segmenter.onnx"), str(ROOT / TRUNK), **settings)
+        export_onnx(str(tmp_path / "made/segmenter.onnx"), str(ROOT / INFERENCE), **settings)
     assert list((tmp_path / "made").iterdir()) == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from config_compositions import ROOT, TRUNK
+from config_compositions import INFERENCE, ROOT
 from tiny_bundle import TinyBundle
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from scripts.inference.predictor import TwoStagePredictor
 from scripts.inference.weights import load_weights
 from scripts.runtime.composition import composed
 
-FILES = [str(ROOT / TRUNK), str(ROOT / "configs/variants/tensorrt.yaml")]
+FILES = [str(ROOT / INFERENCE), str(ROOT / "configs/variants/tensorrt.yaml")]
 HAS_TENSORRT = torch.cuda.is_available() and find_spec("tensorrt") is not None and find_spec("polygraphy") is not None
 
 

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from config_compositions import ROOT, TRUNK, load
+from config_compositions import INFERENCE, ROOT, load
 from doc_pages import blocks
 from monai.bundle import ckpt_export
 from monai.data import load_net_with_metadata
@@ -48,7 +48,7 @@ def by_monai(tiny_bundle: TinyBundle) -> Path:
 def by_us(tiny_bundle: TinyBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ours, which lays config files on one another first."""
     path = tmp_path_factory.mktemp("export") / "made/organs.ts"
-    export_torchscript(str(path), str(ROOT / TRUNK), str(METADATA), **tiny_bundle.settings)
+    export_torchscript(str(path), str(ROOT / INFERENCE), str(METADATA), **tiny_bundle.settings)
     return path
 
 
@@ -74,7 +74,7 @@ def test_the_file_holds_metadata_and_a_config_that_stands_alone(which: str, requ
     written = json.loads(METADATA.read_text(encoding="utf-8"))
     assert {key: metadata[key] for key in written} == written
     config = json.loads(extra["inference.json"])
-    assert config["spacing"] == [12.0, 12.0, 24.0] and config["organs"] == load(TRUNK)["organs"]
+    assert config["spacing"] == [12.0, 12.0, 24.0] and config["organs"] == load(INFERENCE)["organs"]
     assert {"preprocessing", "postprocessing", "inferer", "device"} <= config.keys()
 
 
@@ -119,7 +119,7 @@ def expected_labels(tiny_bundle: TinyBundle, path: Path, **settings: Any) -> Any
 
 
 def test_metadata_of_other_organs_is_refused(tmp_path: Path) -> None:
-    organs = load(TRUNK)["organs"]
+    organs = load(INFERENCE)["organs"]
     assert read_metadata(METADATA, organs)["version"]
     with pytest.raises(ValueError, match=r"are \['background', 'spleen', 'liver'\]: give a copy of the metadata"):
         read_metadata(METADATA, ["spleen", "liver"])
@@ -128,12 +128,12 @@ def test_metadata_of_other_organs_is_refused(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_leave_nothing_behind(tiny_bundle: TinyBundle, tmp_path: Path) -> None:
     settings = {**tiny_bundle.settings, "encoder::name": "resnet34"}
     with pytest.raises(ValueError, match="are of another network"):
-        export_torchscript(str(tmp_path / "made/model.ts"), str(ROOT / TRUNK), str(METADATA), **settings)
+        export_torchscript(str(tmp_path / "made/model.ts"), str(ROOT / INFERENCE), str(METADATA), **settings)
     assert not (tmp_path / "made").exists()
 
 
 def test_a_baseline_is_refused_by_name(tiny_bundle: TinyBundle, tmp_path: Path) -> None:
-    files = [str(ROOT / TRUNK)]
+    files = [str(ROOT / INFERENCE)]
     settings = {**tiny_bundle.settings, "network_def": {"_target_": "torch.nn.Identity"}}
     with pytest.raises(ValueError, match="network_def is a Identity, .* leave baseline overlays out"):
         export_torchscript(str(tmp_path / "model.ts"), files, str(METADATA), **settings)

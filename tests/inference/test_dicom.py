@@ -10,7 +10,7 @@ import itk
 import nibabel as nib
 import numpy as np
 import pytest
-from config_compositions import TRUNK, load
+from config_compositions import INFERENCE, load
 from matplotlib.image import imread
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
@@ -79,7 +79,7 @@ def save_nifti(path: Path, voxels: NDArray[np.int16], affine: NDArray[np.float64
 def loaded(path: str) -> Any:
     """A scan as the config reads it, channel first, in an image of nibabel."""
     (case,) = scan_inputs(path)
-    reading = load(TRUNK)["preprocessing"]["transforms"][:2]
+    reading = load(INFERENCE)["preprocessing"]["transforms"][:2]
     assert [transform["_target_"] for transform in reading] == ["LoadImaged", "EnsureChannelFirstd"]
     reader = ConfigParser({"_target_": "Compose", "transforms": reading}).get_parsed_content()
     scan = reader(case)["image"]

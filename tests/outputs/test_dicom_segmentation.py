@@ -9,7 +9,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from config_compositions import OVERLAYS, TRUNK, load
+from config_compositions import INFERENCE, OVERLAYS, load
 from ct_series import AXIAL, LPS, voxels_of, write_ct_series
 from matplotlib.colors import to_rgb
 from monai.data import MetaTensor
@@ -190,7 +190,7 @@ def test_without_highdicom_one_sentence_says_how_to_install_it_before_any_work(m
         SaveDicomSegmentationd("pred", "out", ORGANS)
 
 
-SCANS = [TRUNK, *(name for name in OVERLAYS if Path(name).stem != "voc")]
+SCANS = [INFERENCE, *(name for name in OVERLAYS if Path(name).stem != "voc")]
 """Configs for scans: things on photographs have no place in a DICOM-SEG."""
 LISTED = sorted({organ for name in SCANS for organ in load(name).get("organs", [])})
 

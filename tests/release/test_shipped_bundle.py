@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from config_compositions import ROOT, TRUNK, load
+from config_compositions import INFERENCE, ROOT, load
 from monai.bundle import ckpt_export
 from monai.bundle import load as load_bundle
 from monai.data import load_net_with_metadata
@@ -27,7 +27,7 @@ from development.release.metadata import read_metadata
 from development.release.zoo_checks import CHECKS
 from scripts.inference.predictor import decode_names
 
-ORGANS = load(TRUNK)["organs"]
+ORGANS = load(INFERENCE)["organs"]
 LARGEST_MB = 95
 MOST_FILES, MOST_BYTES = 160, 2_000_000
 """Of the zip; the bytes are those beside the weights."""
