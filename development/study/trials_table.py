@@ -30,10 +30,12 @@ def trials_table(rows: pd.DataFrame, reference: str) -> str:
     """Markdown: a line for each trial, best first, with its difference to the reference in points and its interval.
 
     Args:
-        rows: trial, core_seconds, organ, case and dice, one row for each organ that a case shows.
+        rows: trial, run, core_seconds, organ, case and dice. The folds and seeds of a trial are its runs: the Dice of a
+            case is averaged over seeds, and core-seconds over all runs.
         reference: the trial that the others are compared with, case by case.
     """
-    dice = {str(name): part.pivot(index="case", columns="organ", values="dice") for name, part in rows.groupby("trial")}
+    trials = {str(name): part for name, part in rows.groupby("trial")}
+    dice = {name: part.pivot_table("dice", "case", "organ") for name, part in trials.items()}
     if reference not in dice:
         raise ValueError(f"there is no trial {reference}: choose one of {', '.join(dice)} as --reference.")
     body = []
@@ -42,7 +44,7 @@ def trials_table(rows: pd.DataFrame, reference: str) -> str:
         low, high = macro_interval(difference)
         against = f"{100 * float(macro_mean(difference)):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
         groups = [f"{macro_mean(table[organs].to_numpy(float)):.2f}" for organs in GROUPS.values()]
-        seconds = f"{rows.loc[rows['trial'] == name, 'core_seconds'].iloc[0]:.0f}"
+        seconds = f"{trials[name].groupby('run')['core_seconds'].first().mean():.0f}"
         macro = f"{macro_mean(table.to_numpy(float)):.3f}"
         body.append([name, seconds, str(len(table)), macro, "" if name == reference else against, *groups])
     return markdown_table(["trial", "core-seconds", "patients", "macro Dice", f"against {reference}", *GROUPS], body)
