@@ -114,7 +114,7 @@ def is_new_argument(key: str, parser: ConfigParser) -> bool:
 
 
 def stated_ids(content: dict[str, Any]) -> Iterator[str]:
-    """The ids that an overlay states; a leading + merges a mapping: its keys are ids, or arguments of another target."""
+    """The ids that an overlay states; + merges a mapping, whose keys are ids or arguments of another target."""
     for key, value in content.items():
         if key[0] == "+" and isinstance(value, dict) and "_target_" not in value:
             yield from (f"{key[1:]}::{name}" for name in value)
