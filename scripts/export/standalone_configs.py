@@ -4,8 +4,8 @@
     python -m scripts.export.standalone_configs --check    # exit status 1 if a copy is out of step
 
 A block stands between ``# >>> NAME`` and ``# <<< NAME``. It is written by people in the first file of `BLOCKS`, and
-copied into the others, since MONAI's configs cannot include one another. NVFlare and ``monai.bundle.load`` read JSON
-only, which allows no comments.
+copied into the others, since MONAI's configs cannot include one another: a macro ``%FILE::ID`` is one value, and FILE
+is looked up from the working directory. NVFlare and ``monai.bundle.load`` read JSON only, which allows no comments.
 """
 
 from __future__ import annotations

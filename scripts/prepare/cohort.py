@@ -130,13 +130,15 @@ def write_overlay(
     lines = [
         f"# {name}. Overrides train.yaml. Written by scripts.prepare; a starting point.",
         "",
+        "+initialize: {_target_: scripts.runtime.composition.require_base}",
         "organs:",
         *(f"- {organ}" for organ in organs),
         f"phases: [{', '.join(phases)}]",
         f"spacing: {_listed(spacing)}   # mm, the median of the scans within bounds",
         f"coarse_spacing: {_listed(coarse)}   # mm",
-        f"query_planner::patch_size: {patch}   # {patch} x {spacing[0]:g} mm = {patch * spacing[0]:.0f} mm",
-        f"coarse::stage::patch_size: {_listed(coarse_patch)}   # voxels of the coarse grid",
+        f"+query_planner: {{patch_size: {patch}}}   # {patch} x {spacing[0]:g} mm = {patch * spacing[0]:.0f} mm",
+        "+coarse: {}",
+        f"+coarse::stage: {{patch_size: {_listed(coarse_patch)}}}   # voxels of the coarse grid",
     ]
     text = "\n".join(lines) + "\n"
     if not os.path.exists(path):

@@ -6,6 +6,7 @@ import ast
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from pydoc import locate
 from typing import Any
@@ -15,6 +16,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import merge_kv
 
+from scripts.runtime.plain_errors import install_plain_errors
 from scripts.runtime.running_config import config_of, running_command, running_parser
 
 CONFIG = "config.yaml"
@@ -30,7 +32,6 @@ PREDICTOR = (
 FOLDERS = ("data", "budgets", "baselines", "variants")
 """Folders of overlays, in the order in which they are merged."""
 
-BASES = ("inference", "train", "evaluate", "config")
 NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path"}
 
 
@@ -113,7 +114,7 @@ def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = Fals
         )
     parser, command = running_parser(), running_command()
     if command is not None:
-        files, overrides = command
+        _, files, overrides = command
         check_order(files)
         check_ids(composed(files), overrides)
     if run_dir:
@@ -132,17 +133,57 @@ def check_order(files: Sequence[str]) -> None:
     for number, path in enumerate(paths):
         if places[number] in places[:number]:
             raise ValueError(f"--config_file names {path} twice: leave one out.")
-        if number and path.stem in BASES and path.parent.name == "configs":
+    bases = [path for path in paths if _is_base(path)]
+    if len(bases) > 1:
+        raise ValueError(
+            f"--config_file names {bases[1]} after {bases[0]}: it is complete by itself, give one of them."
+        )
+    ranks = _ranks(paths)
+    for number, rank in enumerate(ranks[1:], start=1):
+        if rank < ranks[number - 1]:
+            right = [file for _, file in sorted(zip(ranks, files, strict=True), key=itemgetter(0))]
             raise ValueError(
-                f"--config_file names {path} after {paths[0]}: it is complete by itself, give one of them."
+                f"--config_file names {paths[number]} after {paths[number - 1]}, whose values it would replace: give "
+                f"{_listed(right)} instead of {_listed(files)} (a base config, then {', '.join(FOLDERS)})."
             )
-    ranked = [(FOLDERS.index(path.parent.name), path) for path in paths if path.parent.name in FOLDERS]
-    for (rank, path), (later, other) in zip(ranked, ranked[1:], strict=False):
-        if later < rank:
-            raise ValueError(
-                f"--config_file names {other} after {path}, whose values it would replace: give them in the order "
-                f"{', '.join(FOLDERS)}."
-            )
+
+
+def require_base() -> None:
+    """Refuse a command whose config files are all overlays: a step of overlays, which every base config disables.
+
+    Raises:
+        ValueError: the command names no base config.
+    """
+    install_plain_errors()
+    command = running_command()
+    if command is None or "run" in running_parser():  # the config of a run of an older version lacks this step
+        return
+    run_id, files, _ = command
+    check_order(files)
+    base = f"configs/{run_id if run_id in ('inference', 'evaluate') else 'train'}.yaml"
+    raise ValueError(
+        f"--config_file names no base config, and {files[0]} overrides one: give {_listed([base, *files])} instead of "
+        f"{_listed(files)}."
+    )
+
+
+def _is_base(path: Path) -> bool:
+    return {"run", *PREDICTOR} <= ConfigParser.load_config_file(path).keys()
+
+
+def _ranks(paths: Sequence[Path]) -> list[int]:
+    """Places in the order of merging; an overlay from another folder stays behind the file that it is given after."""
+    ranks: list[int] = []
+    for path in paths:
+        folder = path.parent.name
+        own = FOLDERS.index(folder) if folder in FOLDERS else ranks[-1] if ranks else 0
+        ranks.append(-1 if _is_base(path) else own)
+    return ranks
+
+
+def _listed(files: Sequence[str]) -> str:
+    """Config files as the command line takes them."""
+    return '"[' + ",".join(f"'{file}'" for file in files) + ']"'
 
 
 def check_ids(parser: ConfigParser, overrides: Mapping[str, Any]) -> None:

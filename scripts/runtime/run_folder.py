@@ -25,8 +25,8 @@ MAY_DIFFER = (
     r"network_def\.batch_size|coarse_segmenter\.tile|contrastive\.loss\.loss\.gather",
     # what is shown of the training, and where
     r"val_interval|validation_limit|validate\.dataset.*|tracking.*|experiment_name|run_name|save_execute_config",
-    # what fine-tuning reads alone
-    r"fine_tuning.*|run",
+    # what a training does not read
+    r"fine_tuning.*|run|initialize.*",
 )
 """Ids, dotted, with which a run may go on at another value."""
 

@@ -59,15 +59,16 @@ def running_parser() -> ConfigParser:
     raise RuntimeError("running_parser() is called by a component of a config while it is built.")
 
 
-def running_command() -> tuple[list[str], dict[str, Any]] | None:
-    """Config files and overridden ids of the ``monai.bundle run`` that is running; None where there is none."""
+def running_command() -> tuple[str, list[str], dict[str, Any]] | None:
+    """Run id, config files and overridden ids of the running ``monai.bundle run``; None where there is none."""
     for frame in _frames():
         if frame.f_code is run.__code__:
             given = frame.f_locals
-            stated = update_kwargs(args=given["args_file"], config_file=given["config_file"], **given["override"])
+            named = {"run_id": given["run_id"], "config_file": given["config_file"]}
+            stated = update_kwargs(args=given["args_file"], **named, **given["override"])
             files = stated["config_file"]
             overrides = {key: value for key, value in stated.items() if key not in inspect.signature(run).parameters}
-            return [files] if isinstance(files, str) else list(files), overrides
+            return stated.get("run_id", "run"), [files] if isinstance(files, str) else list(files), overrides
     return None
 
 

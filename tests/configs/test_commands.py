@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from config_compositions import CONFIGS, ROOT, commands
+from config_compositions import CONFIGS, OVERLAYS, ROOT, commands, load
 from monai.bundle import run as bundle_run
 from tiny_workflows import ABDOMEN, EVALUATE, TRAIN
 
 from scripts.runtime.composition import check_ids, check_order, composed, trained_config
+from scripts.runtime.plain_errors import bundle_command
 
-COARSE_ONLY = "configs/baselines/coarse_only.yaml"
+COARSE_ONLY, SLICE = "configs/baselines/coarse_only.yaml", "configs/baselines/slice.yaml"
 
 
 def complaint(run_id: str, *files: str, **overrides: Any) -> str:
@@ -53,7 +56,12 @@ def test_ids_of_clients_and_arguments_that_no_config_states_are_known(given: str
     ("files", "said"),
     [
         ((TRAIN, "configs/data/voc.yaml", "configs/data/voc.yaml"), "names configs/data/voc.yaml twice"),
-        ((TRAIN, "configs/baselines/slice.yaml", "configs/data/btcv.yaml"), "data/btcv.yaml after configs/baselines/s"),
+        (
+            (TRAIN, "configs/baselines/slice.yaml", "configs/data/btcv.yaml"),
+            "names configs/data/btcv.yaml after configs/baselines/slice.yaml, whose values it would replace: give "
+            "\"['configs/train.yaml','configs/data/btcv.yaml','configs/baselines/slice.yaml']\" instead of "
+            "\"['configs/train.yaml','configs/baselines/slice.yaml','configs/data/btcv.yaml']\"",
+        ),
         (("configs/inference.yaml", TRAIN), "names configs/train.yaml after configs/inference.yaml: it is complete"),
     ],
 )
@@ -61,6 +69,42 @@ def test_overlays_given_twice_or_in_another_order_are_refused(files: tuple[str, 
     with pytest.raises(ValueError) as caught:
         check_order(files)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_an_overlay_before_its_base_or_without_one_is_refused_with_the_right_order(name: str) -> None:
+    command = commands(name)[0]
+    overlay, base = str(ROOT / name), str(ROOT / command.files[0])
+    said = complaint(command.run_id, name, command.files[0])
+    assert f"names {base} after {overlay}" in said and f"['{base}','{overlay}']\" instead of" in said
+    said = complaint(command.run_id, name)
+    assert f"no base config, and {overlay} overrides one: give \"['{command.files[0]}','{overlay}']\"" in said
+
+
+def test_an_own_overlay_and_the_config_of_a_run_are_put_in_order(tmp_path: Path, trained: Path) -> None:
+    own, kept = str(tmp_path / "cohort.yaml"), str(trained / "config.yaml")
+    Path(own).write_text("organs: [liver]\n", encoding="utf-8")
+    check_order([kept, COARSE_ONLY, own])
+    for given in ([own, TRAIN], [COARSE_ONLY, kept]):
+        with pytest.raises(ValueError) as caught:
+            check_order(given)
+        assert f"give \"['{given[1]}','{given[0]}']\" instead of" in str(caught.value)
+
+
+def test_an_overlay_fits_the_config_of_a_run_of_an_older_version(tmp_path: Path) -> None:
+    old = {key: value for key, value in load(EVALUATE).items() if key != "initialize"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old), encoding="utf-8")
+    said = complaint("evaluate", str(tmp_path / "config.yaml"), COARSE_ONLY, dataset_dir=str(tmp_path))
+    assert "dataset.json" in said, "the work began"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("files", [(SLICE, TRAIN), (SLICE,)], ids=["before", "alone"])
+def test_the_real_command_ends_in_a_sentence(files: tuple[str, ...]) -> None:
+    command = [sys.executable, *bundle_command("training", files, dataset_dir="nowhere")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: --config_file names ")
 
 
 @pytest.mark.parametrize("name", CONFIGS)

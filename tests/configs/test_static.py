@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +113,18 @@ def is_new_argument(key: str, parser: ConfigParser) -> bool:
     return isinstance(component, dict) and "_target_" in component and argument in arguments_of(target_of(component))
 
 
+def stated_ids(content: dict[str, Any]) -> Iterator[str]:
+    """The ids that an overlay states; + merges a mapping, whose keys are ids or arguments of another target."""
+    for key, value in content.items():
+        if key[0] == "+" and isinstance(value, dict) and "_target_" not in value:
+            yield from (f"{key[1:]}::{name}" for name in value)
+        yield key.removeprefix("+")
+
+
 def misspelt_keys(name: str) -> list[str]:
-    """Keys of an overlay that change nothing below it: MONAI adds them in silence. A leading + merges."""
+    """Ids of an overlay that change nothing below it: MONAI adds them in silence."""
     parser = below(name)
-    return [
-        key
-        for key in (written.removeprefix("+") for written in load(name))
-        if key not in parser and not is_new_argument(key, parser)
-    ]
+    return [key for key in stated_ids(load(name)) if key not in parser and not is_new_argument(key, parser)]
 
 
 @every_overlay
@@ -128,9 +133,27 @@ def test_an_overlay_only_changes_what_exists_below_it(name: str) -> None:
 
 
 def test_a_misspelt_overlay_key_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = {"orgams": [], "train::epoch": 1, "organs": [], "train::epochs": 1, "encoder::stem_strid": 2}
+    wrong = {
+        "orgams": [],
+        "train::epoch": 1,
+        "organs": [],
+        "train::epochs": 1,
+        "+encoder": {"stem_strid": 2},
+        "+cors": {},
+    }
     monkeypatch.setitem(globals(), "load", lambda name: wrong)
-    assert misspelt_keys("configs/data/abdomen.yaml") == ["orgams", "train::epoch", "encoder::stem_strid"]
+    assert misspelt_keys("configs/data/abdomen.yaml") == ["orgams", "train::epoch", "encoder::stem_strid", "cors"]
+
+
+@every_overlay
+def test_an_overlay_can_be_merged_without_its_base_and_ends_there(name: str) -> None:
+    content = ConfigParser.load_config_files(str(ROOT / name))  # a nested id whose parents do not exist is a KeyError
+    assert content["initialize"] == {"_target_": "scripts.runtime.composition.require_base"}
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_a_base_disables_the_step_of_its_overlays(name: str) -> None:
+    assert load(name)["initialize"] == {"_target_": "scripts.runtime.composition.require_base", "_disabled_": True}
 
 
 @every_config

@@ -63,13 +63,16 @@ def test_the_config_lies_on_the_trunk_and_has_the_organs_and_a_grid(scans: Path)
         "phases": [],
         "spacing": [2.0, 2.0, 3.0],
         "coarse_spacing": [4.0, 4.0, 6.0],
-        "query_planner::patch_size": 96,
-        "coarse::stage::patch_size": [16, 16, 16],
+        "+initialize": {"_target_": "scripts.runtime.composition.require_base"},
+        "+query_planner": {"patch_size": 96},
+        "+coarse": {},
+        "+coarse::stage": {"patch_size": [16, 16, 16]},
     }
     parser = ConfigParser()
     parser.read_config([str(ROOT / "configs/train.yaml"), str(overlay)])
     assert parser.get_parsed_content("organs") == ["liver"]
-    assert parser["query_planner::patch_size"] == 96
+    assert parser["query_planner::patch_size"] == 96 and parser["coarse::stage::patch_size"] == [16, 16, 16]
+    assert parser["initialize::_disabled_"] and "epochs" in parser["coarse::stage"]
 
 
 def test_a_value_that_is_not_declared_is_refused_and_nothing_is_written(scans: Path) -> None:
