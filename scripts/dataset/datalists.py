@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -29,13 +30,11 @@ from typing import Any
 from scripts.dataset.datalist_file import case_name, entries_of_split, has_image, read_datalist, refuse_equal_names
 from scripts.dataset.inference_inputs import scan_inputs
 from scripts.dataset.label_values import LabelValues, organs_of_datalist, read_label_values
-from scripts.dataset.labelled_fraction import keep_labels_of
+from scripts.dataset.problems import listed
 
 __all__ = ["load_cases", "scan_inputs"]
 
 logger = logging.getLogger(__name__)
-
-MAX_LISTED_ENTRIES = 10
 
 
 def load_cases(
@@ -56,20 +55,17 @@ def load_cases(
     Args:
         dataset_dir: folder that the paths in the datalist are relative to.
         split: key of the datalist, e.g. ``training``, ``validation`` or ``test``.
-        organs: names of the organs of the config, in class-index order.
+        organs: organs of the config, in the order of their class indices.
         datalist: name of the JSON file inside ``dataset_dir``, or its absolute path.
         limit: keep only the first so many cases; None keeps them all.
         labelled: leave out scans without a label, with a log line: they cannot be scored.
-        labelled_fraction: take the labels of all but this share of the labelled cases away, for experiments with few
-            labels; see :func:`scripts.dataset.labelled_fraction.keep_labels_of`. None keeps them all.
+        labelled_fraction: share of the labelled cases that keep their label; see :func:`keep_labels_of`. None: all.
         seed: seed of that choice.
 
     Returns:
-        One dictionary per case: ``case`` (the file name without its extension), ``image``, ``label`` (absolute paths;
-        no ``label`` key if the scan is unlabelled), ``annotated`` (organs of the config that were contoured),
-        ``phase``, ``patient`` (if the entry names one), ``label_values`` (organ of the config -> value in the label
-        file, or list of values), ``known_values`` (all values that the dataset declares, 0 included), and
-        ``ignored_value`` (of pixels whose truth is unknown) if the dataset has ``ignored``.
+        A dictionary per case, as shown above; ``label`` and ``patient`` only where the entry has one, values of an
+        organ that has several as a list, and ``ignored_value`` (of pixels whose truth is unknown) if the dataset has
+        ``ignored``.
 
     Raises:
         FileNotFoundError: the folder or the datalist does not exist.
@@ -90,7 +86,10 @@ def load_cases(
     shared = read_label_values(content.get("labels"), f"datalist {path}")
     entries = entries_of_split(content, split, path)
     _refuse_broken_entries(entries, split, shared, path)
-    cases = [_case(entry, root, organs, _values_of_entry(entry, shared)) | _of_masks(content) for entry in entries]
+    # What a datalist of photographs says of all its masks: the value of unknown pixels, and whose palette it is.
+    keys = {"ignored": "ignored_value", "voc_palette": "voc_palette"}
+    of_masks = {name: content[key] for key, name in keys.items() if key in content}
+    cases = [_case(entry, root, organs, _values_of_entry(entry, shared)) | of_masks for entry in entries]
     refuse_equal_names(cases, f"split '{split}' of {path}")
     untrained = tuple(sorted(set(known_organs) - set(organs)))
     if untrained:
@@ -144,9 +143,8 @@ def _refuse_broken_entries(entries: Sequence[Any], split: str, shared: LabelValu
         if (problem := _entry_problem(entry, shared))
     ]
     if problems:
-        shown = "\n  ".join(problems[:MAX_LISTED_ENTRIES])
-        more = f"\n  ... and {len(problems) - MAX_LISTED_ENTRIES} more" if len(problems) > MAX_LISTED_ENTRIES else ""
-        raise ValueError(f"split '{split}' of datalist {path} has entries to fix:\n  {shown}{more}")
+        shown = listed(problems, separator="\n  ")
+        raise ValueError(f"split '{split}' of datalist {path} has entries to fix:\n  {shown}")
 
 
 def _entry_problem(entry: Any, shared: LabelValues) -> str | None:
@@ -184,18 +182,47 @@ def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: La
     case["phase"] = entry.get("phase")
     if entry.get("patient"):
         case["patient"] = entry["patient"]
-    case["label_values"] = {organ: values.organs[organ] for organ in organs if organ in values.organs}
-    case["known_values"] = values.known
-    return case
-
-
-def _of_masks(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What a datalist of photographs says of all its masks: the value of unknown pixels, and whose palette it is."""
-    keys = {"ignored": "ignored_value", "voc_palette": "voc_palette"}
-    return {name: content[key] for key, name in keys.items() if key in content}
+    own = {organ: values.organs[organ] for organ in organs if organ in values.organs}
+    return {**case, "label_values": own, "known_values": values.known}
 
 
 @cache
 def _log_untrained(path: str, untrained: tuple[str, ...]) -> None:
     """Say it once per datalist, however many splits are loaded from it."""
     logger.info("Organs of %s that the config does not list become background: %s.", path, ", ".join(untrained))
+
+
+def keep_labels_of(
+    cases: Sequence[Mapping[str, Any]], fraction: float, organs: Sequence[str], seed: int = 0
+) -> list[dict[str, Any]]:
+    """Make all but a share of the labelled cases unlabelled, for experiments with few labels; the order stays.
+
+    The choice is random, but begins with one case for each organ that was contoured at all, so that a small share still
+    trains every organ. A smaller share of the same seed is part of a larger one.
+
+    Args:
+        cases: cases of :func:`load_cases`.
+        fraction: share of the labelled cases that keep their label, in (0, 1]; rounded, at least one case.
+        organs: organs of the config.
+        seed: seed of the choice; the same seed keeps the same labels.
+
+    Raises:
+        ValueError: the fraction is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"labelled_fraction is {fraction}, expected a share above 0 and up to 1, such as 0.1.")
+    order = [number for number, case in enumerate(cases) if case.get("label")]
+    random.Random(seed).shuffle(order)
+    first: list[int] = []
+    for organ in sorted(organs, key=lambda organ: sum(organ in cases[number]["annotated"] for number in order)):
+        with_organ = [number for number in order if organ in cases[number]["annotated"]]
+        if with_organ and not set(with_organ) & set(first):
+            first.append(with_organ[0])
+    chosen = first + [number for number in order if number not in first]
+    kept = set(chosen[: max(1, round(fraction * len(order)))])
+    logger.info("labelled_fraction %g: %d of %d labelled cases keep their label.", fraction, len(kept), len(order))
+    return [dict(case) if number in kept else _unlabelled(case) for number, case in enumerate(cases)]
+
+
+def _unlabelled(case: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{key: value for key, value in case.items() if key != "label"}, "annotated": []}

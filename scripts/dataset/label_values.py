@@ -17,19 +17,13 @@ from typing import Any
 
 BACKGROUND = "background"
 BACKGROUND_VALUE = 0
-OrganValues = dict[str, "int | list[int]"]
 
 
 @dataclass(frozen=True)
 class LabelValues:
-    """A map of label values.
+    """The value of each organ in the label files, or its list of values; and all declared values, sorted, with 0."""
 
-    Attributes:
-        organs: organ -> its value in the label files, or the list of its values.
-        known: every declared value in rising order, 0 included.
-    """
-
-    organs: OrganValues
+    organs: dict[str, int | list[int]]
     known: list[int]
 
 
@@ -39,11 +33,7 @@ def values_of(value: int | Sequence[int]) -> list[int]:
 
 
 def read_label_values(labels: Any, where: str) -> LabelValues:
-    """Read a map of values to organs.
-
-    Args:
-        labels: the map as it stands in the JSON file.
-        where: owner of the map, for the messages.
+    """Read a map of values to organs as it stands in a JSON file; ``where`` is its owner, for the messages.
 
     Raises:
         ValueError: the map is missing or empty, a pair is not (value, name), an organ is named twice, or a value is
@@ -54,7 +44,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
             f"{where} has no 'labels'; expected a map of values to organs such as "
             '{"0": "background", "1": "spleen"}; add it.'
         )
-    organs: OrganValues = {}
+    organs: dict[str, int | list[int]] = {}
     known = {BACKGROUND_VALUE}
     for key, organ in labels.items():
         values = _values_of_key(key, organ, where)

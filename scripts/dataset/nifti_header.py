@@ -27,15 +27,15 @@ PLACE_FIELDS = ("qform_code", "sform_code", "xyzt_units", "srow_x", "srow_y", "s
 QFORM_FIELDS = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """Where the voxels of a file lie.
 
     Attributes:
         affine: 4 x 4, voxel index to RAS position in mm.
         header_spacing: voxel size in mm as the header's own field gives it, which the affine may contradict.
-        taken_from: fields of the header that say so.
-        warnings: warnings about it.
+        taken_from: fields of the header that give the affine.
+        warnings: warnings about the place.
     """
 
     affine: Affine
@@ -74,7 +74,7 @@ def place_of(header: Any, path: str) -> Place:
         places = [("voxel sizes, as both codes are 0", np.asarray(header.get_base_affine(), dtype=np.float64))]
     taken_from, affine = places[0]
     spacing = tuple(float(size) * MM_OF_UNIT[unit] for size in header["pixdim"][1:4])
-    return Place(scale @ affine, spacing, taken_from, warnings)
+    return Place(affine=scale @ affine, header_spacing=spacing, taken_from=taken_from, warnings=warnings)
 
 
 def _affine(header: Any, name: str, path: str) -> Affine:
@@ -91,22 +91,18 @@ def _difference(sform: Affine, qform: Affine, header: Any, path: str) -> list[Pr
 
     What a qform loses of a place in any case does not count: near half a turn its float32 leave an angle of 0.001.
     """
-    corners = product(*((0.0, float(size - 1)) for size in header["dim"][1:4]))
-    ends = np.array([[*corner, 1.0] for corner in corners])
+    ends = np.array([[*corner, 1.0] for corner in product(*((0.0, float(size - 1)) for size in header["dim"][1:4]))])
     stored = header.copy()
     stored.set_qform(sform, 1)
     differences = [ends @ (form - qform).T for form in (sform, stored.get_qform())]
-    distance = float(np.min([np.linalg.norm(difference, axis=1).max() for difference in differences]))
+    distance = min(float(np.linalg.norm(difference, axis=1).max()) for difference in differences)
     voxels = distance / max(float(np.linalg.norm(sform[:3, :3], axis=0).min()), 1e-9)
     found = f"a corner lies {voxels:.3g} voxels apart"
     # Negated, so that a NaN in either is refused as well.
     if not voxels <= REFUSED_DIFFERENCE:
         raise VolumeError(Problem(Kind.TWO_PLACES, path, f"{found}, expected at most {REFUSED_DIFFERENCE:g}"))
-    return (
-        [Problem(Kind.ALMOST, path, f"sform and qform: {found}, the sform is taken")]
-        if voxels > NAMED_DIFFERENCE
-        else []
-    )
+    named = voxels > NAMED_DIFFERENCE
+    return [Problem(Kind.ALMOST, path, f"sform and qform: {found}, the sform is taken")] if named else []
 
 
 def label_header(path: str, shape: tuple[int, ...]) -> Any:

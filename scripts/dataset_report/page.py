@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import numpy as np
@@ -28,17 +29,9 @@ ul { margin: .3em 0; padding-left: 1.3em; } pre { background: #f8f3ee; padding: 
 def write_report(
     path: str | os.PathLike[str], title: str, cases: Sequence[CaseMeasure], organs: Sequence[str], notes: Sequence[str]
 ) -> list[Outlier]:
-    """Write the report of a data set, whole or not at all.
+    """Write the report of a data set, whole or not at all; return what it says is worth a look.
 
-    Args:
-        path: the HTML file.
-        title: name of the data set.
-        cases: every case, measured.
-        organs: every organ of the data set, in its order.
-        notes: problems that the check of the data set found, one line each.
-
-    Returns:
-        What the report says is worth a look.
+    The notes are the problems that the check of the data set found, one line each.
     """
     outliers = find_outliers(cases)
     readable = [case for case in cases if not case.failure]
@@ -71,9 +64,7 @@ def _summary(cases: Sequence[CaseMeasure]) -> str:
     rows = []
     for split in dict.fromkeys(case.split for case in cases):
         chosen = [case for case in cases if case.split == split]
-        phases = {
-            phase: sum(case.phase == phase for case in chosen) for phase in dict.fromkeys(c.phase for c in chosen)
-        }
+        phases = Counter(case.phase or "phase unknown" for case in chosen)
         readable = [case for case in chosen if case.spacing]
         rows.append(
             [
@@ -81,7 +72,7 @@ def _summary(cases: Sequence[CaseMeasure]) -> str:
                 len(chosen),
                 len({case.patient or case.case for case in chosen}),
                 sum(case.labelled for case in chosen),
-                ", ".join(f"{phase or 'phase unknown'} {count}" for phase, count in phases.items()),
+                ", ".join(f"{phase} {count}" for phase, count in phases.items()),
                 _range([case.spacing[0] for case in readable]),
                 _range([case.spacing[2] for case in readable]),
                 _range([float(case.shape[2]) for case in readable]),
@@ -110,23 +101,18 @@ def _organ_table(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> str:
 
 
 def _cases(cases: Sequence[CaseMeasure], outliers: Sequence[Outlier]) -> str:
-    odd: dict[str, list[str]] = {}
-    for outlier in outliers:
-        odd.setdefault(outlier.case, []).append(outlier.what)
-    blocks = "".join(_case(case, odd) for case in cases)
+    blocks = "".join(_case(case, [outlier.what for outlier in outliers if outlier.case == case.case]) for case in cases)
     return (
         "<h2>Scans</h2><p>Soft-tissue window; patient right is on the left. Axial and coronal slice with the most "
         f'organs.</p><div class="cases">{blocks}</div>'
     )
 
 
-def _case(case: CaseMeasure, odd: Mapping[str, Sequence[str]]) -> str:
-    found = odd.get(case.case, ())
+def _case(case: CaseMeasure, found: Sequence[str]) -> str:
     facts = [case.split, case.phase or "", "" if case.labelled else "unlabelled"]
     if case.shape:
-        facts.append(
-            " x ".join(map(str, case.shape)) + " voxels, " + " x ".join(f"{mm:.2f}" for mm in case.spacing) + " mm"
-        )
+        spacing = " x ".join(f"{mm:.2f}" for mm in case.spacing)
+        facts.append(f"{' x '.join(map(str, case.shape))} voxels, {spacing} mm")
     picture = _image(case.picture, "jpeg", case.case) if case.picture else f'<p class="bad">{escape(case.failure)}</p>'
     items = "".join(f"<li>{escape(what)}</li>" for what in found)
     return (

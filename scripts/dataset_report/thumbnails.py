@@ -34,17 +34,11 @@ def thumbnail(voxels: NDArray[Any], labels: NDArray[np.uint8], spacing: Sequence
     panels = []
     for plane in PLANES:
         index = slices_with_most_organs([labels], plane, 1, class_count)[0]
-        panels.append(
-            _panel(picture_of(voxels, plane, index), picture_of(labels, plane, index), pixel_aspect(spacing, plane))
-        )
-    gap = np.zeros((HEIGHT, GAP, 3), np.uint8)
+        slices = picture_of(voxels, plane, index), picture_of(labels, plane, index)
+        panels.append(_panel(*slices, pixel_aspect(spacing, plane)))
+    panels.insert(1, np.zeros((HEIGHT, GAP, 3), np.uint8))
     stream = io.BytesIO()
-    imsave(
-        stream,
-        np.concatenate([panels[0], gap, panels[1]], axis=1),
-        format="jpg",
-        pil_kwargs={"quality": JPEG_QUALITY},
-    )
+    imsave(stream, np.concatenate(panels, axis=1), format="jpg", pil_kwargs={"quality": JPEG_QUALITY})
     return stream.getvalue()
 
 

@@ -16,6 +16,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from scripts.dataset.problems import listed
+
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", os.path.join("ImageSets", "Segmentation")
 CLASS_NAMES = "classes.txt"
 IGNORED_VALUE = 255
@@ -70,8 +72,8 @@ def datalist(folder: str) -> dict[str, Any]:
         "ignored": IGNORED_VALUE,
         "voc_palette": not own_classes,
     }
-    for list_name, listed in names.items():
-        content[SPLITS.get(list_name, list_name)] = [_entry(folder, name) for name in listed]
+    for list_name, images in names.items():
+        content[SPLITS.get(list_name, list_name)] = [_entry(folder, image) for image in images]
     content.setdefault("test", [{"image": entry["image"]} for entry in content["validation"]])
     return content
 
@@ -87,10 +89,14 @@ def _list_names(folder: str) -> list[str]:
     return found
 
 
+def _lines(path: str) -> list[str]:
+    with open(path, encoding="utf-8") as stream:
+        return [line.strip() for line in stream if line.strip()]
+
+
 def _read_list(folder: str, list_name: str) -> list[str]:
     path = os.path.join(folder, LISTS, f"{list_name}.txt")
-    with open(path, encoding="utf-8") as stream:
-        names = [line.strip() for line in stream if line.strip()]
+    names = _lines(path)
     broken = [name for name in names if len(name.split()) != 1 or "/" in name]
     if not names or broken:
         found = f"holds lines such as '{broken[0]}'" if broken else "is empty"
@@ -102,25 +108,16 @@ def _read_list(folder: str, list_name: str) -> list[str]:
 
 
 def _refuse_missing_files(folder: str, lists: dict[str, list[str]]) -> None:
-    images, masks = (set(os.listdir(os.path.join(folder, part))) for part in (IMAGES, MASKS))
-    listed = {name for names in lists.values() for name in names}
+    images = {f"{name}.jpg" for names in lists.values() for name in names}
     # The masks of the test images are with the evaluation server.
-    segmented = {name for list_name, names in lists.items() if list_name != "test" for name in names}
-    lines = [
-        _missing_line(os.path.join(folder, part), sorted(wanted - there))
-        for part, wanted, there in (
-            (IMAGES, {f"{name}.jpg" for name in listed}, images),
-            (MASKS, {f"{name}.png" for name in segmented}, masks),
-        )
-        if wanted - there
-    ]
+    masks = {f"{name}.png" for list_name, names in lists.items() if list_name != "test" for name in names}
+    lines = []
+    for part, wanted in ((IMAGES, images), (MASKS, masks)):
+        place = os.path.join(folder, part)
+        if missing := sorted(wanted - set(os.listdir(place))):
+            lines.append(f"{place} lacks {len(missing)} files that the lists name: {listed(missing, MAX_NAMED)}.")
     if lines:
         raise FileNotFoundError("\n".join([*lines, "Unpack the archive again, or remove the names from the lists."]))
-
-
-def _missing_line(folder: str, files: Sequence[str]) -> str:
-    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
-    return f"{folder} lacks {len(files)} files that the lists name: {', '.join(files[:MAX_NAMED])}{more}."
 
 
 def _entry(folder: str, name: str) -> dict[str, str]:
@@ -134,8 +131,7 @@ def _classes(folder: str) -> tuple[Sequence[str], bool]:
     path = os.path.join(folder, CLASS_NAMES)
     if not os.path.exists(path):
         return VOC_CLASSES, False
-    with open(path, encoding="utf-8") as stream:
-        names = [line.strip() for line in stream if line.strip()]
+    names = _lines(path)
     if names[:1] != ["background"] or len(names) < 2 or len(set(names)) < len(names) or len(names) > IGNORED_VALUE - 1:
         raise ValueError(
             f"{path} begins with {names[:3]}; expected 'background' and then the name of class 1, 2, ..., each once, "
