@@ -1,19 +1,27 @@
-"""The checks of one case: what its image and its label must be before anything is trained on them."""
+"""The checks of one case: what its image and its label must be before anything is trained on them.
+
+For a photograph and its mask that is what PASCAL VOC means by an image and a segmentation.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from monai.utils.module import optional_import
 from numpy.typing import NDArray
 
 from scripts.dataset.label_values import values_of
+from scripts.dataset.layouts.voc import voc_colours
 from scripts.dataset.problems import Kind, Problem, VolumeError, listed
 from scripts.dataset.scan_rules import INT16_MAX, INT16_MIN, check_scan_arrays, other_grid
 from scripts.dataset.volume_file import VolumeFile, read_volume_file, voxel_hash
+
+pillow, _ = optional_import("PIL.Image")
 
 
 @dataclass
@@ -38,12 +46,9 @@ class CaseFindings:
 
 
 def check_case(case: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str] = ()) -> CaseFindings:
-    """Read image and label of a case and check both; never raises for what a file holds.
+    """Read image and label of a case of ``load_cases`` and check both; never raises for what a file holds.
 
-    Args:
-        case: a case of ``scripts.dataset.datalists.load_cases``.
-        organs: organs of the config.
-        phases: contrast phases of the config; empty means that phases are not used.
+    Organs and phases are those of the config; without phases, the case's own does not matter.
     """
     findings = CaseFindings()
     unknown = sorted({*case.get("annotated", ()), *case.get("label_values", ())} - set(organs))
@@ -115,3 +120,53 @@ def count_values(
     present = {organ: sum(voxels.get(value, 0) for value in its_own) for organ, its_own in own.items()}
     findings.organ_voxels = {organ: present[organ] for organ in case["annotated"] if organ in present}
     return present, known & set(voxels)
+
+
+def check_photograph(case: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str] = ()) -> CaseFindings:
+    """Read photograph and mask of a case and check both, as :func:`check_case` does; photographs have no phases."""
+    findings = CaseFindings()
+    image = _read_photograph(case["image"], findings)
+    if image is not None:
+        if image.mode != "RGB":
+            findings.refuse(Kind.NOT_RGB, case["image"], f"mode {image.mode}, expected RGB")
+        findings.image_hash = voxel_hash(np.atleast_3d(np.asarray(image)))
+    mask = _read_photograph(case["label"], findings) if case.get("label") else None
+    if mask is not None:
+        if image is not None and image.size != mask.size:
+            width, height = image.size
+            found = f"{mask.size[0]} x {mask.size[1]} pixels, expected the photograph's {width} x {height}"
+            findings.refuse(Kind.GRID, case["label"], found)
+        _check_mask(mask, case, findings)
+    return findings
+
+
+def _read_photograph(path: str, findings: CaseFindings) -> Any:
+    if not os.path.exists(path):
+        findings.refuse(Kind.MISSING_FILE, path)
+        return None
+    try:
+        with pillow.open(path) as image:
+            image.load()
+            return image
+    # Readers raise many kinds of exception for broken bytes, and the other files are still to be checked.
+    except Exception as error:
+        findings.refuse(Kind.UNREADABLE, path, f"{type(error).__name__}: {str(error)[:200]}")
+        return None
+
+
+def _check_mask(mask: Any, case: Mapping[str, Any], findings: CaseFindings) -> None:
+    if mask.mode not in ("P", "L"):
+        found = f"mode {mask.mode}, expected P (palette) or L (greyscale)"
+        findings.refuse(Kind.NOT_INDICES, case["label"], found)
+        return
+    _, declared = count_values(np.asarray(mask), case, findings)
+    if not case.get("voc_palette") or mask.mode != "P":
+        return
+    # An editor that saves a mask anew may renumber its colours: the colours tell.
+    palette, expected = mask.getpalette("RGB"), voc_colours()
+    for value in sorted(declared):
+        colour = tuple(palette[3 * value : 3 * value + 3])
+        if colour != expected[value]:
+            found = f"index {value} has the colour {colour}, expected {expected[value]}"
+            findings.refuse(Kind.PALETTE, case["label"], found)
+            return

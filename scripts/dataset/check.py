@@ -16,9 +16,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from scripts.dataset.case_check import CaseFindings, check_case
+from scripts.dataset.case_check import CaseFindings, check_case, check_photograph
 from scripts.dataset.datalist_file import is_photograph
-from scripts.dataset.photograph_check import check_photograph
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind, listed
 from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp
 from scripts.runtime.processes import first_process_first
@@ -132,7 +131,10 @@ def _judge(
     }
     problems += _too_few_cases(splits, labelled, folds) + _duplicates(splits, findings) + _divided_patients(splits)
     if training := splits.get(TRAINING):
-        problems += _organs_without_example(training, organ_cases[TRAINING])
+        for organ in (organ for organ, count in organ_cases[TRAINING].items() if count == 0):
+            annotated = sum(organ in case["annotated"] for case in training)
+            found = f"annotated in training cases: {annotated}, with voxels of it: 0, expected at least 1"
+            problems.append(Problem(Kind.NO_EXAMPLE, organ, found))
         if folds > 1:
             warnings += [Problem(Kind.ONE_EXAMPLE, organ) for organ, n in organ_cases[TRAINING].items() if n == 1]
         used = {case.get("phase") for case in training}
@@ -149,38 +151,25 @@ def _judge(
 def _too_few_cases(splits: Splits, labelled: Mapping[str, int], folds: int) -> list[Problem]:
     problems = [Problem(Kind.NO_CASES, split, "no case") for split, cases in splits.items() if not cases]
     for split, least, why in ((TRAINING, folds, f" for {folds} folds"), (VALIDATION, 1, "")):
-        count = len(splits.get(split, ()))
-        if count and labelled[split] < least:
-            found = (
-                f"{labelled[split]} of {count} cases labelled with an organ of the config, expected at least {least}"
-            )
-            problems.append(Problem(Kind.NO_CASES, split, found + why))
-    return problems
-
-
-def _organs_without_example(training: Sequence[Mapping[str, Any]], organ_cases: Mapping[str, int]) -> list[Problem]:
-    problems = []
-    for organ in (organ for organ, count in organ_cases.items() if count == 0):
-        annotated = sum(organ in case["annotated"] for case in training)
-        found = f"annotated in training cases: {annotated}, with voxels of it: 0, expected at least 1"
-        problems.append(Problem(Kind.NO_EXAMPLE, organ, found))
+        count, enough = len(splits.get(split, ())), labelled.get(split, 0) >= least
+        if count and not enough:
+            found = f"{labelled[split]} of {count} cases labelled with an organ of the config"
+            problems.append(Problem(Kind.NO_CASES, split, f"{found}, expected at least {least}{why}"))
     return problems
 
 
 def _duplicates(splits: Splits, findings: Findings) -> list[Problem]:
     """Cases whose image is the same file as an earlier case's, or a file with the same voxels."""
     problems = []
-    first_by_path: dict[str, str] = {}
-    first_by_hash: dict[str, str] = {}
+    first: dict[str | None, str] = {}
     for split, cases in splits.items():
         for case, found in zip(cases, findings[split], strict=True):
             here = f"{case['image']} ({split})"
-            same_file = first_by_path.setdefault(os.path.realpath(case["image"]), here)
-            same_voxels = first_by_hash.setdefault(found.image_hash, here) if found.image_hash else here
-            if same_file is not here:
-                problems.append(Problem(Kind.DUPLICATE, here, f"the same file as {same_file}"))
-            elif same_voxels is not here:
-                problems.append(Problem(Kind.DUPLICATE, here, f"the same voxels as {same_voxels}"))
+            same_file = first.setdefault(os.path.realpath(case["image"]), here)
+            same_voxels = first.setdefault(found.image_hash, here) if found.image_hash else here
+            what, earlier = ("file", same_file) if same_file is not here else ("voxels", same_voxels)
+            if earlier is not here:
+                problems.append(Problem(Kind.DUPLICATE, here, f"the same {what} as {earlier}"))
     return problems
 
 

@@ -32,11 +32,9 @@ DATASTORE = "datastore_v2.json"
 
 
 def complete_cases(cases: Sequence[Mapping[str, Any]], organs: Sequence[str]) -> list[dict[str, Any]]:
-    """Complete the cases that a client handed over; cases of a datalist stay as they are.
+    """Complete the cases that a client handed over, of which only ``image`` is required, for the config's organs.
 
-    Args:
-        cases: case dictionaries; only ``image`` is required.
-        organs: organs of the config, in the order of their class indices.
+    Cases of a datalist stay as they are.
 
     Raises:
         ValueError: a label has named segments, and none of them is one of the organs.

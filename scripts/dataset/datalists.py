@@ -27,12 +27,16 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from scripts.dataset.datalist_file import case_name, entries_of_split, has_image, read_datalist, refuse_equal_names
-from scripts.dataset.inference_inputs import scan_inputs
+from scripts.dataset.datalist_file import (
+    PATH_KEYS,
+    case_name,
+    entries_of_split,
+    has_image,
+    read_datalist,
+    refuse_equal_names,
+)
 from scripts.dataset.label_values import LabelValues, organs_of_datalist, read_label_values
 from scripts.dataset.problems import listed
-
-__all__ = ["load_cases", "scan_inputs"]
 
 logger = logging.getLogger(__name__)
 
@@ -118,8 +122,7 @@ def _values_of_entry(entry: Mapping[str, Any], shared: LabelValues) -> LabelValu
 
 
 def _require_known_organs(organs: Sequence[str], known: Sequence[str], path: str) -> None:
-    repeated = sorted({organ for organ in organs if list(organs).count(organ) > 1})
-    if not organs or repeated:
+    if not organs or len(set(organs)) < len(organs):
         raise ValueError(f"organs is {list(organs)}, expected one name or more, each once; fix it in the config.")
     unknown = [_with_suggestion(organ, known) for organ in organs if organ not in known]
     if unknown:
@@ -137,18 +140,15 @@ def _with_suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def _refuse_broken_entries(entries: Sequence[Any], split: str, shared: LabelValues, path: str) -> None:
-    problems = [
-        f"entry {number}: {problem}"
-        for number, entry in enumerate(entries, start=1)
-        if (problem := _entry_problem(entry, shared))
-    ]
+    found = ((number, _entry_problem(entry, shared)) for number, entry in enumerate(entries, start=1))
+    problems = [f"entry {number}: {problem}" for number, problem in found if problem]
     if problems:
         shown = listed(problems, separator="\n  ")
         raise ValueError(f"split '{split}' of datalist {path} has entries to fix:\n  {shown}")
 
 
-def _entry_problem(entry: Any, shared: LabelValues) -> str | None:
-    """What is wrong with an entry of the datalist and how to fix it, None if nothing is."""
+def _entry_problem(entry: Any, shared: LabelValues) -> str:
+    """What is wrong with an entry of the datalist and how to fix it; empty if nothing is."""
     if not has_image(entry):
         return f"{json.dumps(entry)} has no 'image'; add the path of the scan, or remove the entry"
     image = entry["image"]
@@ -157,9 +157,7 @@ def _entry_problem(entry: Any, shared: LabelValues) -> str | None:
     for key in ("phase", "patient", "case"):
         if not isinstance(entry.get(key), str | None):
             return f"'{key}' of {image} is {entry[key]!r}; expected a name; leave the key out if it is unknown"
-    annotated = entry.get("annotated")
-    if annotated is None:
-        return None
+    annotated = [] if entry.get("annotated") is None else entry["annotated"]
     if not isinstance(annotated, list) or not all(isinstance(organ, str) for organ in annotated):
         return f"'annotated' of {image} is {annotated!r}; expected a list of organ names"
     if annotated and not entry.get("label"):
@@ -168,22 +166,23 @@ def _entry_problem(entry: Any, shared: LabelValues) -> str | None:
     unknown = [_with_suggestion(organ, known) for organ in annotated if organ not in known]
     if unknown:
         return f"'annotated' of {image} names {', '.join(unknown)}, which 'labels' does not know; fix the spelling"
-    return None
+    return ""
 
 
 def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: LabelValues) -> dict[str, Any]:
-    image = os.path.normpath(os.path.join(root, entry["image"]))
-    case: dict[str, Any] = {"case": entry.get("case") or case_name(image), "image": image}
-    contoured: Iterable[str] = []
-    if entry.get("label"):
-        case["label"] = os.path.normpath(os.path.join(root, entry["label"]))
-        contoured = entry["annotated"] if entry.get("annotated") is not None else values.organs
-    case["annotated"] = [organ for organ in organs if organ in contoured]
-    case["phase"] = entry.get("phase")
-    if entry.get("patient"):
-        case["patient"] = entry["patient"]
-    own = {organ: values.organs[organ] for organ in organs if organ in values.organs}
-    return {**case, "label_values": own, "known_values": values.known}
+    paths = {key: os.path.normpath(os.path.join(root, entry[key])) for key in PATH_KEYS if entry.get(key)}
+    contoured = entry.get("annotated")
+    if contoured is None:
+        contoured = values.organs if "label" in paths else ()
+    return {
+        "case": entry.get("case") or case_name(paths["image"]),
+        **paths,
+        "annotated": [organ for organ in organs if organ in contoured],
+        "phase": entry.get("phase"),
+        **({"patient": entry["patient"]} if entry.get("patient") else {}),
+        "label_values": {organ: values.organs[organ] for organ in organs if organ in values.organs},
+        "known_values": values.known,
+    }
 
 
 @cache
@@ -195,16 +194,11 @@ def _log_untrained(path: str, untrained: tuple[str, ...]) -> None:
 def keep_labels_of(
     cases: Sequence[Mapping[str, Any]], fraction: float, organs: Sequence[str], seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Make all but a share of the labelled cases unlabelled, for experiments with few labels; the order stays.
+    """Keep the labels of a share in (0, 1] of the labelled cases, at least of one; the others become unlabelled.
 
-    The choice is random, but begins with one case for each organ that was contoured at all, so that a small share still
-    trains every organ. A smaller share of the same seed is part of a larger one.
-
-    Args:
-        cases: cases of :func:`load_cases`.
-        fraction: share of the labelled cases that keep their label, in (0, 1]; rounded, at least one case.
-        organs: organs of the config.
-        seed: seed of the choice; the same seed keeps the same labels.
+    For experiments with few labels. The choice is random, but begins with one case for each organ that was contoured at
+    all, so that a small share still trains every organ. The same seed keeps the same labels, and a smaller share of it
+    is part of a larger one.
 
     Raises:
         ValueError: the fraction is not in (0, 1].

@@ -47,7 +47,13 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
     organs: dict[str, int | list[int]] = {}
     known = {BACKGROUND_VALUE}
     for key, organ in labels.items():
-        values = _values_of_key(key, organ, where)
+        parts = [part.strip() for part in str(key).split(",")]
+        if not isinstance(organ, str) or not all(part.isdecimal() for part in parts):
+            raise ValueError(
+                f"'labels' of {where} has the pair {key!r}: {organ!r}, expected the value (an integer in quotes, or "
+                'several with commas) and then the organ\'s name, such as "1": "spleen"; fix that pair.'
+            )
+        values = [int(part) for part in parts]
         repeated = sorted((known - {BACKGROUND_VALUE}) & set(values))
         if repeated:
             raise ValueError(f"'labels' of {where} declares the value {repeated[0]} twice; keep it in one pair.")
@@ -61,16 +67,6 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
         if organ != BACKGROUND and values != [BACKGROUND_VALUE]:
             organs[organ] = values[0] if len(values) == 1 else values
     return LabelValues(organs, sorted(known))
-
-
-def _values_of_key(key: Any, organ: Any, where: str) -> list[int]:
-    parts = [part.strip() for part in str(key).split(",")]
-    if not isinstance(organ, str) or not all(part.isdecimal() for part in parts):
-        raise ValueError(
-            f"'labels' of {where} has the pair {key!r}: {organ!r}, expected the value (an integer in quotes, or "
-            'several with commas) and then the organ\'s name, such as "1": "spleen"; fix that pair.'
-        )
-    return [int(part) for part in parts]
 
 
 def organs_of_datalist(content: Mapping[str, Any], path: str) -> list[str]:

@@ -45,13 +45,10 @@ Findings = tuple[list[Problem], list[Problem]]
 def check_scan_arrays(
     voxels: NDArray[Any], affine: NDArray[np.float64], where: str, header_spacing: Sequence[float] | None = None
 ) -> Findings:
-    """Check geometry and intensities of a scan.
+    """Check the geometry of a scan and its voxels [x, y, z], which are meant to be HU.
 
-    Args:
-        voxels: [x, y, z], meant to be HU.
-        affine: 4 x 4, voxel index to position in mm.
-        where: the file, for the messages.
-        header_spacing: voxel size in mm by the header's own field, where there is one.
+    The affine (4 x 4, voxel index to position in mm) is compared with the voxel size in mm by the header's own field,
+    where there is one; the messages name the file ``where``.
     """
     problems, warnings = _check_geometry(affine, voxels.shape, where, header_spacing)
     more_problems, more_warnings = _check_intensities(voxels, affine, where)

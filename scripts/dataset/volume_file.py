@@ -41,10 +41,7 @@ class VolumeFile(Place):
 
 
 def read_volume_file(path: str) -> VolumeFile:
-    """Read one volume with all its voxels.
-
-    Args:
-        path: a file, or a folder that holds one DICOM series alone.
+    """Read one volume with all its voxels from a file, or from a folder that holds one DICOM series alone.
 
     Raises:
         VolumeError: a ValueError that names the file, what is wrong with it and what to do.

@@ -22,11 +22,7 @@ def report_dataset(
 ) -> list[CaseMeasure]:
     """Measure all cases of a data set, write the report to an HTML file, and return the measured cases.
 
-    Args:
-        dataset_dir: folder with a ``dataset.json``.
-        output: the HTML file.
-        organs: organs to show; all of the data set if empty.
-        notes: problems that the check of the files found; None to check them here.
+    Without organs, all of the data set are shown; without notes of an earlier check, the files are checked here.
     """
     path = datalist_path(dataset_dir)
     content = read_datalist(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,6 @@ HU_EDGES = np.arange(-1024, 1556, 20)
 SOFT_TISSUE_HU = (-150, 250)
 MAX_WORKERS = 8
 ML_PER_MM3 = 1e-3
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -127,13 +125,9 @@ def measure_case(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> 
 def measure_organs(
     labels: NDArray[np.uint8], spacing: Sequence[float], organs: Sequence[str], annotated: Sequence[str]
 ) -> dict[str, ContourMeasure]:
-    """Measure the organs that were contoured; an absent one has 0 ml.
+    """Measure the annotated organs in a label map [left, posterior, superior]; an absent one has 0 ml.
 
-    Args:
-        labels: class indices [left, posterior, superior] in the order of `organs`.
-        spacing: mm along the axes.
-        organs: organ names in the order of their class indices.
-        annotated: the organs that were contoured.
+    The class index of an organ is its place in ``organs``, from 1; the spacing is in mm along the axes.
     """
     boxes = ndimage.find_objects(labels, max_label=len(organs))
     measured: dict[str, ContourMeasure] = {}

@@ -101,14 +101,11 @@ def _volumes(cases: Sequence[CaseMeasure], organ: str) -> list[Outlier]:
 def _swapped_sides(case: CaseMeasure) -> list[str]:
     """Pairs whose left organ lies to the right of the right one."""
     found = []
-    for left, right in SIDES:
-        for organ in case.organs:
-            other = organ.replace(left, right)
-            if left not in organ or other == organ or other not in case.organs:
-                continue
-            ours, theirs = case.organs[organ].centre, case.organs[other].centre
-            if ours and theirs and ours[0] < theirs[0]:
-                found.append(f"{organ.replace('_', ' ')} lies to the right of {other.replace('_', ' ')}: swapped?")
+    pairs = [(organ, organ.replace(left, right)) for left, right in SIDES for organ in case.organs if left in organ]
+    for organ, other in pairs:
+        ours, theirs = (case.organs[name].centre if name in case.organs else None for name in (organ, other))
+        if ours and theirs and ours[0] < theirs[0]:
+            found.append(f"{organ.replace('_', ' ')} lies to the right of {other.replace('_', ' ')}: swapped?")
     return found
 
 
