@@ -3,8 +3,6 @@
 For a photograph and its mask that is what PASCAL VOC means by an image and a segmentation.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

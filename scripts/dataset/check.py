@@ -4,8 +4,6 @@ All files are read, voxels included, a few at a time; the result of a check with
 stamp file, which makes the next check instant for as long as no file changes.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping, Sequence

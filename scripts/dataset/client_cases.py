@@ -14,8 +14,6 @@ becomes, for ``organs=["spleen", "liver"]`` and the noted segments ``liver`` = 1
 An organ without a segment was not contoured: it is unknown in that case, not absent.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence

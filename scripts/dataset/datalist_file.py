@@ -1,7 +1,5 @@
 """The datalist on disk: a Decathlon-style JSON file with a list of entries per split, and the names of its cases."""
 
-from __future__ import annotations
-
 import json
 import os
 import unicodedata

@@ -16,8 +16,6 @@ becomes, for ``organs=["liver", "spleen"]``::
 Nothing is read here but the JSON; ``scripts.dataset.check`` opens the volumes.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

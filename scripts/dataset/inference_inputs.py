@@ -1,7 +1,5 @@
 """From a path that a user gives to the scans to segment: a file, a folder, a datalist or a DICOM series."""
 
-from __future__ import annotations
-
 import logging
 import os
 

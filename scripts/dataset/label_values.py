@@ -9,8 +9,6 @@ key, and any value may be declared to be background::
 This is the only place that reads such a map, and ``scripts.preprocessing.organ_labels`` the only one that applies it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

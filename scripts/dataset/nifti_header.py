@@ -5,8 +5,6 @@ the sform is taken, as nibabel does; ITK takes the qform of some such files, so 
 only the voxel sizes are known, and the first axis is taken to run from right to left, as nibabel does.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any

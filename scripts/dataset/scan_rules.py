@@ -3,8 +3,6 @@
 Problems are reasons to refuse it. Warnings can be right, and stand in the log, the report and the manifest of a run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import Any

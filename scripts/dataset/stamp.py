@@ -1,7 +1,5 @@
 """The memory of a check without problems: a digest of all files of the dataset beside what the check found."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

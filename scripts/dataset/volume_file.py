@@ -3,8 +3,6 @@
 The check of a data set, training, inference, evaluation and the reports all read with it, so that they cannot disagree.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

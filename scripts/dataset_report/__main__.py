@@ -1,7 +1,5 @@
 """Command line of the report: ``python -m scripts.dataset_report --dataset_dir DATASET``."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

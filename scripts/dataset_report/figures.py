@@ -1,7 +1,5 @@
 """The figures of the report: geometry, Hounsfield units, which organs are where, and how large."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """What the report knows about one case: geometry, Hounsfield units, organ volumes and a small picture."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Cases that are worth a look: not refused, since each can be right, but unlike the others."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

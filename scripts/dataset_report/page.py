@@ -1,7 +1,5 @@
 """The report as one HTML file that needs nothing beside it: no server, no network, no script."""
 
-from __future__ import annotations
-
 import base64
 import os
 from collections import Counter

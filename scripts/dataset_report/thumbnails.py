@@ -1,7 +1,5 @@
 """A small picture of a case: the axial and the coronal slice that show the most organs, side by side."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from typing import Any

@@ -8,8 +8,6 @@ Nothing is copied: the datalist names the files where they are. One split is wri
 to OUTPUT_DIR/fold0/dataset.json and so on. The 20 test scans are the split `test`.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 ``RawData/Training/img/img0001.nii.gz`` with ``RawData/Training/label/label0001.nii.gz``, and ``RawData/Testing/img``.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection, Iterable

@@ -1,7 +1,5 @@
 """The last steps of preparing data of one's own: check, datalist, report, config, and if wanted the training."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import shlex

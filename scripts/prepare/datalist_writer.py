@@ -1,7 +1,5 @@
 """Checking and writing a dataset.json: nothing is written unless every file of it is in order."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

@@ -6,8 +6,6 @@ An organ that a data set was not contoured for is unknown there, not absent: it 
 scored. Every case keeps its split; its name and its patient begin with the name of its data set. No scan is copied.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

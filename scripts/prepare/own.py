@@ -10,8 +10,6 @@ With --structures the labels are RTSTRUCT or DICOM-SEG files, which say themselv
 Every patient is in one split. OUTPUT_DIR gets dataset.json, report.html and cohort.yaml; no scan is copied or changed.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The scans of a cohort, before and after it is decided which split each belongs to."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ A place is a folder, searched to its bottom, or a pattern with ``*``, whose matc
     p1/ct.nii.gz, p1/organs.nii.gz                    --images "*/ct.nii.gz" --labels "*/organs.nii.gz" -> p1
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

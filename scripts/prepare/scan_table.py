@@ -8,8 +8,6 @@ Only ``image`` is needed. Paths are relative to the table's folder; ``organs`` a
 ``;``, all of the cohort if empty; ``split`` is training, validation or test, or empty to draw one.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping, Sequence

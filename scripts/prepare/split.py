@@ -4,8 +4,6 @@ Folds are dealt as nnU-Net deals them (scikit-learn's KFold, shuffled, seed 1234
 results over five folds of the same cases can be set beside its published ones.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence

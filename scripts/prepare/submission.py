@@ -7,8 +7,6 @@ challenge's values by the organ names in the weights, so that a network with oth
 OUTPUT_DIR gets label0061.nii.gz to label0080.nii.gz and, beside it, OUTPUT_DIR.zip for the upload.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import zipfile

@@ -10,8 +10,6 @@
 Everingham et al., The PASCAL Visual Object Classes Challenge 2012, development kit.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
