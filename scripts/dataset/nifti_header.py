@@ -21,8 +21,10 @@ MM_OF_UNIT = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # unknown (nibabel writes this f
 UNIT_NAMES = {1: "metres", 3: "micrometres"}
 # Voxels by which sform and qform may differ at a corner of the scan (our choice): refused above, named above.
 REFUSED_DIFFERENCE, NAMED_DIFFERENCE = 0.5, 0.002
-PLACE_FIELDS = ("qform_code", "sform_code", "xyzt_units", "srow_x", "srow_y", "srow_z")
-QFORM_FIELDS = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+PLACE_FIELDS = (
+    "xyzt_units", "sform_code", "srow_x", "srow_y", "srow_z",
+    "qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +64,14 @@ def place_of(header: Any, path: str) -> Place:
     if unit not in MM_OF_UNIT:
         raise VolumeError(Problem(Kind.UNIT, path, f"xyzt_units has the unknown unit {unit}"))
     scale = np.diag([*[MM_OF_UNIT[unit]] * 3, 1.0])
-    codes = {name: int(header[f"{name}_code"]) for name in ("sform", "qform")}
-    places = [(f"{name} (code {code})", _affine(header, name, path)) for name, code in codes.items() if code > 0]
+    forms = {"sform": header.get_sform, "qform": header.get_qform}
+    codes = {name: int(header[f"{name}_code"]) for name in forms}
+    try:
+        places = [
+            (f"{name} (code {code})", np.asarray(forms[name](), np.float64)) for name, code in codes.items() if code > 0
+        ]
+    except (ValueError, nib.spatialimages.HeaderDataError) as error:
+        raise VolumeError(Problem(Kind.SPACING, path, f"the qform is not valid: {error}")) from None
     warnings = [] if unit not in UNIT_NAMES else [Problem(Kind.CONVERTED, path, f"xyzt_units says {UNIT_NAMES[unit]}")]
     if len(places) == 2:
         warnings += _difference(places[0][1], places[1][1], header, path)
@@ -73,15 +81,6 @@ def place_of(header: Any, path: str) -> Place:
     taken_from, affine = places[0]
     spacing = tuple(float(size) * MM_OF_UNIT[unit] for size in header["pixdim"][1:4])
     return Place(affine=scale @ affine, header_spacing=spacing, taken_from=taken_from, warnings=warnings)
-
-
-def _affine(header: Any, name: str, path: str) -> Affine:
-    if name == "sform":
-        return np.asarray(header.get_sform(), dtype=np.float64)
-    try:
-        return np.asarray(header.get_qform(), dtype=np.float64)
-    except (ValueError, nib.spatialimages.HeaderDataError) as error:
-        raise VolumeError(Problem(Kind.SPACING, path, f"the qform is not valid: {error}")) from None
 
 
 def _difference(sform: Affine, qform: Affine, header: Any, path: str) -> list[Problem]:
@@ -113,7 +112,7 @@ def label_header(path: str, shape: tuple[int, ...]) -> Any:
     header: Any = type(scan)()  # NIfTI-1 or NIfTI-2
     header.set_data_dtype(np.uint8)
     header.set_data_shape(shape)
-    for name in (*PLACE_FIELDS, *QFORM_FIELDS):
+    for name in PLACE_FIELDS:
         header[name] = scan[name]
     header["pixdim"][:4] = scan["pixdim"][:4]
     return header

@@ -46,8 +46,6 @@ def write_cohort(
     claim_datalists(folders, folds, made)
     phases = phases_of(folds[0])
     warnings = check_datalist(folds[0], organs, phases).warnings
-    for warning in warnings:
-        logger.warning(warning)
     for folder, content in zip(folders, folds, strict=True):
         write_datalist(folder, content)
     cases = report_dataset(str(folders[0]), str(output / REPORT), organs, warnings)
