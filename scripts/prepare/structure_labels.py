@@ -6,8 +6,6 @@ The first spelling that a structure set has is taken; case does not matter, * an
 no spelling fits is listed, never guessed.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections import Counter
@@ -19,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.dataset.datalist_file import read_datalist
+from scripts.dataset.problems import listed
 from scripts.dicom.series import choose_series, find_series
 from scripts.dicom.slice_stack import SliceStack, slice_stack
 from scripts.dicom.structure_files import StructureFile, find_structure_files
@@ -66,8 +65,8 @@ def label_maps_of(
     Args:
         scans: DICOM series; a scan with a label of its own has its structures there.
         place: folder of the structures of all other scans.
-        results: whether those that this bundle wrote are wanted there.
-        wanted: of several structure files of a scan, which one: its label, with * and ?; None: the newest.
+        results: whether structures that this bundle wrote are wanted there.
+        wanted: the label, with * and ?, of the structure file to take where a scan has several; None: the newest.
         spellings: organ -> names of its structure.
         output_dir: gets a folder with the label maps.
 
@@ -83,11 +82,11 @@ def label_maps_of(
     labelled, unnamed = [], Counter[str]()
     used: set[str] = set()
     for scan in scans:
-        headers = choose_series(find_series(scan.image), None, scan.image) if os.path.isdir(scan.image) else None
-        if headers is None:
+        if not os.path.isdir(scan.image):
             raise ValueError(f"{scan.image} is no DICOM series, so no structures refer to it; give it with --values.")
+        series = choose_series(find_series(scan.image), None, scan.image)
         files = find_structure_files(scan.label) if scan.label else shared
-        found = [one for one in files if one.is_of(headers.headers)]
+        found = [one for one in files if one.is_of(series.headers)]
         used.update(one.path for one in found)
         if not found:
             if scan.label:
@@ -97,8 +96,14 @@ def label_maps_of(
         structures = Structures(_chosen(found, wanted, scan.case).path)
         organs = _organs_of(structures, spellings)
         unnamed.update({name for number, name in structures.names.items() if number not in organs.values()})
-        labelled.append(_with_labels(scan, structures, organs, list(spellings), slice_stack(headers), output_dir))
-    _tell([one.path for one in shared if one.path not in used], unnamed, place)
+        labelled.append(_with_labels(scan, structures, organs, list(spellings), slice_stack(series), output_dir))
+    unused = [one.path for one in shared if one.path not in used]
+    if unused:
+        logger.warning("%d structure files in %s refer to no scan: %s", len(unused), place, listed(unused, 3))
+    if unnamed:
+        ranked = sorted(unnamed.items(), key=lambda one: (-one[1], one[0]))
+        names = [f"{name or '(no name)'} ({count})" for name, count in ranked]
+        logger.warning("structures that --structures does not name (scans): %s", listed(names, MAX_LISTED))
     if not any(scan.label for scan in labelled):
         raise ValueError("no scan has a structure that --structures names; see the names listed above.")
     return labelled
@@ -106,13 +111,13 @@ def label_maps_of(
 
 def _chosen(files: Sequence[StructureFile], wanted: str | None, case: str) -> StructureFile:
     count = len(files)
-    listed = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
+    found = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
     if wanted:
         files = [one for one in files if any(_fits(label, wanted) for label in one.labels)]
     newest = [one for one in files if one.made == max(other.made for other in files)]
     if len(newest) != 1:
         what = f"of which {len(newest)} are called '{wanted}'" if wanted else f"of which {len(newest)} are the newest"
-        raise ValueError(f"{case} has {count} structure files, {what}: {listed}. Name one with --structure_set LABEL.")
+        raise ValueError(f"{case} has {count} structure files, {what}: {found}. Name one with --structure_set LABEL.")
     return newest[0]
 
 
@@ -127,9 +132,9 @@ def _organs_of(structures: Structures, spellings: Spellings) -> dict[str, int]:
         for spelling in names:
             fitting = [n for n, name in structures.names.items() if _fits(name, spelling)]
             if len(fitting) > 1:
-                listed = ", ".join(structures.names[number] for number in fitting)
+                found = ", ".join(structures.names[number] for number in fitting)
                 raise ValueError(
-                    f"'{spelling}' fits {len(fitting)} structures of {structures.path}: {listed}. Put the one that is "
+                    f"'{spelling}' fits {len(fitting)} structures of {structures.path}: {found}. Put the one that is "
                     f"meant first: '{organ}={structures.names[fitting[0]]},{spelling}'."
                 )
             if fitting:
@@ -171,12 +176,3 @@ def _with_labels(
     path = Path(output_dir).absolute() / FOLDER / f"{scan.case}.nii.gz"
     write_nifti(path, labels, stack.affine)
     return replace(scan, label=str(path), organs=kept)
-
-
-def _tell(unused: Sequence[str], unnamed: Mapping[str, int], place: str | None) -> None:
-    if unused:
-        logger.warning("%d structure files in %s refer to no scan: %s", len(unused), place, ", ".join(unused[:3]))
-    if unnamed:
-        ranked = sorted(unnamed.items(), key=lambda one: (-one[1], one[0]))
-        listed = ", ".join(f"{name or '(no name)'} ({count})" for name, count in ranked[:MAX_LISTED])
-        logger.warning("structures that --structures does not name (scans): %s", listed)
