@@ -76,11 +76,11 @@ class BackgroundBatches(QueryBatches):
         found = maps.amax(dim=0) >= self.planner.threshold * 255
         return moved(maps[query.organ - 1], query.beside).masked_fill(found, 0)[None]
 
-    def _attention(self, queries: Sequence[Query], *places: Tensor) -> Tensor:
-        attention, label = super()._attention(queries, *places), places[-1]
+    def _cut(self, queries: Sequence[Query], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        image, attention, label = super()._cut(queries, generator)
         beside = [n for n, query in enumerate(queries) if isinstance(query, BackgroundQuery)]
         attention[beside] = attention[beside] * (label[beside] == 1)  # no pixel of any organ
-        return attention
+        return image, attention, label
 
 
 def free_pixels(maps: Tensor, classes: Tensor, bright: Tensor, threshold: float) -> Tensor:

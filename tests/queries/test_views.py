@@ -14,7 +14,6 @@ from torch.nn.functional import pad
 from scripts.queries.views import (
     RandomGeometry,
     gather_blocks,
-    identity_geometry,
     sample_patches,
     slices_with_neighbours,
 )
@@ -136,11 +135,6 @@ def test_random_geometry_stays_within_its_bounds(
     # No corner of a view of 32 pixels lies farther from the query's centre than `reach` allows for.
     corner = (matrix.abs().sum(dim=2) * 31 / 2 + moved.abs()).max()
     assert float(corner) <= geometry.reach(32)
-
-
-def test_plain_geometry_is_the_identity() -> None:
-    matrix, shift = identity_geometry(3)
-    assert torch.equal(matrix, torch.eye(2).expand(3, 2, 2)) and not bool(shift.any())
 
 
 @pytest.mark.parametrize("zoom", [[1.2, 0.8], [0.0, 1.0], [1.0]])
