@@ -12,12 +12,10 @@ from scripts.networks.encoder import QueryEncoder
 
 
 def attention_logits(queries: Tensor, classes: int, floor: float = 0.02) -> Tensor:
-    """Logits [query, class, x, y] that predict just what the attention says.
+    """Logits [query, class, x, y] that predict just what the attention of queries [query, channel, x, y] says.
 
-    Args:
-        queries: [query, channel, x, y], attention last: one map for a binary output, else one for each organ.
-        classes: 1 for a binary output, or background + organs.
-        floor: probabilities are kept this far from 0 (and 1): attention is never taken for certain.
+    With one class, the organ, the last channel is its map; with background + organs the last channels are all maps.
+    Probabilities are kept `floor` away from 0 (and 1): attention is never taken for certain.
     """
     if classes == 1:
         return torch.logit(queries[:, -1:].float(), eps=floor)
@@ -79,11 +77,6 @@ class SharedSegmenter(nn.Module):
 
     A server that averages these weights can hand them to whoever evaluates the predictor, and they can be put into
     its `model.pt`: names begin with "segmenter.".
-
-    Args:
-        segmenter: the predictor's.
-
-    forward: as :class:`~scripts.networks.segmenter.QuerySegmenter`.
     """
 
     def __init__(self, segmenter: QuerySegmenter) -> None:
