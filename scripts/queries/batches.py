@@ -29,14 +29,9 @@ from scripts.queries.views import (
 )
 from scripts.runtime.streams import Batch, BatchStream
 
-CACHED_PIXELS = 2**17
-"""Patch pixels that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache."""
-
-POSITIONS = 10
-"""Parts of a volume, of as many slices each, for contrast by slice position (our choice; PCL compares pairs)."""
-
-OUTSIDE = 254
-"""What stands in a label block beyond the slice; no class index, and not IGNORED."""
+CACHED_PIXELS = 2**17  # that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache
+POSITIONS = 10  # parts of a volume, of as many slices each (our choice; PCL compares pairs)
+OUTSIDE = 254  # in a label block beyond the slice: no class index, and not IGNORED
 
 
 class QueryBatches(BatchStream):
@@ -53,7 +48,7 @@ class QueryBatches(BatchStream):
     (part of the volume that the slice lies in), intensity (mean of the window under the attention, in [0, 1]). Views of
     one query lie `batch_size` apart.
 
-    Variants subclass it: `_draw`, `_map`, `_cut`, `_label`, `_class` and `_shown` are theirs to override, see
+    Variants subclass it: `_draw`, `_cut`, `_map`, `_label` and `_shown` are theirs to override, see
     development/baselines/background_queries.py.
     """
 
@@ -90,7 +85,7 @@ class QueryBatches(BatchStream):
         self.store.prepare(self.data)
         self.maps.prepare(self.data)
         self._stored: list[StoredCase] = [self.store.open(case) for case in self.data]
-        return QueryIndex(self.data, self.store, self.maps, self.planner, self.present_only, confidence)
+        return QueryIndex(self.data, self.maps, self.planner, self.present_only, confidence)
 
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
         """Draw queries and cut their views."""
@@ -101,14 +96,16 @@ class QueryBatches(BatchStream):
         if self.intensity is not None:
             image = self.intensity(image, generator)
         centre = image.unflatten(1, (-1, self.store.channels))[:, self.adjacent_slices].mean(dim=1, keepdim=True)
+        cases = [self._stored[query.case] for query in queries]
+        depths = [len(case.image) // self.store.channels for case in cases]
         mean = (centre * attention).sum(dim=(1, 2, 3)) / attention.sum(dim=(1, 2, 3)).clamp(min=1e-6)
         batch = {
             "image": torch.cat([image, attention], dim=1),
             "label": label,
-            "organ": torch.tensor([self._class(query) for query in queries]),
-            "phase": torch.tensor([self._stored[query.case].phase for query in queries]),
+            "organ": torch.tensor([query.organ for query in queries]),
+            "phase": torch.tensor([case.phase for case in cases]),
             "query": torch.tensor([query.number for query in queries]),
-            "position": torch.tensor([self._position(query) for query in queries]),
+            "position": torch.tensor([query.slice * POSITIONS // n for query, n in zip(queries, depths, strict=True)]),
             "intensity": mean.clamp(0.0, 1.0),
         }
         check_targets(batch)
@@ -117,10 +114,6 @@ class QueryBatches(BatchStream):
     def _draw(self, generator: torch.Generator) -> list[Query]:
         """The queries of a batch, in one view each."""
         return self.index.draw(self.batch_size, generator)
-
-    def _class(self, query: Query) -> int:
-        """Class of a query in the contrast, 1 or more."""
-        return query.organ
 
     def _shown(self, query: Query) -> int:
         """Class index whose pixels the label of a query marks."""
@@ -141,16 +134,15 @@ class QueryBatches(BatchStream):
         parts = []
         for first in range(0, count, at_once):
             part = slice(first, first + at_once)
-            image, label, inside = self._image_and_label(queries[part], centres[part], matrix[part])
-            parts.append((image, self._attention(queries[part], moved[part], matrix[part], inside), label))
+            parts.append(self._cut_at_once(queries[part], centres[part], moved[part], matrix[part]))
         image, attention, label = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         return image, attention, label
 
-    def _image_and_label(
-        self, queries: Sequence[Query], centres: Tensor, matrix: Tensor
+    def _cut_at_once(
+        self, queries: Sequence[Query], centres: Tensor, moved: Tensor, matrix: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Windowed slices [view, slice, x, y], the organ's label and 1 inside of the slice, [view, 1, x, y] each."""
-        reach, size = farthest_pixel(matrix, self.planner.patch_size), self.planner.patch_size
+        """Image, attention and label of a few queries around these centres; the attention is read around `moved`."""
+        size, reach = self.planner.patch_size, farthest_pixel(matrix, self.planner.patch_size)
         # Beyond the slice is air, as in the predictor: the window's lower end becomes 0.
         slices = [self._slices(query) for query in queries]
         hu, origins = gather_blocks(slices, centres, reach, fill=math.floor(self.lower))
@@ -163,16 +155,15 @@ class QueryBatches(BatchStream):
         blocks[:, -2:-1].eq_(shown[:, None, None, None])
         blocks[:, -1:].ne_(OUTSIDE)
         within, unit = centres - origins, torch.ones(len(queries), 2)
-        sampled = sample_patches(blocks, within, matrix, unit, size)
-        label = sampled[:, -2:-1].gt_(0.5)
+        image, label, inside = sample_patches(blocks, within, matrix, unit, size).split([hu.shape[1], 1, 1], dim=1)
+        label.gt_(0.5)
         if bool((classes == IGNORED).any()):
             unknown = (classes == IGNORED).to(self.device).float()
             label.masked_fill_(sample_patches(unknown, within, matrix, unit, size) > 0.5, IGNORED)
-        return sampled[:, :-2], label, sampled[:, -1:]
-
-    def _position(self, query: Query) -> int:
-        """Part of the volume, 0 to POSITIONS - 1 from its first slice on."""
-        return query.slice * POSITIONS // (len(self._stored[query.case].image) // self.store.channels)
+        # The attention is sampled from its own, coarser grid, and is 0 beyond the slice.
+        maps, shapes = [self._map(query) for query in queries], [each.shape[1:] for each in slices]
+        attention = sample_maps(maps, shapes, moved, matrix, size, self.device) * inside
+        return image, self.attention(attention), label
 
     def _slices(self, query: Query) -> Tensor:
         """The slice and its neighbours in HU: [slice * channel, x, y] int16."""
@@ -188,14 +179,6 @@ class QueryBatches(BatchStream):
         if stored.label is None:
             return torch.zeros((), dtype=torch.uint8).expand(1, *stored.image.shape[1:])
         return stored.label[query.slice][None]
-
-    def _attention(self, queries: Sequence[Query], centres: Tensor, matrix: Tensor, inside: Tensor) -> Tensor:
-        """Attention [view, 1, x, y] in the image's geometry, from the coarser grid; `inside` is 1 within the slice."""
-        maps = [self._map(query) for query in queries]
-        shapes = [self._stored[query.case].image.shape[1:] for query in queries]
-        sampled = sample_maps(maps, shapes, centres, matrix, self.planner.patch_size, self.device)
-        attention: Tensor = self.attention(sampled * inside)
-        return attention
 
     def _map(self, query: Query) -> Tensor:
         """Coarse map that becomes a query's attention: [1, x', y'] uint8."""

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from scripts.files.atomic_write import replacing
-from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.planner import QueryPlanner
 from scripts.runtime.streams import in_turns
@@ -70,7 +69,6 @@ class QueryIndex:
     def __init__(
         self,
         cases: Sequence[Mapping[str, Any]],
-        store: SliceStore,
         maps: CoarseMaps,
         planner: QueryPlanner,
         present_only: bool = False,
@@ -81,17 +79,17 @@ class QueryIndex:
                 f"unlabelled_confidence {unlabelled_confidence} is no probability: give one such as 0.7, or null to "
                 "leave unlabelled scans out."
             )
-        self.store, self.maps, self.planner = store, maps, planner
+        self.store, self.maps, self.planner = maps.store, maps, planner
         self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
         self.groups: dict[int, list[tuple[int, Tensor]]] = {}
         self._planned = self._sure = 0
         for number, case in enumerate(cases):
-            if store.open(case).label is not None or unlabelled_confidence is not None:
+            if self.store.open(case).label is not None or unlabelled_confidence is not None:
                 self._add(number, case)
         if self._planned:
             logger.info("unlabelled scans: the coarse maps of %d of %d queries are sure.", self._sure, self._planned)
-        lost = [organ for n, organ in enumerate(store.organs, start=1) if n not in self.groups]
-        if len(lost) == len(store.organs):
+        lost = [organ for n, organ in enumerate(self.store.organs, start=1) if n not in self.groups]
+        if len(lost) == len(self.store.organs):
             raise ValueError(
                 "no organ has a query: the coarse stage finds nothing in the training cases. Train it longer "
                 "(coarse::stage::epochs) or lower the planner's threshold."

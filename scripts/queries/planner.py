@@ -88,10 +88,8 @@ class QueryPlanner(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, by which plans that were made before are known."""
-        return (
-            f"patch_size={self.patch_size}, threshold={self.threshold}, margin_slices={self.margin_slices}, "
-            f"overlap={self.overlap}, pad={self.pad}"
-        )
+        names = ("patch_size", "threshold", "margin_slices", "overlap", "pad")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
     def forward(self, maps: Tensor, shape_x: int, shape_y: int) -> Tensor:
         """Plan the queries of one volume, whose slices have (shape_x, shape_y) pixels of the working grid.
