@@ -29,7 +29,7 @@ class PixelContrastedSegmenter(nn.Module):
 
     def __init__(self, segmenter: QuerySegmenter, classes: int, dim: int = 64, memory: int = 64) -> None:
         super().__init__()
-        features = segmenter.decoder.feature_channels
+        features = segmenter.decoder.output.in_channels
         self.segmenter, self.memory = segmenter, ClassMemory(classes, memory, dim)
         self.head = nn.Sequential(nn.Conv2d(features, features, 1), nn.ReLU(), nn.Conv2d(features, dim, 1))
 

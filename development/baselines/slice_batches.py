@@ -5,6 +5,7 @@ Same store, geometry, intensities and number of images as the query stage; only 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -31,6 +32,12 @@ class SlicePlace(NamedTuple):
     case: int
     slice: int
     centre: Tensor
+
+
+def reach_of(geometry: RandomGeometry, patch: int) -> int:
+    """Farthest pixel from the centre of a patch that a random view can show."""
+    turned = math.sqrt(2) if geometry.rotation > 0 else 1.0
+    return math.ceil(patch / 2 / geometry.zoom[0] * turned + geometry.shift) + 1
 
 
 class SliceBatches(BatchStream):
@@ -99,7 +106,7 @@ class SliceBatches(BatchStream):
         matrix, shift = self.geometry(self.batch_size, generator)
         centres = torch.stack([place.centre for place in places]) + shift
         stacks = [self._stack(place.case, place.slice) for place in places]
-        blocks, origins = gather_blocks(stacks, centres, self.geometry.reach(self.patch_size))
+        blocks, origins = gather_blocks(stacks, centres, reach_of(self.geometry, self.patch_size))
         values, unit = blocks.to(self.device).float(), torch.ones(self.batch_size, 2)
         # Beyond the slice is air, as in the predictor.
         values[:, :-2] = soft_tissue_window(values[:, :-2], self.lower, self.upper) * values[:, -1:]

@@ -24,17 +24,18 @@ from scripts.runtime.progress import total_iterations
 EXCLUDED_LOGIT = -1.0e4
 
 
-def certain_background(logits: Tensor, ignored: Tensor) -> Tensor:
-    """Logits that are certain of the background where `ignored` [batch, 1, ...] bool, and as they were elsewhere.
+def certain_background(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and label that are certain of the background where the label [batch, 1, ...] is IGNORED.
 
-    They are [batch, class, ...], background first, or [batch, 1, ...] of one binary organ. Example: at an ignored pixel
-    the logits (.2, 3, 1) become (0, -1e4, -1e4), whose softmax is (1, 0, 0).
+    Logits are [batch, class, ...], background first, or [batch, 1, ...] of one binary organ. Example: at an ignored
+    pixel (.2, 3, 1) becomes (0, -1e4, -1e4), whose softmax is (1, 0, 0).
     """
-    if not bool(ignored.any()):
-        return logits
-    if logits.shape[1] == 1:
-        return logits.masked_fill(ignored, EXCLUDED_LOGIT)
-    return torch.cat([logits[:, :1].masked_fill(ignored, 0.0), logits[:, 1:].masked_fill(ignored, EXCLUDED_LOGIT)], 1)
+    ignored = label == IGNORED
+    if bool(ignored.any()):
+        first_organ = 0 if logits.shape[1] == 1 else 1
+        background, organs = logits[:, :first_organ], logits[:, first_organ:]
+        logits = torch.cat([background.masked_fill(ignored, 0.0), organs.masked_fill(ignored, EXCLUDED_LOGIT)], dim=1)
+    return logits, label.masked_fill(ignored, 0)
 
 
 def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
@@ -83,12 +84,11 @@ class PartialDiceCELoss(nn.Module):
     def forward(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Loss of logits [batch, class, ...] against targets["label"] [batch, 1, ...] and targets["annotated"]."""
         self.to(logits.device)  # the weights are buffers; a config makes the loss before it knows the device
-        label, annotated = targets["label"], targets["annotated"]
-        ignored = label == IGNORED
-        label = label.masked_fill(ignored, 0)
+        annotated = targets["annotated"]
+        logits, label = certain_background(merge_unannotated(logits, annotated), targets["label"])
         # Voxels of an organ that does not count as contoured have no truth: they belong to the merged background.
         known = annotated.to(label.device).gather(1, label.flatten(1).long()).reshape(label.shape)
-        loss: Tensor = self.loss(certain_background(merge_unannotated(logits, annotated), ignored), label * known)
+        loss: Tensor = self.loss(logits, label * known)
         return loss
 
 
@@ -131,8 +131,7 @@ class QueryLoss(nn.Module):
 
         The mean of a cross entropy still divides by all pixels, so that a border of ignored pixels scales it a little.
         """
-        label, organ = targets["label"], targets["organ"]
-        ignored = label == IGNORED
-        logits, label = certain_background(logits, ignored), label.masked_fill(ignored, 0)
+        logits, label = certain_background(logits, targets["label"])
+        organ = targets["organ"]
         queried = organ.to(logits.device)
         return torch.stack([self.loss(logits[queried == one], label[queried == one]) for one in organ.unique()]).mean()

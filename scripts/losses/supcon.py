@@ -1,8 +1,8 @@
 """Supervised contrastive loss over views, and the rule that says which views are positives.
 
-SupCon, L_out (Khosla et al., arXiv 2004.11362, eq. 2), with the intensity weights of the follow-up
-(arXiv 2210.08652) as an option. With unit embeddings z, temperature t, A(i) the other views of the batch
-and P(i) those of A(i) that carry the label of i::
+SupCon, L_out (Khosla et al., arXiv 2004.11362, eq. 2), with the intensity weights of the follow-up (arXiv 2210.08652)
+as an option. With unit embeddings z, temperature t, A(i) the other views of the batch and P(i) those of A(i) that carry
+the label of i::
 
     L_i = log sum_{a in A(i)} exp(w_ia z_i.z_a / t)  -  mean_{p in P(i)} w_ip z_i.z_p / t
 
@@ -21,8 +21,7 @@ from torch.nn.functional import normalize, pad
 
 from scripts.runtime.processes import rank, world_size
 
-# A mean of windowed intensities may leave [0, 1] by rounding, no further.
-INTENSITY_ROUNDING = 1e-3
+INTENSITY_ROUNDING = 1e-3  # by which a mean of windowed intensities may leave [0, 1]
 # Room for contrast phases in a fused label. Fixed, not read off the batch, so that processes agree on labels.
 PHASE_STRIDE = 1 << 16
 LABEL_RANGES = {"organ": (1, 1 << 32), "phase": (0, PHASE_STRIDE - 1), "query": (0, 1 << 48), "position": (0, 1 << 32)}
@@ -64,14 +63,11 @@ class SupConLoss(nn.Module):
         self.temperature, self.gather, self.intensity_weighting = temperature, gather, intensity_weighting
 
     def forward(self, embeddings: Tensor, labels: Tensor, intensities: Tensor | None = None) -> Tensor:
-        """Cost of one batch of views: a scalar, float32 (float64 for float64 embeddings).
+        """Cost of views [views, dim], float32 (float64 for float64 embeddings); equal integer labels are positives.
 
-        Args:
-            embeddings: [views, dim], floating point.
-            labels: [views], integers; equal labels are positives.
-            intensities: [views] in [0, 1], needed by ``intensity_weighting`` and not read without it; taken
-                as measurements, so no gradient flows to them. Their range is the caller's to check, see
-                `check_targets`: the loss looks at shapes and types only, so that no step waits for a GPU.
+        Intensities [views] in [0, 1] are needed by ``intensity_weighting`` and not read without it; they are
+        measurements, so no gradient flows to them. The loss looks at shapes and types only, so that no step waits for a
+        GPU: `check_targets` checks the ranges.
 
         Raises:
             ValueError: shapes or types do not fit, or intensities are missing.
@@ -96,16 +92,11 @@ class SupConLoss(nn.Module):
             return loss + (_sum_over_processes(loss) / processes - loss.detach())
 
     def _mean_over_anchors(self, views: Tensor, labels: Tensor, intensities: Tensor | None, own: slice) -> Tensor:
-        """Sum of L_i over the own anchors, divided by the number of anchors of all `views` with a positive.
-
-        Without intensities only one [views, views] matrix is kept for the backward pass: sums per class give the mean
-        over positives.
-        """
+        """Sum of L_i over the own anchors, divided by the number of anchors of all `views` with a positive."""
         # Sorting finds classes and their sizes with static shapes, so a GPU need not wait for the host.
         in_order = labels.sort().values
         class_of = torch.searchsorted(in_order, labels)
         positives = torch.searchsorted(in_order, labels, right=True) - class_of - 1
-
         logits = (views[own] / self.temperature) @ views.T
         if intensities is not None:
             differences = intensities.to(views.dtype)[own, None] - intensities.to(views.dtype)
@@ -116,6 +107,7 @@ class SupConLoss(nn.Module):
             logits.diagonal(offset=own.start).fill_(torch.finfo(logits.dtype).min)
 
         if intensities is None:
+            # Sums per class, so that one [views, views] matrix alone is kept for the backward pass.
             class_sums = torch.zeros_like(views).index_add(0, class_of, views)
             others = class_sums.index_select(0, class_of[own]) - views[own]
             attraction = (views[own] * others).sum(dim=1) / self.temperature
@@ -146,14 +138,11 @@ class ContrastiveCriterion(nn.Module):
         self.loss, self.positives = loss, positives
 
     def forward(self, embeddings: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Cost of one batch of views, as from `SupConLoss`.
+        """Cost of views [views, dim], as from `SupConLoss`.
 
-        Args:
-            embeddings: [views, dim].
-            targets: integers [views] each: ``organ`` (class index >= 1), ``phase`` (>= 0, 0 if unknown),
-                ``query`` (>= 0, patch that a view came from, unique within a process), ``position`` (>= 0, part of
-                the volume that its slice lies in); and ``intensity`` [views] in [0, 1]. Only those that
-                `positives` and the loss need are read.
+        Targets are integers [views] each: ``organ`` (class index >= 1), ``phase`` (>= 0, 0 if unknown), ``query``
+        (>= 0, patch that a view came from, unique within a process), ``position`` (>= 0, part of the volume that its
+        slice lies in); and ``intensity`` [views] in [0, 1]. Only those that `positives` and the loss need are read.
 
         Raises:
             ValueError: a target that is needed is missing, or is not integers [views].

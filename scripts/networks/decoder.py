@@ -15,12 +15,9 @@ class DeepLabDecoder(nn.Module):
     """DeepLabV3+ decoder: ASPP on the last map, joined with low-level maps, then the class output.
 
     The second, finer skip from the stem is our addition: organs such as the spinal cord are a few pixels wide.
-
-    Args:
-        channels: channels of the encoder's three maps, see :class:`~scripts.networks.encoder.QueryEncoder`.
-        out_channels: 1 for an organ query; organs + 1 for a multi-class slice model.
-        width: channels of the decoder.
-        dilations: dilations of the ASPP branches; the public code's 18 would read only padding on an 8 x 8 map.
+    `channels` are those of the three maps of a :class:`~scripts.networks.encoder.QueryEncoder`; there is one output
+    channel for an organ query, and organs + 1 for a multi-class slice model. ASPP has a branch for each dilation; the
+    public code's 18 would read only padding on an 8 x 8 map.
 
     Raises:
         ValueError: the encoder has another number of maps.
@@ -45,7 +42,6 @@ class DeepLabDecoder(nn.Module):
         self.reduce_stem = block(stem, 24, kernel_size=1)
         self.join_stem = block(width + 24, width // 2, kernel_size=3)
         self.output = nn.Conv2d(width // 2, out_channels, kernel_size=1)
-        self.feature_channels = width // 2
 
     def forward(self, maps: list[Tensor], size: list[int]) -> Tensor:
         """Decode encoder maps to logits [query, out_channels, x, y] of the given size."""

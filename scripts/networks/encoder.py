@@ -47,8 +47,7 @@ def _dilate(layer: nn.Module, dilation: int) -> None:
         if isinstance(module, nn.Conv2d):
             module.stride = (1, 1)
             if module.kernel_size == (3, 3):
-                module.dilation = (dilation, dilation)
-                module.padding = (dilation, dilation)
+                module.dilation = module.padding = (dilation, dilation)
 
 
 class ResNetEncoder(QueryEncoder):

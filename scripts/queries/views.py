@@ -33,11 +33,6 @@ class RandomGeometry:
         if len(zoom) != 2 or not 0 < zoom[0] <= zoom[1]:
             raise ValueError(f"zoom {zoom} is not [smallest, largest] magnification, for example [0.8, 1.25].")
 
-    def reach(self, patch: int) -> int:
-        """Farthest pixel from the centre of the query that a view can show."""
-        turned = math.sqrt(2) if self.rotation > 0 else 1.0
-        return math.ceil(patch / 2 / self.zoom[0] * turned + self.shift) + 1
-
     def __call__(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw for each query the matrix [query, 2, 2] from patch to slice offsets, and the shift [query, 2]."""
         lower, upper = math.log(self.zoom[0]), math.log(self.zoom[1])
