@@ -31,11 +31,8 @@ class BackgroundQuery(Query):
 class BackgroundBatches(QueryBatches):
     """Query batches in which the last queries are background, each beside the organ of another query.
 
-    Their `organ` is the number of organs + 1; their label marks what is no organ. Without room they stay organs'.
-
-    Args:
-        background_share: share of the queries that are background, 0 to 0.5.
-        settings: arguments of :class:`~scripts.queries.batches.QueryBatches`.
+    A share of 0 to 0.5 of the queries is background. Their `organ` is the number of organs + 1; their label marks what
+    is no organ. Without room they stay organs'.
     """
 
     def __init__(self, background_share: float, **settings: Any) -> None:

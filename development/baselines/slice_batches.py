@@ -21,17 +21,11 @@ from scripts.runtime.streams import Batch, BatchStream, in_turns
 
 
 class SlicePlace(NamedTuple):
-    """Where a window lies.
+    """Where a window lies."""
 
-    Attributes:
-        case: position in the list of cases.
-        slice: slice of the case.
-        centre: middle of the window in pixels, [2].
-    """
-
-    case: int
+    case: int  # position in the list of cases
     slice: int
-    centre: Tensor
+    centre: Tensor  # middle of the window in pixels, [2]
 
 
 def reach_of(geometry: RandomGeometry, patch: int) -> int:
@@ -43,20 +37,9 @@ def reach_of(geometry: RandomGeometry, patch: int) -> int:
 class SliceBatches(BatchStream):
     """Balanced batches of slice windows.
 
-    Organs (and background as one more) take turns; a case and a slice that shows the organ are drawn with equal
-    chance, and the window lies at random around a pixel of it.
-
-    Args:
-        data: case dictionaries; those without a label are left out.
-        store: slices of the cases.
-        window: soft-tissue window in HU.
-        patch_size: pixels of a window, along either side.
-        batch_size: windows in a batch.
-        geometry: random zoom, rotation, shift.
-        adjacent_slices: neighbours on either side as extra channels.
-        intensity: random intensities; None for none.
-        device: device that samples the patches.
-        seed: seed of the stream; the same seed gives the same batches.
+    Organs (and background as one more) take turns; a case and a slice that shows the organ are drawn with equal chance,
+    and the window, of `patch_size` pixels along either side, lies at random around a pixel of it. Cases without a label
+    are left out. `adjacent_slices` neighbours on either side are extra channels.
 
     A batch has image [window, channel, x, y], label [window, 1, x, y] (class index or IGNORED) and annotated
     [window, 1 + organs] bool.
