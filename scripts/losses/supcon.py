@@ -47,13 +47,10 @@ class SupConLoss(nn.Module):
         tensor(0.5514)
 
     Args:
-        temperature: t above, positive; the public code of the follow-up uses 0.07 to 0.3.
+        temperature: t above, positive and finite, else ValueError; the public code of the follow-up uses 0.07 to 0.3.
         gather: contrast against the views of every process of the default group.
-        intensity_weighting: multiply the logits by w_ij = 1 - |m_i - m_j|, m the mean windowed intensity of a
-            view's organ; before the max shift (the public code does it after, which changes the loss).
-
-    Raises:
-        ValueError: the temperature is not a positive finite number.
+        intensity_weighting: multiply the logits by w_ij = 1 - |m_i - m_j|, m the mean windowed intensity of a view's
+            organ; before the max shift (the public code does it after, which changes the loss).
     """
 
     def __init__(self, temperature: float = 0.1, gather: bool = False, intensity_weighting: bool = False) -> None:
@@ -125,10 +122,8 @@ class ContrastiveCriterion(nn.Module):
 
     `positives` says which views attract: ``"organ_phase"``: those of one organ in one contrast phase (the 24 classes of
     the public code); ``"organ"``: whatever the phase; ``"query"``: only the views of one query patch (SimCLR);
-    ``"position"``: slices of the same part of their volumes (PCL, Zeng et al., arXiv 2106.09157).
-
-    Raises:
-        ValueError: the name in `positives` is unknown.
+    ``"position"``: slices of the same part of their volumes (PCL, Zeng et al., arXiv 2106.09157). Another name is a
+    ValueError.
     """
 
     def __init__(self, loss: SupConLoss, positives: str = "organ_phase") -> None:

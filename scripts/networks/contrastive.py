@@ -30,10 +30,7 @@ class ContrastiveNetwork(nn.Module):
 
     The segmentation stage goes on with the encoder, and the head is thrown away. Pooling is "patch", the global average
     (public code), or "attention", the average weighted by the attention channel (our choice): it describes the inside
-    of the organ and not the place of the attention.
-
-    Raises:
-        ValueError: the pooling is unknown.
+    of the organ and not the place of the attention. Another name is a ValueError.
     """
 
     def __init__(self, encoder: QueryEncoder, head: ProjectionHead, pooling: str = "patch") -> None:

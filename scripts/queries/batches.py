@@ -29,8 +29,8 @@ from scripts.queries.views import (
 )
 from scripts.runtime.streams import Batch, BatchStream
 
-CACHED_PIXELS = 2**17  # that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache
-POSITIONS = 10  # parts of a volume, of as many slices each (our choice; PCL compares pairs)
+CACHED_PIXELS = 2**17  # of patches that a CPU cuts at once, 8 of 128 x 128: what it works on stays in its cache
+POSITIONS = 10  # parts of a volume, of as many slices each, for contrast by position (our choice; PCL compares pairs)
 OUTSIDE = 254  # in a label block beyond the slice: no class index, and not IGNORED
 
 
