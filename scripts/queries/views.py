@@ -100,13 +100,9 @@ def sample_patches(
 ) -> Tensor:
     """Sample patches [query, channel, size, size] from blocks [query, channel, x, y] with one grid_sample.
 
-    Args:
-        blocks: floating point.
-        centres: centre of each patch in block pixels [query, 2].
-        matrix: patch offset (pixels of the working grid) -> slice offset, [query, 2, 2].
-        ratio: block pixels per working-grid pixel along x and y, [query, 2]; 1 for image and label.
-        size: side of the patches.
-        mode: "bilinear", or "nearest" for label maps.
+    Centres [query, 2] are in block pixels. The matrix [query, 2, 2] leads from patch offsets, in pixels of the working
+    grid, to slice offsets; `ratio` [query, 2] is block pixels per working-grid pixel along x and y, 1 for image and
+    label. The mode is "bilinear", or "nearest" for label maps.
     """
     extent = torch.tensor([blocks.shape[2] - 1, blocks.shape[3] - 1], dtype=torch.float32)
     # grid_sample wants positions in [-1, 1], last axis first.
