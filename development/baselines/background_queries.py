@@ -22,19 +22,17 @@ FREE = 0.5  # share of the organ's map that has to fall on free pixels
 
 @dataclass(frozen=True)
 class BackgroundQuery(Query):
-    """A query whose organ's map is moved by `beside`."""
+    """A query of the class behind the organs, with the map of the organ `source` moved by `beside`."""
 
+    source: int = 0
     beside: Step = (0, 0)
 
 
 class BackgroundBatches(QueryBatches):
     """Query batches in which the last queries are background, each beside the organ of another query.
 
-    Their `organ` is the number of organs + 1; their label marks what is no organ. Without room they stay organs'.
-
-    Args:
-        background_share: share of the queries that are background, 0 to 0.5.
-        settings: arguments of :class:`~scripts.queries.batches.QueryBatches`.
+    A share of 0 to 0.5 of the queries is background. Their `organ` is the number of organs + 1; their label marks what
+    is no organ. Without room they stay organs'.
     """
 
     def __init__(self, background_share: float, **settings: Any) -> None:
@@ -50,8 +48,8 @@ class BackgroundBatches(QueryBatches):
         for query in organs:
             step = self._step(query, generator) if len(beside) < count else None
             if step is not None:
-                number = spare[len(beside)].number
-                beside.append(BackgroundQuery(**{**asdict(query), "number": number}, beside=step))
+                background = {"organ": len(self.store.organs) + 1, "number": spare[len(beside)].number}
+                beside.append(BackgroundQuery(**{**asdict(query), **background}, source=query.organ, beside=step))
         return organs + beside + spare[len(beside) :]
 
     def _step(self, query: Query, generator: torch.Generator) -> Step | None:
@@ -63,9 +61,6 @@ class BackgroundBatches(QueryBatches):
         window = map_window(query, self.planner.patch_size, classes.shape, maps.shape[1:])
         return step_beside(maps[query.organ - 1][window], free[window], self.planner.threshold, generator)
 
-    def _class(self, query: Query) -> int:
-        return len(self.store.organs) + 1 if isinstance(query, BackgroundQuery) else query.organ
-
     def _shown(self, query: Query) -> int:
         return 0 if isinstance(query, BackgroundQuery) else query.organ
 
@@ -74,13 +69,13 @@ class BackgroundBatches(QueryBatches):
             return super()._map(query)
         maps = self.maps.of(self.data[query.case])[query.slice]
         found = maps.amax(dim=0) >= self.planner.threshold * 255
-        return moved(maps[query.organ - 1], query.beside).masked_fill(found, 0)[None]
+        return moved(maps[query.source - 1], query.beside).masked_fill(found, 0)[None]
 
-    def _attention(self, queries: Sequence[Query], *places: Tensor) -> Tensor:
-        attention, label = super()._attention(queries, *places), places[-1]
+    def _cut(self, queries: Sequence[Query], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        image, attention, label = super()._cut(queries, generator)
         beside = [n for n, query in enumerate(queries) if isinstance(query, BackgroundQuery)]
         attention[beside] = attention[beside] * (label[beside] == 1)  # no pixel of any organ
-        return attention
+        return image, attention, label
 
 
 def free_pixels(maps: Tensor, classes: Tensor, bright: Tensor, threshold: float) -> Tensor:

@@ -16,13 +16,7 @@ from scripts.losses.supcon import SupConLoss
 
 
 class ClassMemory(nn.Module):
-    """The last embeddings of every class, first in, first out.
-
-    Args:
-        classes: number of classes.
-        size: embeddings kept for each.
-        dim: length of an embedding.
-    """
+    """The last `size` embeddings of length `dim` of every class, first in, first out."""
 
     entries: Tensor
     written: Tensor
@@ -57,12 +51,8 @@ class PixelContrast(nn.Module):
 
     The class of a pixel is the organ that is queried, where the label says so, and 0 elsewhere: what is no
     organ of this query may be one of another, so class 0 means "not queried" (our choice; the query says what is
-    meant). On the coarser grid of the embeddings a pixel is the organ's where most of it is.
-
-    Args:
-        memory: embeddings of earlier batches; those of this batch are added.
-        temperature: temperature of the loss.
-        pixels: number of pixels of each class that a batch gives, evenly spaced, so that a resumed run takes the same.
+    meant). On the coarser grid of the embeddings a pixel is the organ's where most of it is. A batch gives at most
+    `pixels` of each class, evenly spaced, so that a resumed run takes the same; they are added to the memory.
     """
 
     def __init__(self, memory: ClassMemory, temperature: float = 0.1, pixels: int = 32) -> None:
@@ -93,13 +83,7 @@ class PixelContrast(nn.Module):
 
 
 class ContrastedLoss(nn.Module):
-    """Segmentation loss + weight x contrast of pixels (our choice; the paper contrasts before segmentation only).
-
-    Args:
-        segmentation: loss of logits and targets.
-        contrastive: loss of embeddings and targets.
-        weight: weight of the contrastive term.
-    """
+    """Segmentation loss + weight x contrast of pixels (our choice; the paper contrasts before segmentation only)."""
 
     def __init__(self, segmentation: nn.Module, contrastive: nn.Module, weight: float = 0.1) -> None:
         super().__init__()
@@ -110,6 +94,5 @@ class ContrastedLoss(nn.Module):
     def forward(self, outputs: tuple[Tensor, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Loss of a batch; targets has the label [query, 1, x, y] and the organ [query]."""
         logits, embeddings = outputs
-        loss: Tensor = self.segmentation(logits, targets)
-        contrast: Tensor = self.contrastive(embeddings, targets)
-        return loss + self.weight * contrast
+        loss: Tensor = self.segmentation(logits, targets) + self.weight * self.contrastive(embeddings, targets)
+        return loss

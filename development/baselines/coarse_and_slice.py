@@ -15,12 +15,7 @@ from scripts.runtime.resume import load_checkpoint
 
 
 class CoarseAndSlice(Predictor):
-    """Averages the class scores of both.
-
-    Args:
-        predictor: the slice predictor, or any other.
-        coarse: a coarse stage.
-        coarse_path: checkpoint `coarse.pt` with its weights.
+    """Averages the class scores of a predictor and of a coarse stage, whose weights are in a checkpoint `coarse.pt`.
 
     Raises:
         ValueError: the checkpoint is of another network.

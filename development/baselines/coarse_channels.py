@@ -23,11 +23,8 @@ from scripts.queries.views import sample_maps
 class CoarseChannelBatches(SliceBatches):
     """Slice windows whose last channels are the maps of all organs, with the perturbations of the query stage.
 
-    Args:
-        maps: coarse maps of the cases, with their slices, the soft-tissue window, and a device.
-        attention: form of the channels.
-        perturbation: random faults of the maps; None for none.
-        settings: more arguments of :class:`~development.baselines.slice_batches.SliceBatches`.
+    Slices, soft-tissue window and device are those of the maps; `settings` are the rest of
+    :class:`~development.baselines.slice_batches.SliceBatches`.
     """
 
     def __init__(
@@ -62,13 +59,7 @@ class CoarseChannelBatches(SliceBatches):
 
 
 class CoarseChannelPredictor(SlicePredictor):
-    """Coarse stage, then every slice with the maps of all organs as channels.
-
-    Args:
-        coarse: coarse stage.
-        attention: form of the channels that coarse maps become.
-        settings: arguments of :class:`~development.baselines.slice_predictor.SlicePredictor`.
-    """
+    """Coarse stage, then every slice with the maps of all organs as channels, in the form of the attention."""
 
     def __init__(self, coarse: CoarseSegmenter, attention: AttentionMap, **settings: Any) -> None:
         super().__init__(**settings)

@@ -16,20 +16,15 @@ class PixelContrastedSegmenter(nn.Module):
     """The segmentation stage's network with a second output: an embedding of every pixel of the decoder's features.
 
     The projection is that of ContrastiveSeg (Wang et al., arXiv 2101.11939): 1 x 1 convolution, ReLU, 1 x 1
-    convolution. The class memory is kept here, so that checkpoints have it; the loss reads and fills it.
-
-    Args:
-        segmenter: network that is trained and later predicts.
-        classes: classes of the memory, background (organs that are not queried) included.
-        dim: length of an embedding.
-        memory: embeddings kept for each class.
+    convolution. The class memory, of background (organs that are not queried) and organs, is kept here, so that
+    checkpoints have it; the loss reads and fills it.
 
     forward: [query, channel, x, y] -> logits [query, out_channels, x, y], unit embeddings [query, dim, x', y'].
     """
 
     def __init__(self, segmenter: QuerySegmenter, classes: int, dim: int = 64, memory: int = 64) -> None:
         super().__init__()
-        features = segmenter.decoder.feature_channels
+        features = segmenter.decoder.output.in_channels
         self.segmenter, self.memory = segmenter, ClassMemory(classes, memory, dim)
         self.head = nn.Sequential(nn.Conv2d(features, features, 1), nn.ReLU(), nn.Conv2d(features, dim, 1))
 

@@ -12,17 +12,11 @@ from scripts.queries.batches import QueryBatches
 from scripts.queries.index import Query, QueryIndex
 from scripts.runtime.streams import in_turns
 
-ADJACENT = 1
-"""Slices on either side that count as the same image."""
+ADJACENT = 1  # slices on either side that count as the same image
 
 
 class SameImageBatches(QueryBatches):
-    """Query batches of few cases, and of neighbouring slices of each.
-
-    Args:
-        cases_per_batch: number of cases that a batch is drawn from.
-        settings: arguments of :class:`~scripts.queries.batches.QueryBatches`.
-    """
+    """Query batches of `cases_per_batch` cases, and of neighbouring slices of each."""
 
     def __init__(self, cases_per_batch: int, **settings: Any) -> None:
         super().__init__(**settings)

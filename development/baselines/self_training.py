@@ -9,8 +9,7 @@ from torch.nn.functional import interpolate
 from scripts.queries.batches import QueryBatches
 from scripts.queries.index import Query
 
-PSEUDO_LABEL = 0.5
-"""Coarse probability from which a pixel of an unlabelled scan counts as the organ."""
+PSEUDO_LABEL = 0.5  # coarse probability from which a pixel of an unlabelled scan counts as the organ
 
 
 class SelfTrainingBatches(QueryBatches):

@@ -5,6 +5,7 @@ Same store, geometry, intensities and number of images as the query stage; only 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,36 +21,25 @@ from scripts.runtime.streams import Batch, BatchStream, in_turns
 
 
 class SlicePlace(NamedTuple):
-    """Where a window lies.
+    """Where a window lies."""
 
-    Attributes:
-        case: position in the list of cases.
-        slice: slice of the case.
-        centre: middle of the window in pixels, [2].
-    """
-
-    case: int
+    case: int  # position in the list of cases
     slice: int
-    centre: Tensor
+    centre: Tensor  # middle of the window in pixels, [2]
+
+
+def reach_of(geometry: RandomGeometry, patch: int) -> int:
+    """Farthest pixel from the centre of a patch that a random view can show."""
+    turned = math.sqrt(2) if geometry.rotation > 0 else 1.0
+    return math.ceil(patch / 2 / geometry.zoom[0] * turned + geometry.shift) + 1
 
 
 class SliceBatches(BatchStream):
     """Balanced batches of slice windows.
 
-    Organs (and background as one more) take turns; a case and a slice that shows the organ are drawn with equal
-    chance, and the window lies at random around a pixel of it.
-
-    Args:
-        data: case dictionaries; those without a label are left out.
-        store: slices of the cases.
-        window: soft-tissue window in HU.
-        patch_size: pixels of a window, along either side.
-        batch_size: windows in a batch.
-        geometry: random zoom, rotation, shift.
-        adjacent_slices: neighbours on either side as extra channels.
-        intensity: random intensities; None for none.
-        device: device that samples the patches.
-        seed: seed of the stream; the same seed gives the same batches.
+    Organs (and background as one more) take turns; a case and a slice that shows the organ are drawn with equal chance,
+    and the window, of `patch_size` pixels along either side, lies at random around a pixel of it. Cases without a label
+    are left out. `adjacent_slices` neighbours on either side are extra channels.
 
     A batch has image [window, channel, x, y], label [window, 1, x, y] (class index or IGNORED) and annotated
     [window, 1 + organs] bool.
@@ -99,7 +89,7 @@ class SliceBatches(BatchStream):
         matrix, shift = self.geometry(self.batch_size, generator)
         centres = torch.stack([place.centre for place in places]) + shift
         stacks = [self._stack(place.case, place.slice) for place in places]
-        blocks, origins = gather_blocks(stacks, centres, self.geometry.reach(self.patch_size))
+        blocks, origins = gather_blocks(stacks, centres, reach_of(self.geometry, self.patch_size))
         values, unit = blocks.to(self.device).float(), torch.ones(self.batch_size, 2)
         # Beyond the slice is air, as in the predictor.
         values[:, :-2] = soft_tissue_window(values[:, :-2], self.lower, self.upper) * values[:, -1:]

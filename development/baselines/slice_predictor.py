@@ -16,16 +16,10 @@ from scripts.queries.views import slices_with_neighbours
 
 
 class SlicePredictor(Predictor):
-    """Plain 2D multi-class segmentation of every slice.
+    """Plain 2D multi-class segmentation of every slice, in windows of the planner's side and overlap.
 
-    Args:
-        organs: organ names in the order of their class indices.
-        window: soft-tissue window in HU.
-        planner: side and overlap of the windows; it plans nothing.
-        segmenter: network with 1 + organs output channels.
-        adjacent_slices: neighbours on either side as extra channels.
-        batch_size: slices in one pass.
-        image_channels: channels of a slice.
+    The segmenter has 1 + organs output channels; `batch_size` slices are one pass. The rest is as in
+    :class:`~scripts.inference.predictor.TwoStagePredictor`.
     """
 
     def __init__(

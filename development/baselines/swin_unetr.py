@@ -9,13 +9,7 @@ from monai.networks.nets import SwinUNETR
 
 
 def swin_unetr(out_channels: int, in_channels: int = 1, feature_size: int = 48, **settings: Any) -> SwinUNETR:
-    """Build the network; sides of its patches have to be multiples of 32.
-
-    Args:
-        out_channels: background + organs.
-        in_channels: channels of the image.
-        feature_size: width; 48 is that of MONAI's bundle for BTCV.
-        settings: more arguments of the class.
+    """Build the network; sides of its patches have to be multiples of 32. 48 features are those of MONAI's BTCV bundle.
 
     Raises:
         ValueError: einops, which the network needs, is not installed.

@@ -20,13 +20,10 @@ SMALLEST_SIDE = 64
 
 
 class VolumeBatches(CoarsePatches):
-    """Random 3D patches on the grid of the network.
+    """Random 3D patches of `depth` slices on the grid of the network; `batch_size` counts slices, a multiple of it.
 
-    Args:
-        query_size: pixels of a query window, from which the in-plane side of a patch follows (`patch_side`).
-        batch_size: images in a batch, a multiple of `depth`.
-        depth: slices of a patch.
-        settings: more arguments of :class:`~scripts.coarse.patches.CoarsePatches`.
+    Their in-plane side follows from the pixels of a query window (`patch_side`); `settings` are the rest of
+    :class:`~scripts.coarse.patches.CoarsePatches`.
     """
 
     def __init__(self, query_size: int, batch_size: int, depth: int = 32, **settings: Any) -> None:
@@ -45,14 +42,7 @@ def patch_side(window: int) -> int:
 
 
 class VolumePredictor(Predictor):
-    """A 3D network as the predictor.
-
-    Args:
-        organs: organ names in the order of their class indices.
-        window: soft-tissue window in HU.
-        coarse: the network, tile by tile, on a grid that is the working grid.
-        image_channels: 1; photographs have no third axis for it.
-    """
+    """A 3D network as the predictor, tile by tile, on a coarse grid that is the working grid."""
 
     def __init__(
         self, organs: Sequence[str], window: Sequence[float], coarse: CoarseSegmenter, image_channels: int = 1

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import RandomSampler
 
+from development.baselines.slice_batches import reach_of
 from scripts.preprocessing.intensity import RandomIntensity, soft_tissue_window
 from scripts.queries.attention import AttentionPerturbation
 from scripts.queries.batches import QueryBatches
@@ -117,7 +118,7 @@ def patch_chain(batches: QueryBatches, geometry: RandomGeometry, intensity: Rand
     return Compose(
         [
             CacheCased(batches),
-            RandQueryCropd(patch, geometry.reach(patch)),
+            RandQueryCropd(patch, reach_of(geometry, patch)),
             RandAffined(
                 KEYS,
                 spatial_size=(patch, patch),

@@ -10,7 +10,7 @@ background, and no gradient. Our choice: MONAI's losses have no value to ignore.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,61 +24,46 @@ from scripts.runtime.progress import total_iterations
 EXCLUDED_LOGIT = -1.0e4
 
 
-def certain_background(logits: Tensor, ignored: Tensor) -> Tensor:
-    """Logits that are certain of the background where `ignored`, and as they were elsewhere.
+def certain_background(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and label that are certain of the background where the label [batch, 1, ...] is IGNORED.
 
-    Args:
-        logits: [batch, class, ...], background first; or [batch, 1, ...] of one binary organ.
-        ignored: [batch, 1, ...] bool.
-
-    Example: at an ignored pixel the logits (.2, 3, 1) become (0, -1e4, -1e4), whose softmax is (1, 0, 0).
+    Logits are [batch, class, ...], background first, or [batch, 1, ...] of one binary organ. Example: at an ignored
+    pixel (.2, 3, 1) becomes (0, -1e4, -1e4), whose softmax is (1, 0, 0).
     """
-    if not bool(ignored.any()):
-        return logits
-    if logits.shape[1] == 1:
-        return logits.masked_fill(ignored, EXCLUDED_LOGIT)
-    return torch.cat([logits[:, :1].masked_fill(ignored, 0.0), logits[:, 1:].masked_fill(ignored, EXCLUDED_LOGIT)], 1)
+    ignored = label == IGNORED
+    if bool(ignored.any()):
+        first_organ = 0 if logits.shape[1] == 1 else 1
+        background, organs = logits[:, :first_organ], logits[:, first_organ:]
+        logits = torch.cat([background.masked_fill(ignored, 0.0), organs.masked_fill(ignored, EXCLUDED_LOGIT)], dim=1)
+    return logits, label.masked_fill(ignored, 0)
 
 
 def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
-    """Add the probability of organs that were not contoured to the background.
+    """Add the probability of organs that were not contoured to the background, class 0 of logits [batch, class, ...].
 
-    Args:
-        logits: [batch, class, ...], background first.
-        annotated: [batch, class] bool, True where contoured; the background column does not matter.
-
-    Returns:
-        Logits of the same shape: softmax gives p(background) + sum of p(not contoured) for class 0, p for contoured
-        organs, 0 for the others.
-
-    Example: probabilities (.5, .3, .2) with the last organ not contoured become (.7, .3, 0).
+    `annotated` [batch, class] bool is True where contoured; its background column does not matter. The softmax of the
+    result is 0 for the organs that were not. Example: probabilities (.5, .3, .2) with the last organ not contoured
+    become (.7, .3, 0).
     """
-    samples = zip(logits.float(), annotated.tolist(), strict=True)
-    return torch.stack([_merge_into_background(sample, contoured) for sample, contoured in samples])
-
-
-def _merge_into_background(logits: Tensor, contoured: Sequence[bool]) -> Tensor:
-    """Merge one sample [class, ...]; only the classes in question are computed, a third of the time of masking all."""
-    unknown = [organ for organ, known in enumerate(contoured) if organ > 0 and not known]
-    if not unknown:
-        return logits
-    classes = list(logits.unbind(0))
-    for organ in unknown:
-        classes[0] = torch.logaddexp(classes[0], classes[organ])
-        classes[organ] = torch.full_like(classes[organ], EXCLUDED_LOGIT)
-    return torch.stack(classes)
+    merged = []
+    for sample, contoured in zip(logits.float(), annotated.tolist(), strict=True):
+        unknown = [organ for organ, known in enumerate(contoured) if organ > 0 and not known]
+        # Only the classes in question are computed, in a third of the time of masking all.
+        classes = list(sample.unbind(0))
+        for organ in unknown:
+            classes[0] = torch.logaddexp(classes[0], classes[organ])
+            classes[organ] = torch.full_like(classes[organ], EXCLUDED_LOGIT)
+        merged.append(torch.stack(classes) if unknown else sample)
+    return torch.stack(merged)
 
 
 class PartialDiceCELoss(nn.Module):
     """MONAI's DiceCE on logits whose uncontoured organs were merged into the background; IGNORED pixels do not count.
 
-    Args:
-        organs: number of organs.
-        organ_weight: weight of an organ's Dice and cross entropy; the background's cross entropy weighs 1. Organs are
-            some thousandths of a volume: at equal weights a 3D network needs thousands of steps before it predicts a
-            small organ at all (our choice). A weight that stays high makes organs too large:
-            :class:`~scripts.losses.partial_labels.OrganWeightDecay` lowers it to 1 during a stage.
-        kwargs: more settings of :class:`monai.losses.DiceCELoss`, e.g. lambda_ce.
+    `organ_weight` weighs an organ's Dice and cross entropy; the background's cross entropy weighs 1. Organs are some
+    thousandths of a volume: at equal weights a 3D network needs thousands of steps before it predicts a small organ at
+    all (our choice). A weight that stays high makes organs too large: :class:`OrganWeightDecay` lowers it to 1 during a
+    stage. `kwargs` are more settings of :class:`monai.losses.DiceCELoss`, e.g. lambda_ce.
     """
 
     def __init__(self, organs: int, organ_weight: float = 1.0, **kwargs: Any) -> None:
@@ -99,25 +84,20 @@ class PartialDiceCELoss(nn.Module):
     def forward(self, logits: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Loss of logits [batch, class, ...] against targets["label"] [batch, 1, ...] and targets["annotated"]."""
         self.to(logits.device)  # the weights are buffers; a config makes the loss before it knows the device
-        label, annotated = targets["label"], targets["annotated"]
-        ignored = label == IGNORED
-        label = label.masked_fill(ignored, 0)
+        annotated = targets["annotated"]
+        logits, label = certain_background(merge_unannotated(logits, annotated), targets["label"])
         # Voxels of an organ that does not count as contoured have no truth: they belong to the merged background.
         known = annotated.to(label.device).gather(1, label.flatten(1).long()).reshape(label.shape)
-        loss: Tensor = self.loss(certain_background(merge_unannotated(logits, annotated), ignored), label * known)
+        loss: Tensor = self.loss(logits, label * known)
         return loss
 
 
 class OrganWeightDecay:
     """Handler of a trainer: lower the organ weight of its loss geometrically to 1 (our choice).
 
-    With weight w at the start, iteration i of n is trained at w^(1 - i / n). A high weight makes a network predict
-    organs of a few thousandths of the volume within minutes, but too large; the low one at the end calibrates them.
-
-    Example: from 16, a quarter of the stage later the weight is 8, after half 4, at the end 1.
-
-    Args:
-        loss: loss whose weight is changed; it starts with the weight that it was made with.
+    With the weight w that the loss was made with, iteration i of n is trained at w^(1 - i / n): from 16, the weight is
+    8 after a quarter of the stage, 4 after half of it, and 1 at the end. A high weight makes a network predict organs
+    of a few thousandths of the volume within minutes, but too large; the low one at the end calibrates them.
     """
 
     def __init__(self, loss: PartialDiceCELoss) -> None:
@@ -138,11 +118,8 @@ class QueryLoss(nn.Module):
 
     L = 1/|O| sum over o in O of loss(queries of o), O being the organs that the batch queries. A Dice pooled over all
     queries weighs an organ by its pixels: an esophagus has a tenth of a parotid's and hardly moves it (our choice; the
-    paper does not say how its Dice is pooled).
-
-    Args:
-        loss: loss of logits [query, 1, x, y] and label [query, 1, x, y] of 0 and 1. A Dice should pool its queries
-            (MONAI: batch=True), since a query whose organ is absent has none.
+    paper does not say how its Dice is pooled). `loss` takes logits and label [query, 1, x, y], the latter of 0 and 1. A
+    Dice should pool its queries (MONAI: batch=True), since a query whose organ is absent has none.
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -154,8 +131,7 @@ class QueryLoss(nn.Module):
 
         The mean of a cross entropy still divides by all pixels, so that a border of ignored pixels scales it a little.
         """
-        label, organ = targets["label"], targets["organ"]
-        ignored = label == IGNORED
-        logits, label = certain_background(logits, ignored), label.masked_fill(ignored, 0)
+        logits, label = certain_background(logits, targets["label"])
+        organ = targets["organ"]
         queried = organ.to(logits.device)
         return torch.stack([self.loss(logits[queried == one], label[queried == one]) for one in organ.unique()]).mean()

@@ -1,8 +1,8 @@
 """Supervised contrastive loss over views, and the rule that says which views are positives.
 
-SupCon, L_out (Khosla et al., arXiv 2004.11362, eq. 2), with the intensity weights of the follow-up
-(arXiv 2210.08652) as an option. With unit embeddings z, temperature t, A(i) the other views of the batch
-and P(i) those of A(i) that carry the label of i::
+SupCon, L_out (Khosla et al., arXiv 2004.11362, eq. 2), with the intensity weights of the follow-up (arXiv 2210.08652)
+as an option. With unit embeddings z, temperature t, A(i) the other views of the batch and P(i) those of A(i) that carry
+the label of i::
 
     L_i = log sum_{a in A(i)} exp(w_ia z_i.z_a / t)  -  mean_{p in P(i)} w_ip z_i.z_p / t
 
@@ -15,13 +15,13 @@ import math
 from collections.abc import Mapping
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.functional import normalize, pad
 
-from scripts.losses.joint_batch import JoinRows, join_rows, place_in_joint_batch, shown_as_mean
 from scripts.runtime.processes import rank, world_size
 
-# A mean of windowed intensities may leave [0, 1] by rounding, no further.
-INTENSITY_ROUNDING = 1e-3
+INTENSITY_ROUNDING = 1e-3  # by which a mean of windowed intensities may leave [0, 1]
 # Room for contrast phases in a fused label. Fixed, not read off the batch, so that processes agree on labels.
 PHASE_STRIDE = 1 << 16
 LABEL_RANGES = {"organ": (1, 1 << 32), "phase": (0, PHASE_STRIDE - 1), "query": (0, 1 << 48), "position": (0, 1 << 32)}
@@ -32,14 +32,12 @@ POSITIVES = {"organ_phase": ("organ", "phase"), "organ": ("organ",), "query": ("
 class SupConLoss(nn.Module):
     """Supervised contrastive loss, L_out, in float32 whatever the autocast state.
 
-    Our choices: embeddings are L2-normalised again in float32 (half precision is unit norm only to 1e-3);
-    no base temperature, a mere scale; an anchor without a positive is left out; none in a batch costs 0.
+    Our choices: embeddings are L2-normalised again in float32 (half precision is unit norm only to 1e-3); no base
+    temperature, a mere scale; an anchor without a positive is left out; none in a batch costs 0. TF32 products, off by
+    default in PyTorch, are coarse at low temperatures (error / t).
 
-    Without weights one [views, views] matrix is kept for the backward pass: the mean over positives comes from
-    sums per class. TF32 products, off by default in PyTorch, are coarse at low temperatures (error / t).
-
-    Several processes (``gather=True``; alone it has no effect): each takes its own views as anchors and the
-    views of all as contrast; sizes may differ, all must call. Each returns the loss of the joint batch; *after
+    Several processes (``gather=True``; alone it has no effect): each takes its own views as anchors and the views of
+    all as contrast; sizes may differ, all must call. Each returns the loss of the joint batch; *after
     DistributedDataParallel's mean* the gradient is the one of a single process with the joint batch.
 
     Example: two tight orthogonal classes of two views cost log(e^(1/t) + 2) - 1/t::
@@ -49,53 +47,46 @@ class SupConLoss(nn.Module):
         tensor(0.5514)
 
     Args:
-        temperature: t above, positive; the public code of the follow-up uses 0.07 to 0.3.
+        temperature: t above, positive and finite, else ValueError; the public code of the follow-up uses 0.07 to 0.3.
         gather: contrast against the views of every process of the default group.
-        intensity_weighting: multiply the logits by w_ij = 1 - |m_i - m_j|, m the mean windowed intensity of a
-            view's organ; before the max shift (the public code does it after, which changes the loss).
-
-    Raises:
-        ValueError: the temperature is not a positive finite number.
+        intensity_weighting: multiply the logits by w_ij = 1 - |m_i - m_j|, m the mean windowed intensity of a view's
+            organ; before the max shift (the public code does it after, which changes the loss).
     """
 
     def __init__(self, temperature: float = 0.1, gather: bool = False, intensity_weighting: bool = False) -> None:
         super().__init__()
         if not (math.isfinite(temperature) and temperature > 0):
             raise ValueError(f"temperature is {temperature}, expected a positive finite number such as 0.1.")
-        self.temperature = temperature
-        self.gather = gather
-        self.intensity_weighting = intensity_weighting
+        self.temperature, self.gather, self.intensity_weighting = temperature, gather, intensity_weighting
 
     def forward(self, embeddings: Tensor, labels: Tensor, intensities: Tensor | None = None) -> Tensor:
-        """Cost of one batch of views.
+        """Cost of views [views, dim], float32 (float64 for float64 embeddings); equal integer labels are positives.
 
-        Args:
-            embeddings: [views, dim], floating point; float64 is computed as such, anything else in float32.
-            labels: [views], integers; equal labels are positives.
-            intensities: [views] in [0, 1], needed by ``intensity_weighting`` and not read without it; taken
-                as measurements, so no gradient flows to them. Their range is the caller's to check, see
-                `check_targets`: the loss looks at shapes and types only, so that no step waits for a GPU.
-
-        Returns:
-            A scalar, float32 (float64 for float64 embeddings).
+        Intensities [views] in [0, 1] are needed by ``intensity_weighting`` and not read without it; they are
+        measurements, so no gradient flows to them. The loss looks at shapes and types only, so that no step waits for a
+        GPU: `check_targets` checks the ranges.
 
         Raises:
             ValueError: shapes or types do not fit, or intensities are missing.
         """
-        _check_views(embeddings, labels)
+        if embeddings.ndim != 2 or not embeddings.is_floating_point():
+            given = f"{embeddings.dtype} of shape {tuple(embeddings.shape)}"
+            raise ValueError(f"embeddings are {given}, expected floating point [views, dim]; flatten other axes first.")
+        _check_integers("labels", labels, len(embeddings))
         weighted_by = _checked_intensities(embeddings, intensities) if self.intensity_weighting else None
         labels = labels.to(embeddings.device, torch.int64)
         with torch.autocast(embeddings.device.type, enabled=False):
             precision = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
-            views = nn.functional.normalize(embeddings.to(precision), dim=1)
+            views = normalize(embeddings.to(precision), dim=1)
             processes = world_size() if self.gather else 1
             if processes == 1:
                 return self._mean_over_anchors(views, labels, weighted_by, slice(0, len(views)))
-            own, total = place_in_joint_batch(len(views), views.device)
-            joint: Tensor = JoinRows.apply(views, own, total)  # type: ignore[no-untyped-call]
-            labels = join_rows(labels, own, total)
-            weighted_by = None if weighted_by is None else join_rows(weighted_by, own, total)
-            return shown_as_mean(processes * self._mean_over_anchors(joint, labels, weighted_by, own))
+            own, total = _place_in_joint_batch(len(views), views.device)
+            views, labels = _join_rows(views, own, total), _join_rows(labels, own, total)
+            weighted_by = None if weighted_by is None else _join_rows(weighted_by, own, total)
+            loss = processes * self._mean_over_anchors(views, labels, weighted_by, own)
+            # The value of the mean over processes, with the gradient of our share.
+            return loss + (_sum_over_processes(loss) / processes - loss.detach())
 
     def _mean_over_anchors(self, views: Tensor, labels: Tensor, intensities: Tensor | None, own: slice) -> Tensor:
         """Sum of L_i over the own anchors, divided by the number of anchors of all `views` with a positive."""
@@ -103,7 +94,6 @@ class SupConLoss(nn.Module):
         in_order = labels.sort().values
         class_of = torch.searchsorted(in_order, labels)
         positives = torch.searchsorted(in_order, labels, right=True) - class_of - 1
-
         logits = (views[own] / self.temperature) @ views.T
         if intensities is not None:
             differences = intensities.to(views.dtype)[own, None] - intensities.to(views.dtype)
@@ -114,6 +104,7 @@ class SupConLoss(nn.Module):
             logits.diagonal(offset=own.start).fill_(torch.finfo(logits.dtype).min)
 
         if intensities is None:
+            # Sums per class, so that one [views, views] matrix alone is kept for the backward pass.
             class_sums = torch.zeros_like(views).index_add(0, class_of, views)
             others = class_sums.index_select(0, class_of[own]) - views[own]
             attraction = (views[own] * others).sum(dim=1) / self.temperature
@@ -127,54 +118,41 @@ class SupConLoss(nn.Module):
 
 
 class ContrastiveCriterion(nn.Module):
-    """Turn the targets of a batch of views into labels and hand them to the loss.
+    """Turn the targets of a batch of views into labels and hand them, with the intensities, to the loss.
 
-    Args:
-        loss: the loss that receives embeddings, labels and, if it weights by them, intensities.
-        positives: ``"organ_phase"``: views of one organ in one contrast phase attract (the 24 classes of the
-            public code); ``"organ"``: whatever the phase; ``"query"``: only the views of one query patch (SimCLR);
-            ``"position"``: slices of the same part of their volumes (PCL, Zeng et al., arXiv 2106.09157).
-
-    Raises:
-        ValueError: the name in `positives` is unknown.
+    `positives` says which views attract: ``"organ_phase"``: those of one organ in one contrast phase (the 24 classes of
+    the public code); ``"organ"``: whatever the phase; ``"query"``: only the views of one query patch (SimCLR);
+    ``"position"``: slices of the same part of their volumes (PCL, Zeng et al., arXiv 2106.09157). Another name is a
+    ValueError.
     """
 
     def __init__(self, loss: SupConLoss, positives: str = "organ_phase") -> None:
         super().__init__()
         if positives not in POSITIVES:
             raise ValueError(f"positives is {positives!r}, expected one of {', '.join(map(repr, POSITIVES))}.")
-        self.loss = loss
-        self.positives = positives
+        self.loss, self.positives = loss, positives
 
     def forward(self, embeddings: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Cost of one batch of views.
+        """Cost of views [views, dim], as from `SupConLoss`.
 
-        Args:
-            embeddings: [views, dim].
-            targets: integers [views] each: ``organ`` (class index >= 1), ``phase`` (>= 0, 0 if unknown),
-                ``query`` (>= 0, patch that a view came from, unique within a process), ``position`` (>= 0, part of
-                the volume that its slice lies in); and ``intensity`` [views] in [0, 1]. Only those that
-                `positives` and the loss need are read.
-
-        Returns:
-            A scalar, as from `SupConLoss`.
+        Targets are integers [views] each: ``organ`` (class index >= 1), ``phase`` (>= 0, 0 if unknown), ``query``
+        (>= 0, patch that a view came from, unique within a process), ``position`` (>= 0, part of the volume that its
+        slice lies in); and ``intensity`` [views] in [0, 1]. Only those that `positives` and the loss need are read.
 
         Raises:
             ValueError: a target that is needed is missing, or is not integers [views].
         """
-        named = [_checked_target(targets, name, len(embeddings)) for name in POSITIVES[self.positives]]
+        for name in POSITIVES[self.positives]:
+            if name not in targets:
+                there = ", ".join(targets) or "none"
+                raise ValueError(f"targets lack {name!r} (there are: {there}); add it, int64 [views].")
+            _check_integers(f"targets[{name!r}]", targets[name], len(embeddings))
+        named = [targets[name].to(torch.int64) for name in POSITIVES[self.positives]]
         labels = named[0] if len(named) == 1 else named[0] * PHASE_STRIDE + named[1]
         if self.positives == "query" and self.loss.gather:
             labels = labels * world_size() + rank()  # query 3 here is not query 3 there
         cost: Tensor = self.loss(embeddings, labels, targets.get("intensity"))
         return cost
-
-
-def _check_views(embeddings: Tensor, labels: Tensor) -> None:
-    if embeddings.ndim != 2 or not embeddings.is_floating_point():
-        given = f"{embeddings.dtype} of shape {tuple(embeddings.shape)}"
-        raise ValueError(f"embeddings are {given}, expected floating point [views, dim]; flatten other axes first.")
-    _check_integers("labels", labels, len(embeddings))
 
 
 def _check_integers(name: str, values: Tensor, views: int) -> None:
@@ -190,14 +168,6 @@ def _checked_intensities(embeddings: Tensor, intensities: Tensor | None) -> Tens
     if intensities.shape != embeddings.shape[:1]:
         raise ValueError(f"intensities have shape {tuple(intensities.shape)}, expected [{len(embeddings)}].")
     return intensities.detach().to(embeddings.device, torch.promote_types(intensities.dtype, torch.float32))
-
-
-def _checked_target(targets: Mapping[str, Tensor], name: str, views: int) -> Tensor:
-    if name not in targets:
-        raise ValueError(f"targets lack {name!r} (there are: {', '.join(targets) or 'none'}); add it, int64 [views].")
-    values = targets[name]
-    _check_integers(f"targets[{name!r}]", values, views)
-    return values.to(torch.int64)
 
 
 def check_targets(targets: Mapping[str, Tensor]) -> None:
@@ -218,3 +188,29 @@ def check_targets(targets: Mapping[str, Tensor]) -> None:
         if not bool(((given.float() - 0.5).abs() <= 0.5 + INTENSITY_ROUNDING).all()):
             low, high = given.min().item(), given.max().item()
             raise ValueError(f"intensities reach from {low} to {high}, expected [0, 1]; window and rescale them first.")
+
+
+def _place_in_joint_batch(rows: int, device: torch.device) -> tuple[slice, int]:
+    """Which rows of the joint batch, in order of rank, are those of this process, and how many it has."""
+    sizes = torch.zeros(world_size(), dtype=torch.int64, device=device)
+    sizes[rank()] = rows
+    counts = _sum_over_processes(sizes).tolist()
+    start = sum(counts[: rank()])
+    return slice(start, start + rows), sum(counts)
+
+
+def _join_rows(rows: Tensor, own: slice, total: int) -> Tensor:
+    """The joint batch [total, ...] of rows [own, ...]; the gradients of all processes go back to our rows."""
+    # A sum of zero-padded parts instead of all_gather, which wants equal batch sizes and has no gradient.
+    padded = pad(rows, [0, 0] * (rows.ndim - 1) + [own.start, total - own.stop])
+    joint = padded + (_sum_over_processes(padded) - padded.detach())
+    if joint.requires_grad:
+        joint.register_hook(_sum_over_processes)
+    return joint
+
+
+def _sum_over_processes(values: Tensor) -> Tensor:
+    """The sum without a gradient; all processes of the default group have to call it."""
+    summed = values.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(summed)
+    return summed

@@ -15,12 +15,10 @@ from scripts.preprocessing.working_grid import check_spacing
 
 
 def _tiles(size: int, largest: int, overlap: float) -> list[list[int]]:
-    """First voxel and end of the fewest tiles that cover a length, as small as their number allows.
+    """First voxel and end of the fewest tiles that cover a length; neighbours share at least `overlap` of the largest.
 
-    Neighbours share at least `overlap` of the largest tile. Small, because every voxel that two tiles share is computed
-    twice.
-
-    Example: 160 voxels in tiles of at most 96, a quarter shared, are [0, 92] and [68, 160].
+    They are as small as their number allows, because every voxel that two tiles share is computed twice. Example: 160
+    voxels in tiles of at most 96, a quarter shared, are [0, 92] and [68, 160].
     """
     if size <= largest:
         return [[0, size]]
@@ -35,14 +33,9 @@ def _tiles(size: int, largest: int, overlap: float) -> list[list[int]]:
 class CoarseSegmenter(nn.Module):
     """Windowed volume -> organ probability maps on the coarse grid.
 
-    Args:
-        network: 3D network with organs + 1 output channels (background first).
-        spacing: spacing of the working grid, in mm.
-        coarse_spacing: spacing of the coarse grid, in mm.
-        tile: largest window in coarse voxels that is predicted at once; larger volumes are tiled and averaged. None:
-            always the whole volume.
-        overlap: smallest overlap of neighbouring tiles, as a fraction of the largest tile.
-        multiple: the network's total stride, of all axes or of each; volumes are padded to a multiple of it.
+    The network has organs + 1 output channels, background first. It predicts tiles of at most `tile` coarse voxels
+    (None: the whole volume), which share at least the `overlap` of the largest tile and are averaged. Each is padded to
+    a `multiple`, the network's total stride along all axes or along each. Spacings are in mm.
 
     forward: [x, y, z] or [channel, x, y, z] in [0, 1] on the working grid -> [organ, x', y', z'] probabilities,
     float16: on a fine grid they are what grows with the number of organs.
@@ -61,8 +54,7 @@ class CoarseSegmenter(nn.Module):
         fine, coarse = check_spacing(spacing), check_spacing(coarse_spacing)
         self.network = network
         self.ratio = [f / c for f, c in zip(fine, coarse, strict=True)]
-        whole = 2**30
-        self.tile = [whole] * 3 if tile is None else [int(n) for n in tile]
+        self.tile = [2**30] * 3 if tile is None else [int(n) for n in tile]
         self.overlap = float(overlap)
         self.multiple = [multiple] * 3 if isinstance(multiple, int) else [int(n) for n in multiple]
 

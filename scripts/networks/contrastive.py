@@ -9,12 +9,9 @@ from scripts.networks.encoder import QueryEncoder
 
 
 class ProjectionHead(nn.Module):
-    """Pooled features -> unit-norm embedding (public code: 2048 -> 2048 -> 256, ReLU between).
+    """Pooled features [view, in_features] -> embeddings [view, out_features] of norm 1.
 
-    Args:
-        in_features: channels of the encoder's last map, which is pooled.
-        hidden: width of the hidden layer.
-        out_features: length of the embedding.
+    One hidden layer with ReLU (public code: 2048 -> 2048 -> 256).
     """
 
     def __init__(self, in_features: int = 2048, hidden: int = 2048, out_features: int = 256) -> None:
@@ -24,21 +21,16 @@ class ProjectionHead(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Project features [view, in_features] to embeddings [view, out_features] of norm 1."""
+        """Project features."""
         return normalize(self.layers(features).float(), dim=1)
 
 
 class ContrastiveNetwork(nn.Module):
     """Encoder + pooling + projection head: views [view, channel, x, y] -> embeddings [view, dim].
 
-    Args:
-        encoder: the encoder that the segmentation stage goes on with.
-        head: projection head, thrown away after the stage.
-        pooling: "patch", the global average (public code), or "attention", the average weighted by the attention
-            channel (our choice), which describes the inside of the organ and not the place of the attention.
-
-    Raises:
-        ValueError: the pooling is unknown.
+    The segmentation stage goes on with the encoder, and the head is thrown away. Pooling is "patch", the global average
+    (public code), or "attention", the average weighted by the attention channel (our choice): it describes the inside
+    of the organ and not the place of the attention. Another name is a ValueError.
     """
 
     def __init__(self, encoder: QueryEncoder, head: ProjectionHead, pooling: str = "patch") -> None:

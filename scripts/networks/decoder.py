@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from monai.networks.blocks import Convolution, SimpleASPP
@@ -13,24 +14,17 @@ from torch.nn.functional import interpolate
 class DeepLabDecoder(nn.Module):
     """DeepLabV3+ decoder: ASPP on the last map, joined with low-level maps, then the class output.
 
-    Args:
-        channels: channels of the encoder's three maps, see :class:`~scripts.networks.encoder.QueryEncoder`.
-        out_channels: 1 for an organ query; organs + 1 for a multi-class slice model.
-        width: channels of the decoder.
-        dilations: dilations of the ASPP branches; the public code's 18 would read only padding on an 8 x 8 map.
-
     The second, finer skip from the stem is our addition: organs such as the spinal cord are a few pixels wide.
+    `channels` are those of the three maps of a :class:`~scripts.networks.encoder.QueryEncoder`; there is one output
+    channel for an organ query, and organs + 1 for a multi-class slice model. ASPP has a branch for each dilation; the
+    public code's 18 would read only padding on an 8 x 8 map.
 
     Raises:
         ValueError: the encoder has another number of maps.
     """
 
     def __init__(
-        self,
-        channels: Sequence[int],
-        out_channels: int = 1,
-        width: int = 96,
-        dilations: Sequence[int] = (1, 1, 2, 4),
+        self, channels: Sequence[int], out_channels: int = 1, width: int = 96, dilations: Sequence[int] = (1, 1, 2, 4)
     ) -> None:
         super().__init__()
         if len(channels) != 3:
@@ -39,17 +33,15 @@ class DeepLabDecoder(nn.Module):
                 "let the encoder return three."
             )
         stem, first, last = channels
+        block = partial(Convolution, 2, adn_ordering="NA", norm="batch")
         kernels = [1] + [3] * (len(dilations) - 1)
         self.aspp = SimpleASPP(2, last, width // 2, kernels, tuple(dilations))
-        self.reduce_context = Convolution(
-            2, width // 2 * len(dilations), width, kernel_size=1, adn_ordering="NA", norm="batch"
-        )
-        self.reduce_first = Convolution(2, first, 48, kernel_size=1, adn_ordering="NA", norm="batch")
-        self.join_first = Convolution(2, width + 48, width, kernel_size=3, adn_ordering="NA", norm="batch")
-        self.reduce_stem = Convolution(2, stem, 24, kernel_size=1, adn_ordering="NA", norm="batch")
-        self.join_stem = Convolution(2, width + 24, width // 2, kernel_size=3, adn_ordering="NA", norm="batch")
+        self.reduce_context = block(width // 2 * len(dilations), width, kernel_size=1)
+        self.reduce_first = block(first, 48, kernel_size=1)
+        self.join_first = block(width + 48, width, kernel_size=3)
+        self.reduce_stem = block(stem, 24, kernel_size=1)
+        self.join_stem = block(width + 24, width // 2, kernel_size=3)
         self.output = nn.Conv2d(width // 2, out_channels, kernel_size=1)
-        self.feature_channels = width // 2
 
     def forward(self, maps: list[Tensor], size: list[int]) -> Tensor:
         """Decode encoder maps to logits [query, out_channels, x, y] of the given size."""

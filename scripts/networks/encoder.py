@@ -13,13 +13,11 @@ class QueryEncoder(nn.Module):
     """Interface of an encoder: any 2D network that returns three maps of a query, the finest first.
 
     A subclass hands three facts to this constructor, which keeps them as attributes, and defines `forward`. Decoder,
-    projection head and predictor read nothing else. A config names it, and what a run must remember of it::
+    projection head and predictor read nothing else. A config names it::
 
         encoder:
           _target_: scripts.networks.encoder.EfficientNetEncoder
-          name: efficientnet-b0
           in_channels: '$(2 * @adjacent_slices + 1) * @image_channels + 1'
-        run_folder::settings::encoder: {name: '@encoder::name'}
 
     Args:
         in_channels: channels of a query: the slices of the window, then the attention.
@@ -49,8 +47,7 @@ def _dilate(layer: nn.Module, dilation: int) -> None:
         if isinstance(module, nn.Conv2d):
             module.stride = (1, 1)
             if module.kernel_size == (3, 3):
-                module.dilation = (dilation, dilation)
-                module.padding = (dilation, dilation)
+                module.dilation = module.padding = (dilation, dilation)
 
 
 class ResNetEncoder(QueryEncoder):
@@ -116,11 +113,8 @@ class ResNetEncoder(QueryEncoder):
 class EfficientNetEncoder(QueryEncoder):
     """The first five stages of an EfficientNet, without ImageNet weights: maps at strides 2, 4 and 16.
 
-    Drop-connect is off (our choice): a run that is resumed would draw other random numbers than one that is not.
-
-    Args:
-        name: efficientnet-b0 to efficientnet-b8.
-        in_channels: channels of a query.
+    Its name is efficientnet-b0 to efficientnet-b8. Drop-connect is off (our choice): a run that is resumed would draw
+    other random numbers than one that is not.
     """
 
     def __init__(self, name: str = "efficientnet-b0", in_channels: int = 2) -> None:

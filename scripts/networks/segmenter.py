@@ -12,12 +12,10 @@ from scripts.networks.encoder import QueryEncoder
 
 
 def attention_logits(queries: Tensor, classes: int, floor: float = 0.02) -> Tensor:
-    """Logits [query, class, x, y] that predict just what the attention says.
+    """Logits [query, class, x, y] that predict just what the attention of queries [query, channel, x, y] says.
 
-    Args:
-        queries: [query, channel, x, y], attention last: one map for a binary output, else one for each organ.
-        classes: 1 for a binary output, or background + organs.
-        floor: probabilities are kept this far from 0 (and 1): attention is never taken for certain.
+    With one class, the organ, the last channel is its map; with background + organs the last channels are all maps.
+    Probabilities are kept `floor` away from 0 (and 1): attention is never taken for certain.
     """
     if classes == 1:
         return torch.logit(queries[:, -1:].float(), eps=floor)
@@ -29,13 +27,10 @@ def attention_logits(queries: Tensor, classes: int, floor: float = 0.02) -> Tens
 class QuerySegmenter(nn.Module):
     """Encoder + decoder: queries [query, channel, x, y] -> logits [query, out_channels, x, y].
 
-    Args:
-        encoder: maps of a query.
-        decoder: maps to logits.
-        frozen_encoder: keep the encoder as the contrastive stage left it (public code) or fine-tune it (our default).
-        attention_residual: add the log-odds of the attention, clipped at +-3.9, to the logits: the network learns what
-            to change in the coarse map instead of finding it again (our choice; the paper's form is False). A decoder
-            of several classes gets the log-probabilities of the background and of the maps in the last channels.
+    A frozen encoder stays as the contrastive stage left it (public code); otherwise it is fine-tuned (our default).
+    With `attention_residual` the log-odds of the attention, clipped at +-3.9, are added to the logits: the network
+    learns what to change in the coarse map instead of finding it again (our choice; the paper's form is False). A
+    decoder of several classes gets the log-probabilities of the background and of the maps in the last channels.
     """
 
     def __init__(
@@ -74,26 +69,16 @@ class QuerySegmenter(nn.Module):
         return self.decoder.parameters() if self.frozen_encoder else self.parameters()
 
 
-class SharedSegmenter(nn.Module):
+class SharedSegmenter(nn.Sequential):
     """What sites of a federated training share: a query segmenter whose weights are named as in the whole predictor.
 
     A server that averages these weights can hand them to whoever evaluates the predictor, and they can be put into
     its `model.pt`: names begin with "segmenter.".
-
-    Args:
-        segmenter: the predictor's.
-
-    forward: as :class:`~scripts.networks.segmenter.QuerySegmenter`.
     """
 
     def __init__(self, segmenter: QuerySegmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
-
-    def forward(self, queries: Tensor) -> Tensor:
-        """Segment the highlighted organ of each query."""
-        logits: Tensor = self.segmenter(queries)
-        return logits
 
     def trainable_parameters(self) -> Iterable[nn.Parameter]:
         """Parameters that the segmentation stage optimises."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,49 +23,33 @@ from scripts.queries.views import (
     RandomGeometry,
     farthest_pixel,
     gather_blocks,
-    identity_geometry,
     sample_maps,
     sample_patches,
     slices_with_neighbours,
 )
 from scripts.runtime.streams import Batch, BatchStream
 
-CACHED_PIXELS = 2**17
-"""Patch pixels that a CPU cuts at once, 8 queries of 128 x 128: what it works on stays in its cache."""
-
-POSITIONS = 10
-"""Parts of a volume, of as many slices each, for contrast by slice position (our choice; PCL compares pairs)."""
-
-OUTSIDE = 254
-"""What stands in a label block beyond the slice; no class index, and not IGNORED."""
+CACHED_PIXELS = 2**17  # of patches that a CPU cuts at once, 8 of 128 x 128: what it works on stays in its cache
+POSITIONS = 10  # parts of a volume, of as many slices each, for contrast by position (our choice; PCL compares pairs)
+OUTSIDE = 254  # in a label block beyond the slice: no class index, and not IGNORED
 
 
 class QueryBatches(BatchStream):
     """Balanced batches of queries, cut out of the slice store.
 
-    Variants subclass it: `_draw`, `_map`, `_attention`, `_label`, `_class` and `_shown` are theirs to override, see
-    development/baselines/background_queries.py.
-
-    Args:
-        data: case dictionaries (MONAI Label puts its own here).
-        maps: coarse maps of the cases, with their slices and the soft-tissue window.
-        planner: the predictor's own, which plans the windows.
-        attention: the predictor's own, which turns maps into the attention channel.
-        batch_size: queries in a batch.
-        views: patches of each query: 1 for segmentation, 2 for contrast.
-        adjacent_slices: neighbours on either side as extra channels.
-        present_only: see :class:`~scripts.queries.index.QueryIndex`.
-        unlabelled_confidence: see there.
-        geometry: random zoom, rotation, shift; None for plain patches.
-        intensity: random intensities; None for none.
-        perturbation: random faults of the attention; None for none.
-        seed: seed of the stream; the same seed gives the same batches.
-        device: device that samples the patches; None: that of the coarse stage. Loader processes need the CPU.
+    Planner and attention are those of the predictor; the store and the soft-tissue window are those of the maps.
+    `present_only` and `unlabelled_confidence` choose the queries, see :class:`~scripts.queries.index.QueryIndex`; each
+    has one view for segmentation, two for contrast. `adjacent_slices` neighbours on either side are extra channels.
+    Without `geometry`, `intensity` and `perturbation` the views are plain patches. `device` samples the patches, by
+    default that of the coarse stage; loader processes need the CPU.
 
     A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ; IGNORED
-    where the truth is unknown), and per view: organ, phase, query (the same number in all views of
-    a query), position (part of the volume that the slice lies in), intensity (mean of the window under the attention,
-    in [0, 1]). Views of one query lie `batch_size` apart.
+    where the truth is unknown), and per view: organ, phase, query (the same number in all views of a query), position
+    (part of the volume that the slice lies in), intensity (mean of the window under the attention, in [0, 1]). Views of
+    one query lie `batch_size` apart.
+
+    Variants subclass it: `_draw`, `_cut`, `_map`, `_label` and `_shown` are theirs to override, see
+    development/baselines/background_queries.py.
     """
 
     def __init__(
@@ -91,22 +76,16 @@ class QueryBatches(BatchStream):
         self.batch_size, self.views, self.adjacent_slices = self.share(batch_size), views, adjacent_slices
         self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
         self.geometry, self.intensity, self.perturbation = geometry, intensity, perturbation
-        self._index: QueryIndex | None = None
-        self._stored: list[StoredCase] = []
 
-    @property
+    @cached_property
     def index(self) -> QueryIndex:
         """The queries to draw from, planned when first needed."""
-        if self._index is None:
-            asked = [case for case in self.data if case.get("label") or self.unlabelled_confidence is not None]
-            self.store.prepare(asked)
-            self.maps.prepare(asked)
-            self._stored = [self.store.open(case) for case in asked]
-            self.data = asked
-            self._index = QueryIndex(
-                asked, self.store, self.maps, self.planner, self.present_only, self.unlabelled_confidence
-            )
-        return self._index
+        confidence = self.unlabelled_confidence
+        self.data = [case for case in self.data if case.get("label") or confidence is not None]
+        self.store.prepare(self.data)
+        self.maps.prepare(self.data)
+        self._stored: list[StoredCase] = [self.store.open(case) for case in self.data]
+        return QueryIndex(self.data, self.maps, self.planner, self.present_only, confidence)
 
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
         """Draw queries and cut their views."""
@@ -117,15 +96,16 @@ class QueryBatches(BatchStream):
         if self.intensity is not None:
             image = self.intensity(image, generator)
         centre = image.unflatten(1, (-1, self.store.channels))[:, self.adjacent_slices].mean(dim=1, keepdim=True)
-        area = attention.sum(dim=(1, 2, 3))
-        mean = (centre * attention).sum(dim=(1, 2, 3)) / area.clamp(min=1e-6)
+        cases = [self._stored[query.case] for query in queries]
+        depths = [len(case.image) // self.store.channels for case in cases]
+        mean = (centre * attention).sum(dim=(1, 2, 3)) / attention.sum(dim=(1, 2, 3)).clamp(min=1e-6)
         batch = {
             "image": torch.cat([image, attention], dim=1),
             "label": label,
-            "organ": torch.tensor([self._class(query) for query in queries]),
-            "phase": torch.tensor([self._stored[query.case].phase for query in queries]),
+            "organ": torch.tensor([query.organ for query in queries]),
+            "phase": torch.tensor([case.phase for case in cases]),
             "query": torch.tensor([query.number for query in queries]),
-            "position": torch.tensor([self._position(query) for query in queries]),
+            "position": torch.tensor([query.slice * POSITIONS // n for query, n in zip(queries, depths, strict=True)]),
             "intensity": mean.clamp(0.0, 1.0),
         }
         check_targets(batch)
@@ -135,10 +115,6 @@ class QueryBatches(BatchStream):
         """The queries of a batch, in one view each."""
         return self.index.draw(self.batch_size, generator)
 
-    def _class(self, query: Query) -> int:
-        """Class of a query in the contrast, 1 or more."""
-        return query.organ
-
     def _shown(self, query: Query) -> int:
         """Class index whose pixels the label of a query marks."""
         return query.organ
@@ -146,7 +122,9 @@ class QueryBatches(BatchStream):
     def _cut(self, queries: Sequence[Query], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Windowed slices [view, slice, x, y], attention and label [view, 1, x, y] under one random geometry."""
         size, count = self.planner.patch_size, len(queries)
-        matrix, shift = identity_geometry(count) if self.geometry is None else self.geometry(count, generator)
+        matrix, shift = torch.eye(2).repeat(count, 1, 1), torch.zeros(count, 2)
+        if self.geometry is not None:
+            matrix, shift = self.geometry(count, generator)
         corners = torch.tensor([[query.x, query.y] for query in queries], dtype=torch.float32)
         centres = corners + (size - 1) / 2 + shift
         moved = centres
@@ -156,16 +134,15 @@ class QueryBatches(BatchStream):
         parts = []
         for first in range(0, count, at_once):
             part = slice(first, first + at_once)
-            image, label, inside = self._image_and_label(queries[part], centres[part], matrix[part])
-            parts.append((image, self._attention(queries[part], moved[part], matrix[part], inside, label), label))
+            parts.append(self._cut_at_once(queries[part], centres[part], moved[part], matrix[part]))
         image, attention, label = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         return image, attention, label
 
-    def _image_and_label(
-        self, queries: Sequence[Query], centres: Tensor, matrix: Tensor
+    def _cut_at_once(
+        self, queries: Sequence[Query], centres: Tensor, moved: Tensor, matrix: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Windowed slices [view, slice, x, y], the organ's label and 1 inside of the slice, [view, 1, x, y] each."""
-        reach, size = farthest_pixel(matrix, self.planner.patch_size), self.planner.patch_size
+        """Image, attention and label of a few queries around these centres; the attention is read around `moved`."""
+        size, reach = self.planner.patch_size, farthest_pixel(matrix, self.planner.patch_size)
         # Beyond the slice is air, as in the predictor: the window's lower end becomes 0.
         slices = [self._slices(query) for query in queries]
         hu, origins = gather_blocks(slices, centres, reach, fill=math.floor(self.lower))
@@ -178,16 +155,15 @@ class QueryBatches(BatchStream):
         blocks[:, -2:-1].eq_(shown[:, None, None, None])
         blocks[:, -1:].ne_(OUTSIDE)
         within, unit = centres - origins, torch.ones(len(queries), 2)
-        sampled = sample_patches(blocks, within, matrix, unit, size)
-        label = sampled[:, -2:-1].gt_(0.5)
+        image, label, inside = sample_patches(blocks, within, matrix, unit, size).split([hu.shape[1], 1, 1], dim=1)
+        label.gt_(0.5)
         if bool((classes == IGNORED).any()):
             unknown = (classes == IGNORED).to(self.device).float()
             label.masked_fill_(sample_patches(unknown, within, matrix, unit, size) > 0.5, IGNORED)
-        return sampled[:, :-2], label, sampled[:, -1:]
-
-    def _position(self, query: Query) -> int:
-        """Part of the volume, 0 to POSITIONS - 1 from its first slice on."""
-        return query.slice * POSITIONS // (len(self._stored[query.case].image) // self.store.channels)
+        # The attention is sampled from its own, coarser grid, and is 0 beyond the slice.
+        maps, shapes = [self._map(query) for query in queries], [each.shape[1:] for each in slices]
+        attention = sample_maps(maps, shapes, moved, matrix, size, self.device) * inside
+        return image, self.attention(attention), label
 
     def _slices(self, query: Query) -> Tensor:
         """The slice and its neighbours in HU: [slice * channel, x, y] int16."""
@@ -203,19 +179,6 @@ class QueryBatches(BatchStream):
         if stored.label is None:
             return torch.zeros((), dtype=torch.uint8).expand(1, *stored.image.shape[1:])
         return stored.label[query.slice][None]
-
-    def _attention(
-        self, queries: Sequence[Query], centres: Tensor, matrix: Tensor, inside: Tensor, label: Tensor
-    ) -> Tensor:
-        """Attention of each query, sampled with the image's geometry from the coarser grid: [view, 1, x, y].
-
-        `inside` is 1 within the slice; `label` is that of the views.
-        """
-        maps = [self._map(query) for query in queries]
-        shapes = [self._stored[query.case].image.shape[1:] for query in queries]
-        sampled = sample_maps(maps, shapes, centres, matrix, self.planner.patch_size, self.device)
-        attention: Tensor = self.attention(sampled * inside)
-        return attention
 
     def _map(self, query: Query) -> Tensor:
         """Coarse map that becomes a query's attention: [1, x', y'] uint8."""

@@ -26,14 +26,9 @@ from scripts.runtime.run_folder import RunPlace, placed
 class CoarseMaps:
     """Coarse maps per case: [slice, organ, x, y] uint8, 255 for probability 1.
 
-    Args:
-        store: slices of the cases.
-        segmenter: coarse stage for cases that have no maps yet.
-        window: soft-tissue window in HU.
-        folder: folder of the maps.
-        device: device that the segmenter runs on.
-        precision: "auto", "float32" or "bfloat16".
-        place: folder that `folder` is relative to; None for the current folder.
+    They lie in `folder`, relative to `place` (the current folder by default). The segmenter predicts those that are not
+    there yet, on `device` and in a precision of "auto", "float32" or "bfloat16", from slices in the soft-tissue window
+    [lower, upper] in HU.
     """
 
     def __init__(

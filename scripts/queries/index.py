@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from scripts.files.atomic_write import replacing
-from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.planner import QueryPlanner
 from scripts.runtime.streams import in_turns
@@ -25,30 +24,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Query:
-    """One query: everything that names a patch, and no pixel of it.
+    """One query: everything that names a patch, and no pixel of it."""
 
-    Attributes:
-        case: position in the list of cases.
-        organ: class index.
-        slice: slice of the case.
-        x: first pixel of the window along x.
-        y: first pixel of the window along y.
-        number: its own number, the same in every view of it.
-    """
-
-    case: int
-    organ: int
+    case: int  # position in the list of cases
+    organ: int  # class index
     slice: int
-    x: int
+    x: int  # first pixel of the window
     y: int
-    number: int
+    number: int  # its own, the same in every view of it
 
 
 def organs_in_slices(label: Tensor, organs: int) -> Tensor:
     """Which organ is in which slice: label [slice, x, y] -> [slice, 1 + organs] bool."""
     found = torch.zeros((label.shape[0], organs + 1), dtype=torch.bool)
-    for z in range(label.shape[0]):
-        values = torch.unique(label[z]).long()
+    for z, plane in enumerate(label):
+        values = torch.unique(plane).long()
         found[z, values[values <= organs]] = True
     return found
 
@@ -65,18 +55,12 @@ def map_confidence(maps: Tensor, threshold: float) -> Tensor:
 class QueryIndex:
     """All queries that inference would plan in the training cases, grouped by organ and case.
 
-    Args:
-        cases: case dictionaries.
-        store: their slices.
-        maps: their coarse maps.
-        planner: the same planner as the predictor's.
-        present_only: keep a query only where its organ really is in the slice (contrastive stage: a view without the
-            organ is no positive). The segmentation stage also learns from queries whose coarse map is wrong.
-        unlabelled_confidence: take queries of unlabelled scans too, whose coarse map is that sure of its organ in that
-            slice (contrastive stage: attention and label of such a query come from the coarse stage alone). None:
-            leave these scans out.
+    With `present_only` a query is kept only where its organ really is in the slice (contrastive stage: a view without
+    the organ is no positive); otherwise the network also learns from queries whose coarse map is wrong. Organs that a
+    case was not contoured for are left out: their truth is unknown.
 
-    Organs that a case was not contoured for are left out: their truth is unknown.
+    With `unlabelled_confidence` there are queries of unlabelled scans too, where the coarse map of the organ is that
+    sure of it in the slice (contrastive stage: attention and label of such a query come from the coarse stage alone).
 
     Raises:
         ValueError: no organ has a query, or the confidence is no probability.
@@ -85,7 +69,6 @@ class QueryIndex:
     def __init__(
         self,
         cases: Sequence[Mapping[str, Any]],
-        store: SliceStore,
         maps: CoarseMaps,
         planner: QueryPlanner,
         present_only: bool = False,
@@ -96,16 +79,23 @@ class QueryIndex:
                 f"unlabelled_confidence {unlabelled_confidence} is no probability: give one such as 0.7, or null to "
                 "leave unlabelled scans out."
             )
-        self.store, self.maps, self.planner = store, maps, planner
+        self.store, self.maps, self.planner = maps.store, maps, planner
         self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
         self.groups: dict[int, list[tuple[int, Tensor]]] = {}
         self._planned = self._sure = 0
         for number, case in enumerate(cases):
-            if store.open(case).label is not None or unlabelled_confidence is not None:
+            if self.store.open(case).label is not None or unlabelled_confidence is not None:
                 self._add(number, case)
         if self._planned:
             logger.info("unlabelled scans: the coarse maps of %d of %d queries are sure.", self._sure, self._planned)
-        self._check(store.organs)
+        lost = [organ for n, organ in enumerate(self.store.organs, start=1) if n not in self.groups]
+        if len(lost) == len(self.store.organs):
+            raise ValueError(
+                "no organ has a query: the coarse stage finds nothing in the training cases. Train it longer "
+                "(coarse::stage::epochs) or lower the planner's threshold."
+            )
+        if lost:
+            logger.warning("no queries for %s: the coarse stage never finds them.", ", ".join(lost))
 
     def _add(self, number: int, case: Mapping[str, Any]) -> None:
         """Group the queries of one case by organ."""
@@ -126,13 +116,12 @@ class QueryIndex:
     def _plan(self, case: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Queries of a case, and how sure it is that their organ is there: 0 or 1 by its label, else by its maps.
 
-        They are kept beside the maps. To plan reads all maps and labels, which takes minutes for thousands of cases.
+        They are kept beside the maps: planning reads all maps and labels, which takes minutes for thousands of cases.
         """
         stored, maps, path = self.store.open(case), self.maps.of(case), self.maps.file(case)
-        state = path.stat()
+        state, kept = path.stat(), path.with_suffix(".plan.npz")
         of_maps = [state.st_ino, state.st_size, state.st_mtime_ns]
         key = json.dumps([of_maps, str(self.store.folder(case)), repr(self.planner)])
-        kept = path.with_suffix(".plan.npz")
         with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(kept) as found:
             if str(found["key"]) == key:
                 return torch.from_numpy(found["plan"]), torch.from_numpy(found["sure"])
@@ -145,16 +134,6 @@ class QueryIndex:
         with replacing(kept) as temporary:
             np.savez(temporary, key=key, plan=plan.numpy(), sure=sure.numpy())
         return plan, sure
-
-    def _check(self, organs: Sequence[str]) -> None:
-        lost = [organ for n, organ in enumerate(organs, start=1) if n not in self.groups]
-        if len(lost) == len(organs):
-            raise ValueError(
-                "no organ has a query: the coarse stage finds nothing in the training cases. Train it longer "
-                "(coarse::stage::epochs) or lower the planner's threshold."
-            )
-        if lost:
-            logger.warning("no queries for %s: the coarse stage never finds them.", ", ".join(lost))
 
     def draw(self, count: int, generator: torch.Generator) -> list[Query]:
         """Draw queries: organs in turn from a random start, then a case, then a window, each with equal chance."""

@@ -12,33 +12,27 @@ from torch.nn.functional import max_pool1d
 
 
 def organ_boxes(maps: Tensor, threshold: float, margin_slices: int) -> tuple[Tensor, Tensor]:
-    """Bounding box of every organ in every slice where its coarse map reaches the threshold.
+    """Bounding box of every organ in every slice where its coarse map [slice, organ, x, y] reaches the threshold.
 
-    Args:
-        maps: coarse maps [slice, organ, x, y], probabilities in [0, 1] (or the same scale as the threshold).
-        threshold: value from which a pixel counts.
-        margin_slices: an organ is also queried in this many slices above and below, with the box of its neighbours,
-            so that the second stage can extend what the coarse stage cut off.
+    An organ is also queried `margin_slices` slices above and below, with the box of its neighbours, so that the second
+    stage can extend what the coarse stage cut off. The threshold is on the scale of the maps.
 
     Returns:
         indices [box, 2] of (slice, organ) and boxes [box, 4] of (x first, x last, y first, y last) in map pixels.
     """
     hit = maps >= threshold
-    spans = []
+    spans: list[Tensor] = []
     for axis in (3, 2):
-        covered = hit.any(dim=axis).to(torch.float32)
-        if margin_slices > 0:
-            along_slices = covered.permute(1, 2, 0)
-            pooled = max_pool1d(along_slices, 2 * margin_slices + 1, stride=1, padding=margin_slices)
-            covered = pooled.permute(2, 0, 1)
-        spans.append(covered)
+        covered = hit.any(dim=axis).to(torch.float32).permute(1, 2, 0)
+        pooled = max_pool1d(covered, 2 * margin_slices + 1, stride=1, padding=margin_slices)
+        spans.append(pooled.permute(2, 0, 1))
     indices = torch.nonzero(spans[0].amax(dim=2) > 0)
-    boxes = torch.zeros((indices.shape[0], 4), dtype=torch.int64, device=maps.device)
-    for axis in range(2):
-        covered = spans[axis][indices[:, 0], indices[:, 1]]
-        boxes[:, 2 * axis] = covered.argmax(dim=1)
-        boxes[:, 2 * axis + 1] = covered.shape[1] - 1 - covered.flip(1).argmax(dim=1)
-    return indices, boxes
+    sides: list[Tensor] = []
+    for span in spans:
+        covered = span[indices[:, 0], indices[:, 1]]
+        sides.append(covered.argmax(dim=1))
+        sides.append(covered.shape[1] - 1 - covered.flip(1).argmax(dim=1))
+    return indices, torch.stack(sides, dim=1)
 
 
 def window_corners(low: Tensor, high: Tensor, patch: int, overlap: float, size: int) -> tuple[Tensor, Tensor]:
@@ -74,12 +68,7 @@ class QueryPlanner(nn.Module):
     """
 
     def __init__(
-        self,
-        patch_size: int = 128,
-        threshold: float = 0.3,
-        margin_slices: int = 1,
-        overlap: float = 0.25,
-        pad: int = 8,
+        self, patch_size: int = 128, threshold: float = 0.3, margin_slices: int = 1, overlap: float = 0.25, pad: int = 8
     ) -> None:
         super().__init__()
         if patch_size < 32 or patch_size % 16:
@@ -99,18 +88,13 @@ class QueryPlanner(nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, by which plans that were made before are known."""
-        return (
-            f"patch_size={self.patch_size}, threshold={self.threshold}, margin_slices={self.margin_slices}, "
-            f"overlap={self.overlap}, pad={self.pad}"
-        )
+        names = ("patch_size", "threshold", "margin_slices", "overlap", "pad")
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
     def forward(self, maps: Tensor, shape_x: int, shape_y: int) -> Tensor:
-        """Plan the queries of one volume.
+        """Plan the queries of one volume, whose slices have (shape_x, shape_y) pixels of the working grid.
 
-        Args:
-            maps: coarse maps [slice, organ, x, y] on the coarse in-plane grid, probabilities in [0, 1].
-            shape_x: pixels of a slice along x, on the working grid.
-            shape_y: pixels of a slice along y.
+        Maps are [slice, organ, x, y] on the coarse in-plane grid, probabilities in [0, 1].
 
         Returns:
             [query, 4] int64 of (slice, organ, x and y of the window's first pixel). Windows lie inside the slice; one

@@ -8,35 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 
+@dataclass
 class RandomGeometry:
-    """Random zoom, rotation and shift of a view.
+    """Random zoom, rotation, shift and reflection of a view.
 
-    Args:
-        zoom: [smallest, largest] magnification. The public code magnifies its contrastive views 1.2-1.8x while the
-            segmentation stage sees 1x; ours is the same for both stages (our choice).
-        rotation: largest angle in degrees (public code: 30).
-        shift: largest displacement in pixels of the working grid.
-        mirror: probability of a left-right reflection. 0 by default, because left and right organs are separate
-            classes (the public code mirrors).
+    The public code magnifies its contrastive views 1.2-1.8x while the segmentation stage sees 1x; our zoom is the same
+    for both stages (our choice). It also mirrors, which we do not: left and right organs are separate classes.
     """
 
-    def __init__(
-        self, zoom: Sequence[float] = (0.8, 1.25), rotation: float = 15.0, shift: float = 8.0, mirror: float = 0.0
-    ) -> None:
-        if len(zoom) != 2 or not 0 < zoom[0] <= zoom[1]:
-            raise ValueError(f"zoom {list(zoom)} is not [smallest, largest] magnification, for example [0.8, 1.25].")
-        self.zoom, self.rotation, self.shift, self.mirror = (zoom[0], zoom[1]), rotation, shift, mirror
+    zoom: Sequence[float] = (0.8, 1.25)  # [smallest, largest] magnification
+    rotation: float = 15.0  # largest angle in degrees (public code: 30)
+    shift: float = 8.0  # largest displacement in pixels of the working grid
+    mirror: float = 0.0  # probability of a left-right reflection
 
-    def reach(self, patch: int) -> int:
-        """Farthest pixel from the centre of the query that a view can show."""
-        turned = math.sqrt(2) if self.rotation > 0 else 1.0
-        return math.ceil(patch / 2 / self.zoom[0] * turned + self.shift) + 1
+    def __post_init__(self) -> None:
+        zoom = list(self.zoom)
+        if len(zoom) != 2 or not 0 < zoom[0] <= zoom[1]:
+            raise ValueError(f"zoom {zoom} is not [smallest, largest] magnification, for example [0.8, 1.25].")
 
     def __call__(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw for each query the matrix [query, 2, 2] from patch to slice offsets, and the shift [query, 2]."""
@@ -51,11 +46,6 @@ class RandomGeometry:
         return matrix, shift
 
 
-def identity_geometry(count: int) -> tuple[Tensor, Tensor]:
-    """Geometry of plain, unaugmented patches."""
-    return torch.eye(2).repeat(count, 1, 1), torch.zeros(count, 2)
-
-
 def farthest_pixel(matrix: Tensor, size: int) -> int:
     """Farthest pixel from the centre, along either axis, that views with these matrices [view, 2, 2] show.
 
@@ -65,12 +55,9 @@ def farthest_pixel(matrix: Tensor, size: int) -> int:
 
 
 def slices_with_neighbours(slices: Tensor, indices: Tensor, adjacent: int, channels: int = 1) -> Tensor:
-    """Slices [slice * channel, x, y] at the indices with `adjacent` neighbours on either side.
+    """Slices at the indices with `adjacent` neighbours on either side: [index, (2 * adjacent + 1) * channels, x, y].
 
-    Beyond the volume its first and last slice are repeated.
-
-    Returns:
-        [index, (2 * adjacent + 1) * channels, x, y].
+    Slices are [slice * channel, x, y]. Beyond the volume its first and last slice are repeated.
     """
     offsets = torch.arange(-adjacent, adjacent + 1, device=indices.device)
     wanted = (indices[:, None] + offsets[None, :]).clamp(0, slices.shape[0] // channels - 1)
@@ -83,14 +70,10 @@ def slices_with_neighbours(slices: Tensor, indices: Tensor, adjacent: int, chann
 def gather_blocks(
     slices: Sequence[Tensor], centres: Tensor, reach: int, repeat_edge: bool = False, fill: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Square blocks around the centres, padded beyond the slice.
+    """Square blocks around the centres [query, 2], given in pixels, of slices [channel, x, y] whose sizes may differ.
 
-    Args:
-        slices: slices [channel, x, y] of each query; sizes may differ.
-        centres: [query, 2] in pixels of those slices, on the CPU.
-        reach: half side of the blocks.
-        repeat_edge: pad with the outermost pixels, as interpolation of a whole map does.
-        fill: otherwise pad with this value.
+    Beyond the slice they are padded with `fill`, or with `repeat_edge` by the outermost pixels, as interpolation of a
+    whole map does.
 
     Returns:
         blocks [query, channel, 2 * reach, 2 * reach] and the position of their first pixel [query, 2].
@@ -115,18 +98,11 @@ def gather_blocks(
 def sample_patches(
     blocks: Tensor, centres: Tensor, matrix: Tensor, ratio: Tensor, size: int, mode: str = "bilinear"
 ) -> Tensor:
-    """Sample patches from blocks with one grid_sample.
+    """Sample patches [query, channel, size, size] from blocks [query, channel, x, y] with one grid_sample.
 
-    Args:
-        blocks: [query, channel, x, y] float.
-        centres: centre of each patch in block pixels [query, 2].
-        matrix: patch offset (pixels of the working grid) -> slice offset, [query, 2, 2].
-        ratio: block pixels per working-grid pixel along x and y, [query, 2]; 1 for image and label.
-        size: side of the patches.
-        mode: "bilinear", or "nearest" for label maps.
-
-    Returns:
-        [query, channel, size, size].
+    Centres [query, 2] are in block pixels. The matrix [query, 2, 2] leads from patch offsets, in pixels of the working
+    grid, to slice offsets; `ratio` [query, 2] is block pixels per working-grid pixel along x and y, 1 for image and
+    label. The mode is "bilinear", or "nearest" for label maps.
     """
     extent = torch.tensor([blocks.shape[2] - 1, blocks.shape[3] - 1], dtype=torch.float32)
     # grid_sample wants positions in [-1, 1], last axis first.
@@ -149,18 +125,10 @@ def sample_maps(
     size: int,
     device: torch.device,
 ) -> Tensor:
-    """Sample coarse maps, which keep their own grid in plane, with the geometry of the patches.
+    """Sample probabilities [query, channel, size, size] from coarse maps, which keep their own grid in plane.
 
-    Args:
-        maps: maps [channel, x', y'] uint8 of each query, 255 for probability 1.
-        shapes: pixels (x, y) of the slice that each map covers.
-        centres: centres of the patches, in pixels of the slices, [query, 2].
-        matrix: patch offset -> slice offset, [query, 2, 2].
-        size: side of the patches.
-        device: device that samples them.
-
-    Returns:
-        Probabilities [query, channel, size, size].
+    The map of a query is [channel, x', y'] uint8, 255 for probability 1, and covers a slice of `shapes` (x, y) pixels.
+    Centres are in pixels of the slices; matrix is as for :func:`sample_patches`.
     """
     ratio = torch.tensor([[m.shape[n + 1] / shape[n] for n in (0, 1)] for m, shape in zip(maps, shapes, strict=True)])
     on_map = (centres + 0.5) * ratio - 0.5

@@ -78,7 +78,7 @@ def test_the_moved_map_leaves_out_every_organ_of_the_coarse_stage() -> None:
     batches: Any = object.__new__(BackgroundBatches)
     batches.data, batches.planner = [{}], QueryPlanner(threshold=0.3)
     batches.maps = SimpleNamespace(of=lambda case: maps[None])
-    query = BackgroundQuery(0, 1, 0, 0, 0, number=0, beside=(0, 3))
+    query = BackgroundQuery(0, 3, 0, 0, 0, number=0, source=1, beside=(0, 3))
     assert batches._map(query).tolist() == [[[0, 0, 0, 0, 200]]]  # 90 is above 0.3 x 255, 40 below
 
 
@@ -115,7 +115,10 @@ def test_background_queries_take_the_place_and_number_of_the_last_queries(
     monkeypatch.setattr(batches, "_step", lambda query, _: None if query.number == 0 else (query.number, 7))
     mixed = batches._draw(batches.generator(0))
     assert mixed[:12] == drawn[:12]
-    moved_queries = [{**asdict(drawn[n]), "number": 11 + n, "beside": (n, 7)} for n in range(1, 5)]
+    moved_queries = [
+        {**asdict(drawn[n]), "organ": 3, "source": drawn[n].organ, "number": 11 + n, "beside": (n, 7)}
+        for n in range(1, 5)
+    ]
     assert mixed[12:] == [BackgroundQuery(**fields) for fields in moved_queries]
     monkeypatch.setattr(batches, "_step", lambda query, _: None)
     assert batches._draw(batches.generator(0)) == drawn

@@ -26,7 +26,7 @@ def of_three_cases(folder: Path) -> QueryIndex:
     cases = [stored(folder, two_organs(), name=name) for name in "abc"]
     maps = {name: coarse_maps_of(two_organs(), 2, (22, 14)) for name in "abc"}
     store = cases[0][1]
-    return QueryIndex([case for case, _ in cases], store, known_maps(folder, store, maps), PLANNER, present_only=True)
+    return QueryIndex([case for case, _ in cases], known_maps(folder, store, maps), PLANNER, present_only=True)
 
 
 def test_a_batch_of_few_cases_shows_the_organs_of_neighbouring_slices_of_each(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ def test_unknown_pixels_get_no_gradient_and_the_others_do() -> None:
 
 def test_the_example_of_the_docstring() -> None:
     logits = torch.tensor([0.2, 3.0, 1.0]).reshape(1, 3, 1, 1)
-    certain = certain_background(logits, torch.ones(1, 1, 1, 1, dtype=torch.bool))
+    certain, label = certain_background(logits, torch.full((1, 1, 1, 1), IGNORED))
+    assert label.tolist() == [[[[0]]]]
     assert certain.flatten().tolist() == [0.0, -1e4, -1e4]
     assert certain.softmax(dim=1).flatten().tolist() == [1.0, 0.0, 0.0]
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import pad
 
+from development.baselines.slice_batches import reach_of
 from scripts.queries.views import (
     RandomGeometry,
     gather_blocks,
-    identity_geometry,
     sample_patches,
     slices_with_neighbours,
 )
@@ -110,9 +110,9 @@ def test_a_coarser_map_is_read_at_the_same_place() -> None:
     matrix, shift = geometry(16, seeded(2))
     centres = torch.tensor([[20.0, 30.0]]) + shift
     ratio = torch.tensor([[1 / 2, 1 / 4]]).expand(16, 2)
-    fine_blocks, fine_origins = gather_blocks([ramp] * 16, centres, geometry.reach(8))
+    fine_blocks, fine_origins = gather_blocks([ramp] * 16, centres, reach_of(geometry, 8))
     on_map = (centres + 0.5) * ratio - 0.5
-    coarse_blocks, coarse_origins = gather_blocks([coarse] * 16, on_map, geometry.reach(8))
+    coarse_blocks, coarse_origins = gather_blocks([coarse] * 16, on_map, reach_of(geometry, 8))
     fine = sample_patches(fine_blocks, centres - fine_origins, matrix, torch.ones(16, 2), 8)
     from_map = sample_patches(coarse_blocks, on_map - coarse_origins, matrix, ratio, 8)
     assert torch.allclose(fine, from_map, atol=1e-3)
@@ -133,14 +133,9 @@ def test_random_geometry_stays_within_its_bounds(
     # Matrices are similarities: both axes have one length and are at right angles.
     product = matrix.transpose(1, 2) @ matrix
     assert torch.allclose(product, product[:, :1, :1] * torch.eye(2), atol=1e-4)
-    # No corner of a view of 32 pixels lies farther from the query's centre than `reach` allows for.
+    # No corner of a view of 32 pixels lies farther from the query's centre than `reach_of` allows for.
     corner = (matrix.abs().sum(dim=2) * 31 / 2 + moved.abs()).max()
-    assert float(corner) <= geometry.reach(32)
-
-
-def test_plain_geometry_is_the_identity() -> None:
-    matrix, shift = identity_geometry(3)
-    assert torch.equal(matrix, torch.eye(2).expand(3, 2, 2)) and not bool(shift.any())
+    assert float(corner) <= reach_of(geometry, 32)
 
 
 @pytest.mark.parametrize("zoom", [[1.2, 0.8], [0.0, 1.0], [1.0]])
