@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from scripts.dicom.headers import AGAIN, CT_IMAGE, ENHANCED_CT_IMAGE, Header, headers_below
 
@@ -59,7 +60,7 @@ def find_series(folder: str, subfolders: bool = True) -> list[Series]:
             suspects |= {one.filename: FRAMES for one in groups.get((uid, FRAMES), {}).values()}
         lost = tuple(f"{path} ({reason})" for path, reason in suspects.items())
         found.append(Series(uid, tuple(group.values()), obstacle, lost))
-    return sorted(found, key=lambda one: (bool(one.obstacle), _number(one), one.uid))
+    return sorted(found, key=_rank)
 
 
 def unreadable_files(files: Sequence[str]) -> str:
@@ -72,16 +73,9 @@ def _identity(header: Header, group: dict[str, Header]) -> str:
     """Equal for copies of one image. A faulty export may give one UID, or none, to different images."""
     uid = header.get("SOPInstanceUID")
     identity = f"{uid} {header.get('ImagePositionPatient')}"
-    twin = group.get(identity)
-    if not uid or (twin is not None and _pixels(twin) != _pixels(header)):
-        return str(header.filename)
-    return identity
-
-
-def _pixels(header: Header) -> bytes:
-    with open(header.filename, "rb") as stream:
-        stream.seek(header.pixel_start)
-        return stream.read()
+    alike = [header, group[identity]] if identity in group else []
+    pixels = {Path(one.filename).read_bytes()[one.pixel_start :] for one in alike}
+    return str(header.filename) if not uid or len(pixels) > 1 else identity
 
 
 def choose_series(found: Sequence[Series], wanted: str | int | None, folder: str) -> Series:
@@ -132,6 +126,6 @@ def _obstacle(header: Header) -> str:
     return ""
 
 
-def _number(series: Series) -> int:
+def _rank(series: Series) -> tuple[bool, int, str]:
     number = str(series.headers[0].get("SeriesNumber") or "").strip()
-    return int(number) if number.isdecimal() else 0
+    return bool(series.obstacle), int(number) if number.isdecimal() else 0, series.uid

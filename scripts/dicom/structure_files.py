@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,8 @@ SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 REFERENCES = ("ReferencedFrameOfReferenceSequence", "ReferencedSeriesSequence", "FrameOfReferenceUID")
 LABELS = ("StructureSetLabel", "ContentLabel", "SeriesDescription")
 DATES = (("StructureSetDate", "StructureSetTime"), ("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"))
-IMAGE, STUDY = "ReferencedSOPInstanceUID", "RTReferencedSeriesSequence"
-"""UID of an image, or, beside that sequence, of a study."""
+IMAGE, STUDIES = "ReferencedSOPInstanceUID", "RTReferencedStudySequence"
+"""UID of an image, or, in items of that sequence, of a study."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class StructureFile:
     path: str
     labels: tuple[str, ...]
     made: str
-    series: frozenset[str]
-    images: frozenset[str]
-    frames: frozenset[str]
+    series: set[str]
+    images: set[str]
+    frames: set[str]
 
     def is_of(self, headers: Sequence[Header]) -> bool:
         """Whether it belongs to a series: it names it or an image of it, or names neither and shares its frame."""
@@ -68,26 +69,13 @@ def find_structure_files(place: str, results: bool = True) -> list[StructureFile
 def _structure_file(path: str) -> StructureFile:
     tags = [*REFERENCES, *LABELS, *(tag for pair in DATES for tag in pair)]
     content = pydicom.dcmread(path, specific_tags=tags, force=True)
-    uids = list(_uids_in(content))
-    named = {keyword: frozenset(uid for key, uid in uids if key == keyword) for keyword in dict(uids)}
-    made = (f"{content.get(day) or ''}{content.get(time) or ''}" for day, time in DATES)
     labels = tuple(str(content[tag].value).strip().lower() for tag in LABELS if content.get(tag))
-    none: frozenset[str] = frozenset()
-    return StructureFile(
-        path,
-        labels,
-        next(filter(None, made), ""),
-        named.get("SeriesInstanceUID", none),
-        named.get(IMAGE, none),
-        named.get("FrameOfReferenceUID", none),
-    )
-
-
-def _uids_in(content: Header) -> Iterator[tuple[str, str]]:
-    """Keyword and value of every UID at any depth."""
-    for element in content:
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _uids_in(item)
-        elif element.VR == "UI" and element.value and not (element.keyword == IMAGE and STUDY in content):
-            yield element.keyword, str(element.value)
+    made = (f"{content.get(day) or ''}{content.get(time) or ''}" for day, time in DATES)
+    uids, studies = defaultdict(set), set()
+    for element in content.iterall():
+        if element.VR == "UI" and element.value:
+            uids[element.keyword].add(str(element.value))
+        elif element.keyword == STUDIES:
+            studies |= {str(study.get(IMAGE)) for study in element.value}
+    series, images, frames = (uids[keyword] for keyword in ("SeriesInstanceUID", IMAGE, "FrameOfReferenceUID"))
+    return StructureFile(path, labels, next(filter(None, made), ""), series, images - studies, frames)
