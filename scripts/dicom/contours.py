@@ -66,11 +66,9 @@ def _joined(outer: Points, hole: Points) -> Points:
 
 
 def filled(contour: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels [column, row] whose centres lie inside a contour, which may cross itself: an even number of times is out.
+    """Pixels [column, row] of a slice of this shape whose centres lie inside a contour.
 
-    Args:
-        contour: its corners.
-        shape: columns and rows.
+    The contour may cross itself: what it goes round an even number of times is outside.
     """
     columns, rows = shape
     following = np.roll(contour, -1, axis=0)

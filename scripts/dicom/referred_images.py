@@ -32,20 +32,14 @@ UNICODE = "ISO_IR 192"
 def images_of_labels(
     labels: NDArray[np.uint8], affine: NDArray[np.float64], series: str, result: Path
 ) -> tuple[SliceStack, list[Header]]:
-    """The slices of the series that a label map was made of, and their headers to refer to.
+    """The slices of the series in a folder, and their headers for a result to refer to.
 
     In the headers, values against the standard are emptied and UIDs that lack are made, derived from the series and
     the place of the slice: a second result refers to the same ones. A warning says the changes, by names of attributes
-    (values may be of a person).
-
-    Args:
-        labels: label map [column, row, slice].
-        affine: its 4 x 4 matrix from voxel indices to mm (RAS).
-        series: folder of the DICOM series that was segmented.
-        result: the file that will refer to them, for the warning.
+    (values may be of a person) and with the name of the result.
 
     Raises:
-        ValueError: the label map is not on the grid of the series.
+        ValueError: the label map [column, row, slice], with its affine to mm (RAS), is not on the grid of the series.
     """
     stack = stack_in(series)
     if labels.shape != stack.shape or not np.allclose(affine, stack.affine, atol=1e-2):

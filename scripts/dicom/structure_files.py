@@ -50,9 +50,7 @@ class StructureFile:
 def find_structure_files(place: str, results: bool = True) -> list[StructureFile]:
     """List the RTSTRUCT and DICOM-SEG files below a folder, or the one file that a path names.
 
-    Args:
-        place: folder or file.
-        results: whether those that this bundle wrote are wanted too.
+    Those that this bundle wrote are passed over in a folder unless `results` are wanted.
 
     Raises:
         ValueError: a DICOM file there cannot be read.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from monai.utils.module import optional_import
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import affine_transform, distance_transform_edt
 
 from scripts.dicom.contours import Points, filled
 from scripts.dicom.headers import Header, pydicom
@@ -24,11 +24,7 @@ purpose stays empty."""
 
 
 class Structures:
-    """The structures of one file.
-
-    Args:
-        path: an RTSTRUCT or DICOM-SEG file.
-    """
+    """The structures of one RTSTRUCT or DICOM-SEG file."""
 
     def __init__(self, path: str) -> None:
         self.path, self.content = path, pydicom.dcmread(path, force=True)
@@ -62,14 +58,10 @@ class Structures:
 
     def _segment(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
         """Nearest voxels of a segment, whatever the order and number of its frames."""
-        region = np.zeros(stack.shape, dtype=bool)
         volume = hd.seg.segread(self.path).get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
         to_volume = np.linalg.inv(volume.affine) @ TO_RAS @ stack.affine
-        plane = np.stack(np.meshgrid(*map(np.arange, stack.shape[:2]), [0], [1], indexing="ij"), axis=-1)[:, :, 0, 0]
-        for k in range(stack.shape[2]):
-            index = np.rint((plane + [0, 0, k, 0]) @ to_volume[:3].T).astype(int)
-            inside = ((index >= 0) & (index < volume.spatial_shape)).all(axis=-1)
-            region[:, :, k][inside] = volume.array[tuple(index[inside].T)] > 0
+        nearest = affine_transform(volume.array, to_volume, output_shape=stack.shape, order=0, mode="grid-constant")
+        region: NDArray[np.bool_] = nearest > 0
         return region
 
 

@@ -126,15 +126,10 @@ def draw_panel(
     index: int,
     spacing: Sequence[float],
 ) -> None:
-    """Draw one slice of volumes in display order.
+    """Draw one slice of volumes in display order [left, posterior, superior], with voxels of `spacing` mm.
 
-    Args:
-        axes: matplotlib axes to draw on.
-        image: CT [left, posterior, superior] in HU.
-        label_maps: the label map to colour, and possibly the reference to draw dashed.
-        plane: the plane that is cut.
-        index: position along the axis that the plane cuts.
-        spacing: voxel size in mm along the axes of the volumes.
+    The image is in HU. The first label map is coloured, a second one is the reference, drawn dashed. `index` counts
+    along the axis that the plane cuts.
     """
     low, high = SOFT_TISSUE_WINDOW_HU
     picture, aspect = picture_of(image, plane, index), pixel_aspect(spacing, plane)

@@ -36,11 +36,7 @@ MM3_PER_ML = 1000.0
 class SaveReportd(ScanSaverd):
     """Write `<case>_report.html` with measures and pictures, and the measures alone as `<case>_organs.csv`.
 
-    Args:
-        keys: label map [1, i, j, k] on the scan's grid.
-        output_dir: folder of the reports.
-        organs: organ names in the order of their class indices.
-        model_path: weights, named in the report.
+    Besides the arguments of :class:`ScanSaverd` it takes `model_path`, the weights to name in the report.
     """
 
     kinds = ("report", "measures")
@@ -78,14 +74,9 @@ class SaveReportd(ScanSaverd):
 
 @dataclass(frozen=True)
 class OrganFinding:
-    """Measures of one organ.
+    """Measures of one organ, 0 ml and no HU if it was not found.
 
-    Attributes:
-        organ: its name.
-        class_index: its value in the label map.
-        volume_ml: volume in ml; 0 if it was not found.
-        mean_hu: mean intensity in HU; None if it was not found.
-        cut_off: whether it reaches the edge of the scan, so that a part of it may lie outside.
+    `cut_off` says whether it reaches the edge of the scan, so that a part of it may lie outside.
     """
 
     organ: str
