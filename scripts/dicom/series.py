@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.dicom.headers import AGAIN, CT_IMAGE, ENHANCED_CT_IMAGE, Header, headers_below
@@ -20,13 +20,13 @@ class Series:
         uid: SeriesInstanceUID.
         headers: header of each file, in the order of their paths.
         obstacle: why it cannot be a CT volume, seen from the kind of its images alone; empty if it may be one.
-        unreadable: files that may be slices of it and cannot be read, each with the reason.
+        unreadable: path of each file that may be a slice of it and cannot be read, and the reason.
     """
 
     uid: str
     headers: tuple[Header, ...]
     obstacle: str = ""
-    unreadable: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         first = self.headers[0]
@@ -46,7 +46,7 @@ def find_series(folder: str, subfolders: bool = True) -> list[Series]:
     """
     headers, unreadable = headers_below(folder, subfolders)
     if unreadable and not headers:
-        raise ValueError(unreadable_files([f"{path} ({reason})" for path, reason in unreadable.items()]))
+        raise ValueError(unreadable_files(unreadable))
     groups: dict[tuple[str, str], dict[str, Header]] = {}
     for header in headers:
         group = groups.setdefault((str(header.get("SeriesInstanceUID") or ""), _obstacle(header)), {})
@@ -58,13 +58,13 @@ def find_series(folder: str, subfolders: bool = True) -> list[Series]:
         suspects = {path: reason for path, reason in unreadable.items() if os.path.dirname(path) not in readable - own}
         if not obstacle:  # frames of the same series in another form are a part of it
             suspects |= {one.filename: FRAMES for one in groups.get((uid, FRAMES), {}).values()}
-        lost = tuple(f"{path} ({reason})" for path, reason in suspects.items())
-        found.append(Series(uid, tuple(group.values()), obstacle, lost))
+        found.append(Series(uid, tuple(group.values()), obstacle, suspects))
     return sorted(found, key=_rank)
 
 
-def unreadable_files(files: Sequence[str]) -> str:
-    """One sentence about slices that cannot be read."""
+def unreadable_files(reasons: Mapping[str, str]) -> str:
+    """One sentence about slices that cannot be read, by path."""
+    files = [f"{path} ({reason})" for path, reason in reasons.items()]
     more = f" and {len(files) - 3} more files" if len(files) > 3 else ""
     return f"DICOM file {', '.join(files[:3])}{more} cannot be read; {AGAIN}, or take it out of the folder."
 
@@ -79,15 +79,10 @@ def _identity(header: Header, group: dict[str, Header]) -> str:
 
 
 def choose_series(found: Sequence[Series], wanted: str | int | None, folder: str) -> Series:
-    """Choose the series to segment.
+    """Choose the series with this UID or place in the list, from 1 on; None: the only one that may be a volume.
 
     Of several series that could be meant none is chosen for the user: another contrast phase segmented in place of the
     scan that was meant would not be noticed.
-
-    Args:
-        found: the series in the folder.
-        wanted: a SeriesInstanceUID, or the place in the list from 1 on; None: the only one that may be a volume.
-        folder: named in messages.
 
     Raises:
         ValueError: none or several could be meant, or the wanted one is not there; the message lists them.

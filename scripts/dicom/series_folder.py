@@ -28,18 +28,12 @@ STEPS_PER_HU = 256  # of copies; 1 / 256 has few digits
 
 
 def series_folder(folder: str, wanted: str | int | None = None) -> str | None:
-    """Find the series to segment in a folder, check it, and return a folder that holds it alone.
+    """Find the series to segment in a folder, check it, and return a folder that holds it alone; None without DICOM.
 
     That is the folder itself where nothing else is in it and ITK reads its files by the standard. Otherwise it is a
     temporary folder of the same name, which lasts as long as the process, with links to the files and copies of those
-    that have to be written in another way for ITK.
-
-    Args:
-        folder: searched with its subfolders.
-        wanted: UID or number of the series; None: the only CT series.
-
-    Returns:
-        The folder to read, or None if there is no DICOM file.
+    that have to be written in another way for ITK. Subfolders are searched too; `wanted` is the UID or number of the
+    series, None the only CT series.
 
     Raises:
         ValueError: no series or several could be meant, or the series is no regular volume.

@@ -50,15 +50,11 @@ class SliceNumbers:
 
 def name_of(header: Header) -> str:
     """Name of a header's file."""
-    return os.path.basename(header.filename)
+    return os.path.basename(str(header.filename))
 
 
 def numbers_of(header: Header) -> SliceNumbers:
-    """Parse the numbers of a slice.
-
-    Raises:
-        Irregular: a number is missing, is none, or cannot be meant; the reason names file, tag and value.
-    """
+    """Parse the numbers of a slice; raise Irregular, with file, tag and value, if one is missing or cannot be meant."""
     with pydicom.config.disable_value_validation():  # its warnings would precede the refusal
         rows, columns = (_integer(header, tag, range(1, 65536)) for tag in ("Rows", "Columns"))
         height, width = _decimals(header, "PixelSpacing", 2)

@@ -59,7 +59,7 @@ def find_structure_files(place: str, results: bool = True) -> list[StructureFile
         return [_structure_file(place)]
     headers, unreadable = headers_below(place)
     if unreadable:
-        raise ValueError(unreadable_files([f"{path} ({why})" for path, why in unreadable.items()]))
+        raise ValueError(unreadable_files(unreadable))
     wanted = [Path(header.filename) for header in headers if header.SOPClassUID in (STRUCTURE_SET, *SEGMENTATIONS)]
     return [_structure_file(str(path)) for path in wanted if results or not results_in(path.parent, [path.name])]
 

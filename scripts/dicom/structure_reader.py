@@ -37,11 +37,7 @@ class Structures:
         """Number -> name, without the background that a DICOM-SEG of label values has."""
 
     def region(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
-        """Voxels [column, row, slice] of one structure; none if it is empty.
-
-        Raises:
-            ValueError: its contours are not parallel to the slices.
-        """
+        """Voxels [column, row, slice] of one structure; ValueError if its contours are not parallel to the slices."""
         if not self.is_contours:
             return self._segment(number, stack)
         contours = [

@@ -81,14 +81,8 @@ def slices_with_most_organs(
 
     Example: with areas 0 4 2 0 of one organ and 0 0 2 4 of another, two slices are 1 and 3.
 
-    Args:
-        label_maps: label maps [left, posterior, superior]; each organ of each map is to be seen.
-        plane: the plane that is cut.
-        count: number of slices wanted; there are fewer once another one would gain nothing.
-        class_count: highest class index.
-
-    Returns:
-        Indices in rising order; the middles of equal stretches of the volume if there is no organ.
+    Each organ of each label map [left, posterior, superior] is to be seen. Indices are in rising order, and fewer than
+    `count` once another slice would gain nothing; without organs they are the middles of equal stretches.
     """
     axis = PLANE_AXIS[plane]
     others = tuple({0, 1, 2} - {axis})

@@ -48,17 +48,8 @@ def organ_colour(class_index: int) -> str:
     return ORGAN_COLOURS[(class_index - 1) % len(ORGAN_COLOURS)]
 
 
-def save_overlay(
-    image: NDArray[Any],
-    labels: NDArray[Any],
-    affine: NDArray[np.float64],
-    organs: Sequence[str],
-    path: str | os.PathLike[str],
-    reference: NDArray[Any] | None = None,
-    title: str = "",
-) -> None:
-    """Write the picture of :func:`overlay_figure`, which takes the other arguments, as the PNG `path`."""
-    figure = overlay_figure(image, labels, affine, organs, reference, title)
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a picture as PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 

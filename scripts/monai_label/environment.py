@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.files.atomic_write import replacing
+from scripts.runtime.plain_errors import install_plain_errors
 from scripts.torch_choice import pinned_torch, torch_attempts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ sys.meta_path.insert(0, DeclareOperators)
 '''
 
 
-class EnvironmentProblem(Exception):
+class EnvironmentProblem(ValueError):
     """The environment cannot be made; the message says what to do."""
 
 
@@ -90,11 +91,7 @@ def require(folder: Path = FOLDER) -> Path:
 
 
 def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
-    """Bring the environment to a version of MONAI; does nothing when it is there.
-
-    Raises:
-        EnvironmentProblem: it cannot be made; says why.
-    """
+    """Bring the environment to a version of MONAI, if it has another; EnvironmentProblem says why it cannot be made."""
     if monai_of(folder) == monai:
         return
     if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
@@ -156,22 +153,18 @@ def _fix_torchvision(python: Path) -> None:
     print("torchvision is of another build than torch: its operators are declared, not implemented", flush=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the environment; return the exit status."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the environment."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.monai_label.environment", description="Make the environment of the MONAI Label server."
     )
     parser.add_argument("--monai", default=MONAI_VERSION, metavar="VERSION", help=f"default: {MONAI_VERSION}")
     parser.add_argument("--folder", default=FOLDER, type=Path, help=f"default: {FOLDER.name} in the bundle's folder")
     given = parser.parse_args(arguments)
-    try:
-        make(given.monai, given.folder.absolute())  # pip runs in the bundle's folder
-    except EnvironmentProblem as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
+    make(given.monai, given.folder.absolute())  # pip runs in the bundle's folder
     print(f"ready: {python_of(given.folder)} (monai {monai_of(given.folder)})")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    install_plain_errors()
+    main()

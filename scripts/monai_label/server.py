@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from scripts.monai_label.environment import FOLDER, ROOT, EnvironmentProblem, python_of, require
@@ -67,13 +68,9 @@ def prepare_app(bundle: Path, workspace: Path, python: Path) -> Path:
 class Server:
     """The MONAI Label server as a context: started on entry, stopped on exit.
 
-    Args:
-        app: folder of the app, as :func:`prepare_app` makes it.
-        studies: folder of the scans, or the address of a DICOMweb store.
-        port: port that it listens on.
-        host: address it listens on; the default is reached from this machine only.
-        environment: folder of the MONAI Label environment.
-        log: file for what the server prints; None: the terminal.
+    It serves `studies`, a folder of scans or the address of a DICOMweb store, with the app that :func:`prepare_app`
+    put in a folder. The default host is reached from this machine only. What it prints goes to the file `log`, or to
+    the terminal.
     """
 
     def __init__(
@@ -94,20 +91,14 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
-        """Start the server, and wait until it answers.
-
-        Raises:
-            RuntimeError: it ended, or does not answer in time; names the log.
-        """
+        """Start the server and wait until it answers; RuntimeError if it ends or does not answer in time."""
         if answers(self.url):
             raise RuntimeError(f"port {self.port} is in use by another server: choose a free one.")
-        output = None if self.log is None else self.log.open("wb")
-        # Not in the bundle's folder, whose scripts would be imported instead of the copy's.
-        self.process = subprocess.Popen(
-            self.command, cwd=self.app, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        if output is not None:
-            output.close()
+        with nullcontext() if self.log is None else self.log.open("wb") as output:
+            # Not in the bundle's folder, whose scripts would be imported instead of the copy's.
+            self.process = subprocess.Popen(
+                self.command, cwd=self.app, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
         deadline = time.monotonic() + START_SECONDS
         while not answers(self.url):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -127,11 +118,8 @@ class Server:
         for word in (signal.SIGINT, signal.SIGKILL):
             if self.process.poll() is None:
                 os.killpg(self.process.pid, word)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                continue
         self.process = None
 
 

@@ -139,11 +139,7 @@ class SaveOnSeriesd(ScanSaverd):
 
 
 class SaveDicomSegmentationd(SaveOnSeriesd):
-    """Write `<case>_seg.dcm`; arguments as of :class:`scripts.outputs.scan_outputs.ScanSaverd`.
-
-    Raises:
-        ValueError: highdicom is missing.
-    """
+    """Write `<case>_seg.dcm`, with the arguments of :class:`ScanSaverd`; ValueError if highdicom is missing."""
 
     kinds = ("dicom_seg",)
     name = "DICOM-SEG"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scripts.dataset.datalist_file import NIFTI_SUFFIXES, case_name
 from scripts.dataset.layouts.voc import voc_colours
 from scripts.dataset.nifti_header import label_header
-from scripts.drawing.overlay import save_overlay
+from scripts.drawing.overlay import overlay_figure, save_figure
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import result_path
 from scripts.preprocessing.scan_reader import load_volume
@@ -106,16 +106,10 @@ class SaveOverlayd(ScanSaverd):
     kinds = ("overlay",)
 
     def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
-        scan, reference = load_volume(data["image"].meta["filename_or_obj"])[0].numpy(), data.get("label")
-        save_overlay(
-            scan,
-            value[0].cpu().numpy(),
-            value.affine.numpy(),
-            self.organs,
-            path,
-            reference=None if reference is None else reference[0].numpy(),
-            title=scan_name(data),
-        )
+        scan = load_volume(data["image"].meta["filename_or_obj"])[0].numpy()
+        labels, affine = value[0].cpu().numpy(), value.affine.numpy()
+        reference = None if data.get("label") is None else data["label"][0].numpy()
+        save_figure(overlay_figure(scan, labels, affine, self.organs, reference, title=scan_name(data)), path)
 
 
 class SavePaletteLabelsd(ScanSaverd, SaveImaged):

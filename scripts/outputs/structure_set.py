@@ -148,7 +148,7 @@ def _code(concept: Any) -> Header:
 
 
 class SaveStructureSetd(SaveOnSeriesd):
-    """Write `<case>_rtstruct.dcm`; arguments as of :class:`scripts.outputs.scan_outputs.ScanSaverd`."""
+    """Write `<case>_rtstruct.dcm`, with the arguments of :class:`scripts.outputs.scan_outputs.ScanSaverd`."""
 
     kinds = ("rtstruct",)
     name = "RTSTRUCT"

@@ -80,39 +80,42 @@ def label_maps_of(
     if place and not os.path.exists(place):
         raise FileNotFoundError(f"'{place}' does not exist; give the folder of the structures with --labels.")
     shared = find_structure_files(place, results) if place else []
-    labelled, unnamed = [], Counter[str]()
-    used: set[str] = set()
+    labelled, unnamed, used = [], Counter[str](), set[str]()
     for scan in scans:
-        headers = choose_series(find_series(scan.image), None, scan.image) if os.path.isdir(scan.image) else None
-        if headers is None:
+        if not os.path.isdir(scan.image):
             raise ValueError(f"{scan.image} is no DICOM series, so no structures refer to it; give it with --values.")
+        series = choose_series(find_series(scan.image), None, scan.image)
         files = find_structure_files(scan.label) if scan.label else shared
-        found = [one for one in files if one.is_of(headers.headers)]
+        found = [one for one in files if one.is_of(series.headers)]
         used.update(one.path for one in found)
-        if not found:
-            if scan.label:
-                raise ValueError(f"no structures in {scan.label} refer to the series in {scan.image}.")
-            labelled.append(scan)
-            continue
-        structures = Structures(_chosen(found, wanted, scan.case).path)
-        organs = _organs_of(structures, spellings)
-        unnamed.update({name for number, name in structures.names.items() if number not in organs.values()})
-        labelled.append(_with_labels(scan, structures, organs, list(spellings), slice_stack(headers), output_dir))
-    _tell([one.path for one in shared if one.path not in used], unnamed, place)
+        if scan.label and not found:
+            raise ValueError(f"no structures in {scan.label} refer to the series in {scan.image}.")
+        if found:
+            structures = Structures(_chosen(found, wanted, scan.case).path)
+            organs = _organs_of(structures, spellings)
+            unnamed.update({name for number, name in structures.names.items() if number not in organs.values()})
+            path = Path(output_dir).absolute() / FOLDER / f"{scan.case}.nii.gz"
+            scan = _with_labels(scan, structures, organs, list(spellings), slice_stack(series), path)
+        labelled.append(scan)
+    unused = [one.path for one in shared if one.path not in used]
+    if unused:
+        logger.warning("%d structure files in %s refer to no scan: %s", len(unused), place, ", ".join(unused[:3]))
+    if unnamed:
+        ranked = sorted(unnamed.items(), key=lambda one: (-one[1], one[0]))
+        listed = ", ".join(f"{name or '(no name)'} ({count})" for name, count in ranked[:MAX_LISTED])
+        logger.warning("structures that --structures does not name (scans): %s", listed)
     if not any(scan.label for scan in labelled):
         raise ValueError("no scan has a structure that --structures names; see the names listed above.")
     return labelled
 
 
 def _chosen(files: Sequence[StructureFile], wanted: str | None, case: str) -> StructureFile:
-    count = len(files)
-    listed = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
-    if wanted:
-        files = [one for one in files if any(_fits(label, wanted) for label in one.labels)]
-    newest = [one for one in files if one.made == max(other.made for other in files)]
+    meant = [one for one in files if not wanted or any(_fits(label, wanted) for label in one.labels)]
+    newest = [one for one in meant if one.made == max(other.made for other in meant)]
     if len(newest) != 1:
-        what = f"of which {len(newest)} are called '{wanted}'" if wanted else f"of which {len(newest)} are the newest"
-        raise ValueError(f"{case} has {count} structure files, {what}: {listed}. Name one with --structure_set LABEL.")
+        listed = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
+        what = f"of which {len(newest)} are {f'called {wanted!r}' if wanted else 'the newest'}: {listed}"
+        raise ValueError(f"{case} has {len(files)} structure files, {what}. Name one with --structure_set LABEL.")
     return newest[0]
 
 
@@ -143,12 +146,7 @@ def _organs_of(structures: Structures, spellings: Spellings) -> dict[str, int]:
 
 
 def _with_labels(
-    scan: ScanEntry,
-    structures: Structures,
-    numbers: Mapping[str, int],
-    order: Sequence[str],
-    stack: SliceStack,
-    output_dir: str,
+    scan: ScanEntry, structures: Structures, numbers: Mapping[str, int], order: list[str], stack: SliceStack, path: Path
 ) -> ScanEntry:
     """Write the label map; where structures overlap, the organ that is named later is seen."""
     labels = np.zeros(stack.shape, dtype=np.uint8)
@@ -168,15 +166,5 @@ def _with_labels(
     if not kept:
         logger.warning("%s: none of its structures is named, it is unlabelled.", scan.case)
         return replace(scan, label=None, organs=None)
-    path = Path(output_dir).absolute() / FOLDER / f"{scan.case}.nii.gz"
     write_nifti(path, labels, stack.affine)
     return replace(scan, label=str(path), organs=kept)
-
-
-def _tell(unused: Sequence[str], unnamed: Mapping[str, int], place: str | None) -> None:
-    if unused:
-        logger.warning("%d structure files in %s refer to no scan: %s", len(unused), place, ", ".join(unused[:3]))
-    if unnamed:
-        ranked = sorted(unnamed.items(), key=lambda one: (-one[1], one[0]))
-        listed = ", ".join(f"{name or '(no name)'} ({count})" for name, count in ranked[:MAX_LISTED])
-        logger.warning("structures that --structures does not name (scans): %s", listed)
