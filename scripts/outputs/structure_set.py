@@ -14,7 +14,7 @@ from scripts.dicom.contours import Points, contours_of
 from scripts.dicom.headers import Header, pydicom
 from scripts.dicom.referred_images import EMPTY_IF_UNKNOWN, images_of_labels
 from scripts.dicom.slice_numbers import SliceNumbers
-from scripts.dicom.structure_files import STRUCTURE_SET
+from scripts.dicom.structure_reader import STRUCTURE_SET
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity
 from scripts.outputs.dicom_segmentation import (

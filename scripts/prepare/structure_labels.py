@@ -21,8 +21,7 @@ import numpy as np
 from scripts.dataset.datalist_file import read_datalist
 from scripts.dicom.series import choose_series, find_series
 from scripts.dicom.slice_stack import SliceStack, slice_stack
-from scripts.dicom.structure_files import StructureFile, find_structure_files
-from scripts.dicom.structure_reader import Structures
+from scripts.dicom.structure_reader import StructureFile, Structures, find_structure_files
 from scripts.outputs.scan_outputs import write_nifti
 from scripts.prepare.scan_entry import ScanEntry
 
