@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -11,7 +12,17 @@ import numpy as np
 from scripts.dataset_report.figures import geometry_figure, histogram_figure, organ_matrix_figure, volume_figure
 from scripts.dataset_report.measure import CaseMeasure
 from scripts.dataset_report.outliers import Outlier, find_outliers
-from scripts.drawing.html import embedded, table, write_page
+from scripts.files.atomic_write import replacing
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1060px; padding: 0 1em; color: #222; }
+h1 { font-size: 1.6em; } h2 { margin-top: 2em; border-bottom: 1px solid #ddd; }
+table { border-collapse: collapse; } td, th { padding: .2em .7em; text-align: right; border-bottom: 1px solid #eee; }
+td:first-child, th:first-child { text-align: left; } img { max-width: 100%; }
+.cases { display: flex; flex-wrap: wrap; gap: 12px; } .case { background: #f5f5f5; padding: 6px; font-size: 12px; }
+.case img { display: block; height: 150px; } .odd { outline: 2px solid #cc3311; } .odd li, .bad { color: #a3260b; }
+ul { margin: .3em 0; padding-left: 1.3em; } pre { background: #f8f3ee; padding: .8em; white-space: pre-wrap; }
+"""
 
 
 def write_report(
@@ -36,18 +47,23 @@ def write_report(
     if readable:
         odd = [outlier.case for outlier in outliers if " HU" in outlier.what]
         parts += [
-            "<h2>Geometry</h2>" + embedded(geometry_figure(readable), "pixel size, slice distance, extent"),
-            "<h2>Hounsfield units</h2>" + embedded(histogram_figure(readable, odd), "histogram of the HU"),
+            "<h2>Geometry</h2>" + _image(geometry_figure(readable), "png", "pixel size, slice distance, extent"),
+            "<h2>Hounsfield units</h2>" + _image(histogram_figure(readable, odd), "png", "histogram of the HU"),
         ]
     if labelled:
         parts += [
             "<h2>Organs</h2><p>Grey: not contoured in that case. White: contoured, and absent.</p>",
-            embedded(organ_matrix_figure(labelled, organs), "organs by case"),
-            embedded(volume_figure(labelled, organs), "volumes of the organs"),
+            _image(organ_matrix_figure(labelled, organs), "png", "organs by case"),
+            _image(volume_figure(labelled, organs), "png", "volumes of the organs"),
             _organ_table(labelled, organs),
         ]
     parts.append(_cases(cases, outliers))
-    write_page(path, title, parts)
+    page = (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return outliers
 
 
@@ -61,18 +77,18 @@ def _summary(cases: Sequence[CaseMeasure]) -> str:
         readable = [case for case in chosen if case.spacing]
         rows.append(
             [
-                escape(split),
+                split,
                 len(chosen),
                 len({case.patient or case.case for case in chosen}),
                 sum(case.labelled for case in chosen),
-                escape(", ".join(f"{phase or 'phase unknown'} {count}" for phase, count in phases.items())),
+                ", ".join(f"{phase or 'phase unknown'} {count}" for phase, count in phases.items()),
                 _range([case.spacing[0] for case in readable]),
                 _range([case.spacing[2] for case in readable]),
                 _range([float(case.shape[2]) for case in readable]),
             ]
         )
     header = ["split", "scans", "patients", "labelled", "contrast phases", "pixels (mm)", "slices (mm)", "slices"]
-    return "<h2>Cases</h2>" + table(header, rows)
+    return "<h2>Cases</h2>" + _table(header, rows)
 
 
 def _worth_a_look(outliers: Sequence[Outlier], notes: Sequence[str]) -> str:
@@ -89,8 +105,8 @@ def _organ_table(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> str:
         ml = [measure.ml for measure in measures if measure.ml > 0]
         cut = sum(measure.cut for measure in measures)
         median = f"{np.median(ml):.3g}" if ml else "-"
-        rows.append([escape(organ.replace("_", " ")), len(measures), len(ml), median, _range(ml), cut])
-    return table(["organ", "contoured in", "seen in", "median (ml)", "range (ml)", "cut by the scan's end"], rows)
+        rows.append([organ.replace("_", " "), len(measures), len(ml), median, _range(ml), cut])
+    return _table(["organ", "contoured in", "seen in", "median (ml)", "range (ml)", "cut by the scan's end"], rows)
 
 
 def _cases(cases: Sequence[CaseMeasure], outliers: Sequence[Outlier]) -> str:
@@ -111,14 +127,22 @@ def _case(case: CaseMeasure, odd: Mapping[str, Sequence[str]]) -> str:
         facts.append(
             " x ".join(map(str, case.shape)) + " voxels, " + " x ".join(f"{mm:.2f}" for mm in case.spacing) + " mm"
         )
-    picture = (
-        embedded(case.picture, case.case, "jpeg") if case.picture else f'<p class="bad">{escape(case.failure)}</p>'
-    )
+    picture = _image(case.picture, "jpeg", case.case) if case.picture else f'<p class="bad">{escape(case.failure)}</p>'
     items = "".join(f"<li>{escape(what)}</li>" for what in found)
     return (
         f'<div class="case{" odd" if found else ""}" id="{escape(case.case)}"><b>{escape(case.case)}</b>{picture}'
         f"{escape(', '.join(fact for fact in facts if fact))}" + (f"<ul>{items}</ul>" if items else "") + "</div>"
     )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _image(content: bytes, kind: str, text: str) -> str:
+    return f'<img alt="{escape(text)}" src="data:image/{kind};base64,{base64.b64encode(content).decode("ascii")}">'
 
 
 def _range(values: Sequence[float]) -> str:

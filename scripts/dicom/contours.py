@@ -5,8 +5,6 @@ its centre lies inside finds the same pixels again. A hole is joined to the cont
 ("keyhole", DICOM PS3.3 C.8.8.6.3): programs differ in what they make of a contour within another.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

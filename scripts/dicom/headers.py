@@ -1,7 +1,5 @@
 """Headers of the DICOM files below a folder, without their pixels, and the files that should have one and have none."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

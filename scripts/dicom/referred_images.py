@@ -1,7 +1,5 @@
 """Headers of a series as results can refer to them: anonymisation leaves out or spoils what the standard wants."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The series in a folder, and the one that is to be segmented."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

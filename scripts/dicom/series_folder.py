@@ -1,7 +1,5 @@
 """A folder with exactly the files of one series, which is what MONAI's reader takes."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The numbers of a slice on which place and HU depend, parsed strictly: other readers guess."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

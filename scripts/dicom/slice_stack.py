@@ -1,7 +1,5 @@
 """Whether the images of a series are slices of one regular volume, and the grid that they make."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Structures of RTSTRUCT and DICOM-SEG files: which files refer to a series, and their voxels on its grid."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

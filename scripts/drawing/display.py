@@ -5,8 +5,6 @@ second from front to back, the third from feet to head. `picture_of` cuts it so 
 side of the picture, the front at the top of an axial slice, and the head at the top of the other two planes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 

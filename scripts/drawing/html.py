@@ -1,7 +1,5 @@
 """An HTML page that holds all it shows: no server, no network, no script."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os

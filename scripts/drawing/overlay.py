@@ -1,7 +1,5 @@
 """One case as a picture: organs over the CT, in the planes and the orientation a radiologist expects."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

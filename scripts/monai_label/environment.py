@@ -7,8 +7,6 @@ MONAI Label needs an older numpy and pydicom than the bundle, hence an environme
 network. The build of torch is chosen as for the bundle itself (`scripts/torch_choice.py`, AGSCL_TORCH overrides it).
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

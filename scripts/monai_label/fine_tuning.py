@@ -5,8 +5,6 @@ every run gets a folder of its own, ``fine_tuning_001``, ``fine_tuning_002``, ..
 asked for again with the same weights, cases and settings, goes on where it was. The coarse stage is not trained.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

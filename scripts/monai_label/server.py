@@ -6,8 +6,6 @@ The server works on a copy of the bundle, in `WORKSPACE/app/model/NAME`: fine-tu
 in the bundle itself. A second start goes on with that copy; delete it to begin with the bundle's weights again.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
@@ -90,7 +88,7 @@ class Server:
         self.command += ["--conf", "models", NAME, "--conf", "zoo_source", "local", "--conf", "sam2", "false"]
         self.process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> "Server":
         """Start the server and wait until it answers; RuntimeError if it ends or does not answer in time."""
         if answers(self.url):
             raise RuntimeError(f"port {self.port} is in use by another server: choose a free one.")

@@ -1,7 +1,5 @@
 """A label map as DICOM-SEG, slice for slice on the images of the series that it was made from."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What inference writes for each scan, never half-written: label map, class scores, overlay picture, palette PNG."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

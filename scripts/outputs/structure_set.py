@@ -1,7 +1,5 @@
 """A label map as RTSTRUCT (DICOM-RT structure set): contours on the slices of the series that it was made from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path

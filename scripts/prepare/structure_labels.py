@@ -6,8 +6,6 @@ The first spelling that a structure set has is taken; case does not matter, * an
 no spelling fits is listed, never guessed.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections import Counter

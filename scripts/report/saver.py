@@ -1,7 +1,5 @@
 """The report on one scan: volume and mean HU of every organ, and pictures to check them by."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
