@@ -1,6 +1,7 @@
-"""The checks of one case: what its image and its label must be before anything is trained on them."""
+"""The checks of one case: what its image and its label must be before anything is trained on them.
 
-from __future__ import annotations
+For a photograph and its mask that is what PASCAL VOC means by an image and a segmentation.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,16 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from monai.utils.module import optional_import
 from numpy.typing import NDArray
 
 from scripts.dataset.label_values import values_of
-from scripts.dataset.problems import Kind, Problem, VolumeError
+from scripts.dataset.layouts.voc import voc_colours
+from scripts.dataset.problems import Kind, Problem, VolumeError, listed
 from scripts.dataset.scan_rules import INT16_MAX, INT16_MIN, check_scan_arrays, other_grid
 from scripts.dataset.volume_file import VolumeFile, read_volume_file, voxel_hash
+
+pillow, _ = optional_import("PIL.Image")
 
 
 @dataclass
@@ -33,41 +38,37 @@ class CaseFindings:
     organ_voxels: dict[str, int] = field(default_factory=dict)
     image_hash: str | None = None
 
+    def refuse(self, kind: Kind, where: str, found: str = "") -> None:
+        """Add a problem."""
+        self.problems.append(Problem(kind, where, found))
+
 
 def check_case(case: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str] = ()) -> CaseFindings:
-    """Read image and label of a case and check both; never raises for what a file holds.
+    """Read image and label of a case of ``load_cases`` and check both; never raises for what a file holds.
 
-    Args:
-        case: a case of ``scripts.dataset.datalists.load_cases``.
-        organs: organs of the config.
-        phases: contrast phases of the config; empty means that phases are not used.
+    Organs and phases are those of the config; without phases, the case's own does not matter.
     """
     findings = CaseFindings()
-    _check_entry(case, organs, phases, findings)
+    unknown = sorted({*case.get("annotated", ()), *case.get("label_values", ())} - set(organs))
+    if unknown:
+        findings.refuse(Kind.UNKNOWN_ORGAN, case["image"], ", ".join(unknown))
+    if phases and case.get("phase") not in phases:
+        found = f"phase is {case.get('phase')!r}, expected one of: {', '.join(phases)}"
+        findings.refuse(Kind.PHASE, case["image"], found)
     image = _read(case["image"], findings)
     if image is not None:
         problems, warnings = check_scan_arrays(image.voxels, image.affine, case["image"], image.header_spacing)
         findings.problems += problems
         findings.warnings += image.warnings + warnings
         findings.image_hash = voxel_hash(image.voxels)
-    path = case.get("label")
-    label = _read(path, findings) if path else None
-    if path and label is not None:
-        if image is not None:
-            difference = other_grid(label.voxels.shape, label.affine, image.voxels.shape, image.affine)
-            findings.problems += [Problem(Kind.GRID, path, difference)] if difference else []
-        _check_label_values(label.voxels, case, findings)
+    label = _read(case["label"], findings) if case.get("label") else None
+    if label is not None:
+        if image is not None and (
+            difference := other_grid(label.voxels.shape, label.affine, image.voxels.shape, image.affine)
+        ):
+            findings.refuse(Kind.GRID, case["label"], difference)
+        _check_label(label.voxels, case, findings)
     return findings
-
-
-def _check_entry(case: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str], findings: CaseFindings) -> None:
-    listed = {*case.get("annotated", ()), *case.get("label_values", ())}
-    unknown = sorted(listed - set(organs))
-    if unknown:
-        findings.problems.append(Problem(Kind.UNKNOWN_ORGAN, case["image"], ", ".join(unknown)))
-    if phases and case.get("phase") not in phases:
-        found = f"phase is {case.get('phase')!r}, expected one of: {', '.join(phases)}"
-        findings.problems.append(Problem(Kind.PHASE, case["image"], found))
 
 
 def _read(path: str, findings: CaseFindings) -> VolumeFile | None:
@@ -76,73 +77,94 @@ def _read(path: str, findings: CaseFindings) -> VolumeFile | None:
     except VolumeError as error:
         findings.problems.append(error.problem)
     except ValueError as error:  # a DICOM series that is no volume
-        findings.problems.append(Problem(Kind.UNREADABLE, path, str(error)))
+        findings.refuse(Kind.UNREADABLE, path, str(error))
     return None
 
 
-def _check_label_values(voxels: NDArray[Any], case: Mapping[str, Any], findings: CaseFindings) -> None:
-    path = case["label"]
+def _check_label(voxels: NDArray[Any], case: Mapping[str, Any], findings: CaseFindings) -> None:
+    path, annotated = case["label"], case["annotated"]
     odd = voxels[~np.isfinite(voxels) | (np.rint(voxels) != voxels)] if voxels.dtype.kind == "f" else np.empty(0)
     if odd.size:
-        found = f"{odd.size} voxels, such as {odd[0]:g}"
-        findings.problems.append(Problem(Kind.NOT_INTEGER, path, found))
+        findings.refuse(Kind.NOT_INTEGER, path, f"{odd.size} voxels, such as {odd[0]:g}")
         return
-    values, counts = np.unique(_narrowed(voxels), return_counts=True)
-    voxels_of = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
-    organ_values = {organ: values_of(value) for organ, value in case["label_values"].items()}
-    known = {0, *chain.from_iterable(organ_values.values()), *case.get("known_values", ())}
-    unknown = sorted(set(voxels_of) - known)
-    if unknown:
-        found = f"{', '.join(map(str, unknown[:10]))}, expected among: {', '.join(map(str, sorted(known)))}"
-        findings.problems.append(Problem(Kind.UNKNOWN_VALUE, path, found))
-    present = {organ: sum(voxels_of.get(value, 0) for value in own) for organ, own in organ_values.items()}
-    annotated = case["annotated"]
-    findings.organ_voxels = {organ: present[organ] for organ in annotated if organ in present}
+    # numpy sorts 16-bit integers several times faster than wider ones or floats.
+    if voxels.dtype.itemsize > 2 and voxels.min() >= INT16_MIN and voxels.max() <= INT16_MAX:
+        voxels = voxels.astype(np.int16)
+    present, declared = count_values(voxels, case, findings)
     # Any organ of the dataset will do: the scan may end before those of the config, and was contoured all the same.
-    if annotated and not known & set(voxels_of) - {0}:
-        found = f"no voxel of any organ, annotated for: {', '.join(annotated)}"
-        findings.problems.append(Problem(Kind.NO_CONTOUR, path, found))
+    if annotated and not declared - {0}:
+        findings.refuse(Kind.NO_CONTOUR, path, f"no voxel of any organ, annotated for: {', '.join(annotated)}")
     stray = [organ for organ, count in present.items() if count and organ not in annotated]
     if stray:
         findings.warnings.append(Problem(Kind.NOT_ANNOTATED, path, ", ".join(stray)))
 
 
-def _narrowed(voxels: NDArray[Any]) -> NDArray[Any]:
-    """Integers in 16 bit where they fit: numpy sorts these several times faster than wider ones or floats."""
-    fits = voxels.min() >= INT16_MIN and voxels.max() <= INT16_MAX
-    return voxels.astype(np.int16) if fits and voxels.dtype.itemsize > 2 else voxels
+def count_values(
+    label: NDArray[Any], case: Mapping[str, Any], findings: CaseFindings
+) -> tuple[dict[str, int], set[int]]:
+    """Count the voxels of the organs in a label file, and refuse values that the dataset does not declare.
+
+    Returns:
+        The voxels of every organ of the config, and the declared values that occur.
+    """
+    values, counts = np.unique(label, return_counts=True)
+    voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
+    own = {organ: values_of(value) for organ, value in case["label_values"].items()}
+    known = {0, case.get("ignored_value", 0), *case.get("known_values", ()), *chain(*own.values())}
+    unknown = sorted(set(voxels) - known)
+    if unknown:
+        found = f"{listed(unknown)}, expected among: {', '.join(map(str, sorted(known)))}"
+        findings.refuse(Kind.UNKNOWN_VALUE, case["label"], found)
+    present = {organ: sum(voxels.get(value, 0) for value in its_own) for organ, its_own in own.items()}
+    findings.organ_voxels = {organ: present[organ] for organ in case["annotated"] if organ in present}
+    return present, known & set(voxels)
 
 
-Splits = Mapping[str, Sequence[Mapping[str, Any]]]
-Findings = Mapping[str, Sequence[CaseFindings]]
+def check_photograph(case: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str] = ()) -> CaseFindings:
+    """Read photograph and mask of a case and check both, as :func:`check_case` does; photographs have no phases."""
+    findings = CaseFindings()
+    image = _read_photograph(case["image"], findings)
+    if image is not None:
+        if image.mode != "RGB":
+            findings.refuse(Kind.NOT_RGB, case["image"], f"mode {image.mode}, expected RGB")
+        findings.image_hash = voxel_hash(np.atleast_3d(np.asarray(image)))
+    mask = _read_photograph(case["label"], findings) if case.get("label") else None
+    if mask is not None:
+        if image is not None and image.size != mask.size:
+            width, height = image.size
+            found = f"{mask.size[0]} x {mask.size[1]} pixels, expected the photograph's {width} x {height}"
+            findings.refuse(Kind.GRID, case["label"], found)
+        _check_mask(mask, case, findings)
+    return findings
 
 
-def duplicates(splits: Splits, findings: Findings) -> list[Problem]:
-    """Cases whose image is the same file as an earlier case's, or a file with the same voxels."""
-    problems = []
-    first_by_path: dict[str, str] = {}
-    first_by_hash: dict[str, str] = {}
-    for split, cases in splits.items():
-        for case, found in zip(cases, findings[split], strict=True):
-            here = f"{case['image']} ({split})"
-            same_file = first_by_path.setdefault(os.path.realpath(case["image"]), here)
-            same_voxels = first_by_hash.setdefault(found.image_hash, here) if found.image_hash else here
-            if same_file is not here:
-                problems.append(Problem(Kind.DUPLICATE, here, f"the same file as {same_file}"))
-            elif same_voxels is not here:
-                problems.append(Problem(Kind.DUPLICATE, here, f"the same voxels as {same_voxels}"))
-    return problems
+def _read_photograph(path: str, findings: CaseFindings) -> Any:
+    if not os.path.exists(path):
+        findings.refuse(Kind.MISSING_FILE, path)
+        return None
+    try:
+        with pillow.open(path) as image:
+            image.load()
+            return image
+    # Readers raise many kinds of exception for broken bytes, and the other files are still to be checked.
+    except Exception as error:
+        findings.refuse(Kind.UNREADABLE, path, f"{type(error).__name__}: {str(error)[:200]}")
+        return None
 
 
-def divided_patients(splits: Splits) -> list[Problem]:
-    """Patients with scans in more than one split; cases that name no patient are left out."""
-    splits_of: dict[str, dict[str, str]] = {}
-    for split, cases in splits.items():
-        for case in cases:
-            if case.get("patient"):
-                splits_of.setdefault(case["patient"], {}).setdefault(split, case["image"])
-    return [
-        Problem(Kind.PATIENT, patient, ", ".join(f"{image} ({split})" for split, image in where.items()))
-        for patient, where in splits_of.items()
-        if len(where) > 1
-    ]
+def _check_mask(mask: Any, case: Mapping[str, Any], findings: CaseFindings) -> None:
+    if mask.mode not in ("P", "L"):
+        found = f"mode {mask.mode}, expected P (palette) or L (greyscale)"
+        findings.refuse(Kind.NOT_INDICES, case["label"], found)
+        return
+    _, declared = count_values(np.asarray(mask), case, findings)
+    if not case.get("voc_palette") or mask.mode != "P":
+        return
+    # An editor that saves a mask anew may renumber its colours: the colours tell.
+    palette, expected = mask.getpalette("RGB"), voc_colours()
+    for value in sorted(declared):
+        colour = tuple(palette[3 * value : 3 * value + 3])
+        if colour != expected[value]:
+            found = f"index {value} has the colour {colour}, expected {expected[value]}"
+            findings.refuse(Kind.PALETTE, case["label"], found)
+            return

@@ -14,8 +14,6 @@ becomes, for ``organs=["spleen", "liver"]`` and the noted segments ``liver`` = 1
 An organ without a segment was not contoured: it is unknown in that case, not absent.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -32,11 +30,9 @@ DATASTORE = "datastore_v2.json"
 
 
 def complete_cases(cases: Sequence[Mapping[str, Any]], organs: Sequence[str]) -> list[dict[str, Any]]:
-    """Complete the cases that a client handed over; cases of a datalist stay as they are.
+    """Complete the cases that a client handed over, of which only ``image`` is required, for the config's organs.
 
-    Args:
-        cases: case dictionaries; only ``image`` is required.
-        organs: organs of the config, in the order of their class indices.
+    Cases of a datalist stay as they are.
 
     Raises:
         ValueError: a label has named segments, and none of them is one of the organs.
@@ -45,13 +41,7 @@ def complete_cases(cases: Sequence[Mapping[str, Any]], organs: Sequence[str]) ->
 
 
 class LabelledScans(Dataset):
-    """MONAI's Dataset of cases that may come from a client.
-
-    Args:
-        data: case dictionaries (MONAI Label puts its own here).
-        organs: organs of the config, in the order of their class indices.
-        transform: preprocessing.
-    """
+    """MONAI's Dataset of cases that may come from a client: MONAI Label puts its own in the place of ``data``."""
 
     def __init__(
         self, data: Sequence[Mapping[str, Any]], organs: Sequence[str], transform: Callable[[Any], Any] | None = None
@@ -78,12 +68,8 @@ def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]
 
 
 def noted_segments(label: str) -> dict[str, int]:
-    """Name (case folded) and value of each segment of a label, as MONAI Label noted them; empty where it did not.
-
-    Args:
-        label: path in the layout of MONAI Label's datastore, ``<studies>/labels/<tag>/<name>``.
-    """
-    path = Path(label)
+    """Name (case folded) and value of each segment of a label, as MONAI Label noted them; empty where it did not."""
+    path = Path(label)  # <studies>/labels/<tag>/<name>
     store = path.parent.parent.parent / DATASTORE
     if not store.is_file():
         return {}

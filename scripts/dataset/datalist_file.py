@@ -1,7 +1,5 @@
 """The datalist on disk: a Decathlon-style JSON file with a list of entries per split, and the names of its cases."""
 
-from __future__ import annotations
-
 import json
 import os
 import unicodedata
@@ -38,17 +36,22 @@ def read_datalist(path: str) -> dict[str, Any]:
             f"datalist {path} does not exist; JSON files in that folder: {', '.join(found) or 'none'}. "
             "Write one in the Decathlon layout, set datalist to its name, or give a folder in PASCAL VOC's layout."
         )
-    try:
-        with open(path, encoding="utf-8-sig") as stream:
-            content = json.load(stream)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"datalist {path} is not valid JSON ({error}); fix the file at that place.") from error
+    content = read_json(path, "datalist")
     if not isinstance(content, dict):
         raise ValueError(
             f"datalist {path} holds a JSON {type(content).__name__}, expected an object with 'labels' and a list per "
             "split; put the list under a key such as 'training'."
         )
     return content
+
+
+def read_json(path: str, what: str) -> Any:
+    """The content of a JSON file; raises a ValueError that says where it is broken."""
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            return json.load(stream)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{what} {path} is not valid JSON ({error}); fix the file at that place.") from error
 
 
 def split_names(content: Mapping[str, Any]) -> list[str]:

@@ -16,26 +16,27 @@ becomes, for ``organs=["liver", "spleen"]``::
 Nothing is read here but the JSON; ``scripts.dataset.check`` opens the volumes.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from scripts.dataset.datalist_file import case_name, entries_of_split, has_image, read_datalist, refuse_equal_names
-from scripts.dataset.inference_inputs import scan_inputs
+from scripts.dataset.datalist_file import (
+    PATH_KEYS,
+    case_name,
+    entries_of_split,
+    has_image,
+    read_datalist,
+    refuse_equal_names,
+)
 from scripts.dataset.label_values import LabelValues, organs_of_datalist, read_label_values
-from scripts.dataset.labelled_fraction import keep_labels_of
-
-__all__ = ["load_cases", "scan_inputs"]
+from scripts.dataset.problems import listed
 
 logger = logging.getLogger(__name__)
-
-MAX_LISTED_ENTRIES = 10
 
 
 def load_cases(
@@ -56,20 +57,17 @@ def load_cases(
     Args:
         dataset_dir: folder that the paths in the datalist are relative to.
         split: key of the datalist, e.g. ``training``, ``validation`` or ``test``.
-        organs: names of the organs of the config, in class-index order.
+        organs: organs of the config, in the order of their class indices.
         datalist: name of the JSON file inside ``dataset_dir``, or its absolute path.
         limit: keep only the first so many cases; None keeps them all.
         labelled: leave out scans without a label, with a log line: they cannot be scored.
-        labelled_fraction: take the labels of all but this share of the labelled cases away, for experiments with few
-            labels; see :func:`scripts.dataset.labelled_fraction.keep_labels_of`. None keeps them all.
+        labelled_fraction: share of the labelled cases that keep their label; see :func:`keep_labels_of`. None: all.
         seed: seed of that choice.
 
     Returns:
-        One dictionary per case: ``case`` (the file name without its extension), ``image``, ``label`` (absolute paths;
-        no ``label`` key if the scan is unlabelled), ``annotated`` (organs of the config that were contoured),
-        ``phase``, ``patient`` (if the entry names one), ``label_values`` (organ of the config -> value in the label
-        file, or list of values), ``known_values`` (all values that the dataset declares, 0 included), and
-        ``ignored_value`` (of pixels whose truth is unknown) if the dataset has ``ignored``.
+        A dictionary per case, as shown above; ``label`` and ``patient`` only where the entry has one, values of an
+        organ that has several as a list, and ``ignored_value`` (of pixels whose truth is unknown) if the dataset has
+        ``ignored``.
 
     Raises:
         FileNotFoundError: the folder or the datalist does not exist.
@@ -90,7 +88,10 @@ def load_cases(
     shared = read_label_values(content.get("labels"), f"datalist {path}")
     entries = entries_of_split(content, split, path)
     _refuse_broken_entries(entries, split, shared, path)
-    cases = [_case(entry, root, organs, _values_of_entry(entry, shared)) | _of_masks(content) for entry in entries]
+    # What a datalist of photographs says of all its masks: the value of unknown pixels, and whose palette it is.
+    keys = {"ignored": "ignored_value", "voc_palette": "voc_palette"}
+    of_masks = {name: content[key] for key, name in keys.items() if key in content}
+    cases = [_case(entry, root, organs, _values_of_entry(entry, shared)) | of_masks for entry in entries]
     refuse_equal_names(cases, f"split '{split}' of {path}")
     untrained = tuple(sorted(set(known_organs) - set(organs)))
     if untrained:
@@ -119,8 +120,7 @@ def _values_of_entry(entry: Mapping[str, Any], shared: LabelValues) -> LabelValu
 
 
 def _require_known_organs(organs: Sequence[str], known: Sequence[str], path: str) -> None:
-    repeated = sorted({organ for organ in organs if list(organs).count(organ) > 1})
-    if not organs or repeated:
+    if not organs or len(set(organs)) < len(organs):
         raise ValueError(f"organs is {list(organs)}, expected one name or more, each once; fix it in the config.")
     unknown = [_with_suggestion(organ, known) for organ in organs if organ not in known]
     if unknown:
@@ -138,19 +138,15 @@ def _with_suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def _refuse_broken_entries(entries: Sequence[Any], split: str, shared: LabelValues, path: str) -> None:
-    problems = [
-        f"entry {number}: {problem}"
-        for number, entry in enumerate(entries, start=1)
-        if (problem := _entry_problem(entry, shared))
-    ]
+    found = ((number, _entry_problem(entry, shared)) for number, entry in enumerate(entries, start=1))
+    problems = [f"entry {number}: {problem}" for number, problem in found if problem]
     if problems:
-        shown = "\n  ".join(problems[:MAX_LISTED_ENTRIES])
-        more = f"\n  ... and {len(problems) - MAX_LISTED_ENTRIES} more" if len(problems) > MAX_LISTED_ENTRIES else ""
-        raise ValueError(f"split '{split}' of datalist {path} has entries to fix:\n  {shown}{more}")
+        shown = listed(problems, separator="\n  ")
+        raise ValueError(f"split '{split}' of datalist {path} has entries to fix:\n  {shown}")
 
 
-def _entry_problem(entry: Any, shared: LabelValues) -> str | None:
-    """What is wrong with an entry of the datalist and how to fix it, None if nothing is."""
+def _entry_problem(entry: Any, shared: LabelValues) -> str:
+    """What is wrong with an entry of the datalist and how to fix it; empty if nothing is."""
     if not has_image(entry):
         return f"{json.dumps(entry)} has no 'image'; add the path of the scan, or remove the entry"
     image = entry["image"]
@@ -159,9 +155,7 @@ def _entry_problem(entry: Any, shared: LabelValues) -> str | None:
     for key in ("phase", "patient", "case"):
         if not isinstance(entry.get(key), str | None):
             return f"'{key}' of {image} is {entry[key]!r}; expected a name; leave the key out if it is unknown"
-    annotated = entry.get("annotated")
-    if annotated is None:
-        return None
+    annotated = [] if entry.get("annotated") is None else entry["annotated"]
     if not isinstance(annotated, list) or not all(isinstance(organ, str) for organ in annotated):
         return f"'annotated' of {image} is {annotated!r}; expected a list of organ names"
     if annotated and not entry.get("label"):
@@ -170,32 +164,57 @@ def _entry_problem(entry: Any, shared: LabelValues) -> str | None:
     unknown = [_with_suggestion(organ, known) for organ in annotated if organ not in known]
     if unknown:
         return f"'annotated' of {image} names {', '.join(unknown)}, which 'labels' does not know; fix the spelling"
-    return None
+    return ""
 
 
 def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: LabelValues) -> dict[str, Any]:
-    image = os.path.normpath(os.path.join(root, entry["image"]))
-    case: dict[str, Any] = {"case": entry.get("case") or case_name(image), "image": image}
-    contoured: Iterable[str] = []
-    if entry.get("label"):
-        case["label"] = os.path.normpath(os.path.join(root, entry["label"]))
-        contoured = entry["annotated"] if entry.get("annotated") is not None else values.organs
-    case["annotated"] = [organ for organ in organs if organ in contoured]
-    case["phase"] = entry.get("phase")
-    if entry.get("patient"):
-        case["patient"] = entry["patient"]
-    case["label_values"] = {organ: values.organs[organ] for organ in organs if organ in values.organs}
-    case["known_values"] = values.known
-    return case
-
-
-def _of_masks(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What a datalist of photographs says of all its masks: the value of unknown pixels, and whose palette it is."""
-    keys = {"ignored": "ignored_value", "voc_palette": "voc_palette"}
-    return {name: content[key] for key, name in keys.items() if key in content}
+    paths = {key: os.path.normpath(os.path.join(root, entry[key])) for key in PATH_KEYS if entry.get(key)}
+    contoured = entry.get("annotated")
+    if contoured is None:
+        contoured = values.organs if "label" in paths else ()
+    return {
+        "case": entry.get("case") or case_name(paths["image"]),
+        **paths,
+        "annotated": [organ for organ in organs if organ in contoured],
+        "phase": entry.get("phase"),
+        **({"patient": entry["patient"]} if entry.get("patient") else {}),
+        "label_values": {organ: values.organs[organ] for organ in organs if organ in values.organs},
+        "known_values": values.known,
+    }
 
 
 @cache
 def _log_untrained(path: str, untrained: tuple[str, ...]) -> None:
     """Say it once per datalist, however many splits are loaded from it."""
     logger.info("Organs of %s that the config does not list become background: %s.", path, ", ".join(untrained))
+
+
+def keep_labels_of(
+    cases: Sequence[Mapping[str, Any]], fraction: float, organs: Sequence[str], seed: int = 0
+) -> list[dict[str, Any]]:
+    """Keep the labels of a share in (0, 1] of the labelled cases, at least of one; the others become unlabelled.
+
+    For experiments with few labels. The choice is random, but begins with one case for each organ that was contoured at
+    all, so that a small share still trains every organ. The same seed keeps the same labels, and a smaller share of it
+    is part of a larger one.
+
+    Raises:
+        ValueError: the fraction is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"labelled_fraction is {fraction}, expected a share above 0 and up to 1, such as 0.1.")
+    order = [number for number, case in enumerate(cases) if case.get("label")]
+    random.Random(seed).shuffle(order)
+    first: list[int] = []
+    for organ in sorted(organs, key=lambda organ: sum(organ in cases[number]["annotated"] for number in order)):
+        with_organ = [number for number in order if organ in cases[number]["annotated"]]
+        if with_organ and not set(with_organ) & set(first):
+            first.append(with_organ[0])
+    chosen = first + [number for number in order if number not in first]
+    kept = set(chosen[: max(1, round(fraction * len(order)))])
+    logger.info("labelled_fraction %g: %d of %d labelled cases keep their label.", fraction, len(kept), len(order))
+    return [dict(case) if number in kept else _unlabelled(case) for number, case in enumerate(cases)]
+
+
+def _unlabelled(case: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{key: value for key, value in case.items() if key != "label"}, "annotated": []}

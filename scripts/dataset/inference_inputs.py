@@ -1,10 +1,7 @@
 """From a path that a user gives to the scans to segment: a file, a folder, a datalist or a DICOM series."""
 
-from __future__ import annotations
-
 import logging
 import os
-from collections.abc import Iterable
 
 from scripts.dataset.datalist_file import (
     ITK_SUFFIXES,
@@ -18,6 +15,7 @@ from scripts.dataset.datalist_file import (
     split_names,
 )
 from scripts.dataset.layouts import layout_of
+from scripts.dataset.problems import listed
 from scripts.dicom.series import find_series
 from scripts.dicom.series_folder import series_folder
 from scripts.files.result_files import results_in
@@ -48,57 +46,54 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
             series is not a regular CT volume.
     """
     absolute = os.path.abspath(os.path.expanduser(path))
-    datalist = os.path.join(absolute, "dataset.json")
-    if os.path.isfile(datalist) or layout_of(absolute):
-        cases = _cases_of_datalist(datalist)
+    in_folder = os.path.join(absolute, "dataset.json")
+    if os.path.isfile(in_folder) or layout_of(absolute):
+        cases = _cases_of_datalist(in_folder)
+    elif os.path.isfile(absolute) and absolute.lower().endswith(".json"):
+        cases = _cases_of_datalist(absolute)
     elif os.path.isdir(absolute):
-        cases = _named(_volumes_in(absolute, series) or _photographs_in(absolute) or _dicom_series_in(absolute, series))
+        cases = [{"case": case_name(image), "image": image} for image in _scans_in(absolute, series)]
     elif not os.path.isfile(absolute):
         raise FileNotFoundError(f"input '{path}' does not exist; expected {ACCEPTED}; fix the path.")
-    elif absolute.lower().endswith(".json"):
-        cases = _cases_of_datalist(absolute)
-    elif absolute.lower().endswith(VOLUME_SUFFIXES) or is_photograph(absolute):
-        if results_in(os.path.dirname(absolute), [os.path.basename(absolute)]):
-            raise ValueError(f"input '{path}' is a result by its name, no scan; rename it if it is one after all.")
-        cases = _named([absolute])
-    else:
+    elif not absolute.lower().endswith(VOLUME_SUFFIXES) and not is_photograph(absolute):
         raise ValueError(
             f"input '{path}' is not a kind of file that is read; expected {ACCEPTED}. "
             "For a DICOM file, give the folder of its series."
         )
+    elif results_in(os.path.dirname(absolute), [os.path.basename(absolute)]):
+        raise ValueError(f"input '{path}' is a result by its name, no scan; rename it if it is one after all.")
+    else:
+        cases = [{"case": case_name(absolute), "image": absolute}]
     refuse_equal_names(cases, f"input '{path}'")
     return cases
 
 
-def _named(images: Iterable[str]) -> list[dict[str, str]]:
-    return [{"case": case_name(image), "image": image} for image in images]
-
-
-def _volumes_in(folder: str, series: str | int | None) -> list[str]:
-    names = [name for name in _files_in(folder) if name.lower().endswith(VOLUME_SUFFIXES)]
-    if names and _has_dicom(folder):
-        if series is not None:
-            return []
-        raise ValueError(
-            f"folder {folder} holds a DICOM series beside {', '.join(names[:5])}: give the file, or the series with "
-            "--series, or move one of them elsewhere."
-        )
-    return [os.path.join(folder, name) for name in names]
-
-
-def _photographs_in(folder: str) -> list[str]:
-    """The photographs of a folder that holds nothing else: beside a DICOM series a picture is a preview."""
-    names = [name for name in _files_in(folder) if os.path.isfile(os.path.join(folder, name))]
-    return [os.path.join(folder, name) for name in names if all(map(is_photograph, names))]
-
-
-def _files_in(folder: str) -> list[str]:
+def _scans_in(folder: str, series: str | int | None) -> list[str]:
+    """The volumes of a folder, the photographs of one that holds nothing else, or the one DICOM series below it."""
     # A dot starts the resource files that macOS leaves beside each volume.
     names = [name for name in sorted(os.listdir(folder)) if name[0] != "."]
     results = results_in(folder, names)
     if results:
         logger.warning("%s: %d results of a segmentation are not taken for scans.", folder, len(results))
-    return [name for name in names if name not in results]
+    paths = [os.path.join(folder, name) for name in names if name not in results]
+    volumes = [path for path in paths if path.lower().endswith(VOLUME_SUFFIXES)]
+    if volumes and not _has_dicom(folder):
+        return volumes
+    if volumes and series is None:
+        raise ValueError(
+            f"folder {folder} holds a DICOM series beside {listed([os.path.basename(path) for path in volumes], 5)}: "
+            "give the file, or the series with --series, or move one of them elsewhere."
+        )
+    files = [path for path in paths if os.path.isfile(path)]
+    if files and all(map(is_photograph, files)):  # beside a DICOM series a picture is a preview
+        return files
+    if readable := series_folder(folder, series):
+        return [readable]
+    subfolders = [name for name in names if os.path.isdir(os.path.join(folder, name))]
+    there = f"it contains {listed(names, 5)}" if names else "it is empty"
+    if subfolders:
+        there = f"subfolders are searched for DICOM only; give one of them ({listed(subfolders, 5)})"
+    raise FileNotFoundError(f"folder {folder} holds no scan; expected {ACCEPTED}; {there}.")
 
 
 def _has_dicom(folder: str) -> bool:
@@ -107,21 +102,6 @@ def _has_dicom(folder: str) -> bool:
         return any(not found.obstacle for found in find_series(folder))
     except ValueError:  # broken DICOM files are DICOM files
         return True
-
-
-def _dicom_series_in(folder: str, series: str | int | None) -> list[str]:
-    readable = series_folder(folder, series)
-    if readable is None:
-        raise FileNotFoundError(f"folder {folder} holds no scan; expected {ACCEPTED}; {_what_is_there(folder)}.")
-    return [readable]
-
-
-def _what_is_there(folder: str) -> str:
-    names = sorted(os.listdir(folder))
-    subfolders = [name for name in names if os.path.isdir(os.path.join(folder, name))]
-    if subfolders:
-        return f"subfolders are searched for DICOM only; give one of them ({', '.join(subfolders[:5])})"
-    return f"it contains {', '.join(names[:5])}" if names else "it is empty"
 
 
 def _cases_of_datalist(path: str) -> list[dict[str, str]]:
@@ -133,7 +113,7 @@ def _cases_of_datalist(path: str) -> list[dict[str, str]]:
     broken = [str(entry) for entry in entries if not has_image(entry)]
     if broken:
         raise ValueError(
-            f"datalist {path} has entries without 'image': {'; '.join(broken[:5])}; add it or remove them."
+            f"datalist {path} has entries without 'image': {listed(broken, 5, '; ')}; add it or remove them."
         )
     images = [os.path.normpath(os.path.join(os.path.dirname(path), entry["image"])) for entry in entries]
     readable = [series_folder(image) or image if os.path.isdir(image) else image for image in images]

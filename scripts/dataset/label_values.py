@@ -9,27 +9,19 @@ key, and any value may be declared to be background::
 This is the only place that reads such a map, and ``scripts.preprocessing.organ_labels`` the only one that applies it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 BACKGROUND = "background"
 BACKGROUND_VALUE = 0
-OrganValues = dict[str, "int | list[int]"]
 
 
 @dataclass(frozen=True)
 class LabelValues:
-    """A map of label values.
+    """The value of each organ in the label files, or its list of values; and all declared values, sorted, with 0."""
 
-    Attributes:
-        organs: organ -> its value in the label files, or the list of its values.
-        known: every declared value in rising order, 0 included.
-    """
-
-    organs: OrganValues
+    organs: dict[str, int | list[int]]
     known: list[int]
 
 
@@ -39,11 +31,7 @@ def values_of(value: int | Sequence[int]) -> list[int]:
 
 
 def read_label_values(labels: Any, where: str) -> LabelValues:
-    """Read a map of values to organs.
-
-    Args:
-        labels: the map as it stands in the JSON file.
-        where: owner of the map, for the messages.
+    """Read a map of values to organs as it stands in a JSON file; ``where`` is its owner, for the messages.
 
     Raises:
         ValueError: the map is missing or empty, a pair is not (value, name), an organ is named twice, or a value is
@@ -54,10 +42,16 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
             f"{where} has no 'labels'; expected a map of values to organs such as "
             '{"0": "background", "1": "spleen"}; add it.'
         )
-    organs: OrganValues = {}
+    organs: dict[str, int | list[int]] = {}
     known = {BACKGROUND_VALUE}
     for key, organ in labels.items():
-        values = _values_of_key(key, organ, where)
+        parts = [part.strip() for part in str(key).split(",")]
+        if not isinstance(organ, str) or not all(part.isdecimal() for part in parts):
+            raise ValueError(
+                f"'labels' of {where} has the pair {key!r}: {organ!r}, expected the value (an integer in quotes, or "
+                'several with commas) and then the organ\'s name, such as "1": "spleen"; fix that pair.'
+            )
+        values = [int(part) for part in parts]
         repeated = sorted((known - {BACKGROUND_VALUE}) & set(values))
         if repeated:
             raise ValueError(f"'labels' of {where} declares the value {repeated[0]} twice; keep it in one pair.")
@@ -71,16 +65,6 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
         if organ != BACKGROUND and values != [BACKGROUND_VALUE]:
             organs[organ] = values[0] if len(values) == 1 else values
     return LabelValues(organs, sorted(known))
-
-
-def _values_of_key(key: Any, organ: Any, where: str) -> list[int]:
-    parts = [part.strip() for part in str(key).split(",")]
-    if not isinstance(organ, str) or not all(part.isdecimal() for part in parts):
-        raise ValueError(
-            f"'labels' of {where} has the pair {key!r}: {organ!r}, expected the value (an integer in quotes, or "
-            'several with commas) and then the organ\'s name, such as "1": "spleen"; fix that pair.'
-        )
-    return [int(part) for part in parts]
 
 
 def organs_of_datalist(content: Mapping[str, Any], path: str) -> list[str]:

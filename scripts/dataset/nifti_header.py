@@ -5,8 +5,6 @@ the sform is taken, as nibabel does; ITK takes the qform of some such files, so 
 only the voxel sizes are known, and the first axis is taken to run from right to left, as nibabel does.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -23,19 +21,21 @@ MM_OF_UNIT = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # unknown (nibabel writes this f
 UNIT_NAMES = {1: "metres", 3: "micrometres"}
 # Voxels by which sform and qform may differ at a corner of the scan (our choice): refused above, named above.
 REFUSED_DIFFERENCE, NAMED_DIFFERENCE = 0.5, 0.002
-PLACE_FIELDS = ("qform_code", "sform_code", "xyzt_units", "srow_x", "srow_y", "srow_z")
-QFORM_FIELDS = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+PLACE_FIELDS = (
+    "xyzt_units", "sform_code", "srow_x", "srow_y", "srow_z",
+    "qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """Where the voxels of a file lie.
 
     Attributes:
         affine: 4 x 4, voxel index to RAS position in mm.
         header_spacing: voxel size in mm as the header's own field gives it, which the affine may contradict.
-        taken_from: fields of the header that say so.
-        warnings: warnings about it.
+        taken_from: fields of the header that give the affine.
+        warnings: warnings about the place.
     """
 
     affine: Affine
@@ -64,8 +64,14 @@ def place_of(header: Any, path: str) -> Place:
     if unit not in MM_OF_UNIT:
         raise VolumeError(Problem(Kind.UNIT, path, f"xyzt_units has the unknown unit {unit}"))
     scale = np.diag([*[MM_OF_UNIT[unit]] * 3, 1.0])
-    codes = {name: int(header[f"{name}_code"]) for name in ("sform", "qform")}
-    places = [(f"{name} (code {code})", _affine(header, name, path)) for name, code in codes.items() if code > 0]
+    forms = {"sform": header.get_sform, "qform": header.get_qform}
+    codes = {name: int(header[f"{name}_code"]) for name in forms}
+    try:
+        places = [
+            (f"{name} (code {code})", np.asarray(forms[name](), np.float64)) for name, code in codes.items() if code > 0
+        ]
+    except (ValueError, nib.spatialimages.HeaderDataError) as error:
+        raise VolumeError(Problem(Kind.SPACING, path, f"the qform is not valid: {error}")) from None
     warnings = [] if unit not in UNIT_NAMES else [Problem(Kind.CONVERTED, path, f"xyzt_units says {UNIT_NAMES[unit]}")]
     if len(places) == 2:
         warnings += _difference(places[0][1], places[1][1], header, path)
@@ -74,16 +80,7 @@ def place_of(header: Any, path: str) -> Place:
         places = [("voxel sizes, as both codes are 0", np.asarray(header.get_base_affine(), dtype=np.float64))]
     taken_from, affine = places[0]
     spacing = tuple(float(size) * MM_OF_UNIT[unit] for size in header["pixdim"][1:4])
-    return Place(scale @ affine, spacing, taken_from, warnings)
-
-
-def _affine(header: Any, name: str, path: str) -> Affine:
-    if name == "sform":
-        return np.asarray(header.get_sform(), dtype=np.float64)
-    try:
-        return np.asarray(header.get_qform(), dtype=np.float64)
-    except (ValueError, nib.spatialimages.HeaderDataError) as error:
-        raise VolumeError(Problem(Kind.SPACING, path, f"the qform is not valid: {error}")) from None
+    return Place(affine=scale @ affine, header_spacing=spacing, taken_from=taken_from, warnings=warnings)
 
 
 def _difference(sform: Affine, qform: Affine, header: Any, path: str) -> list[Problem]:
@@ -91,22 +88,18 @@ def _difference(sform: Affine, qform: Affine, header: Any, path: str) -> list[Pr
 
     What a qform loses of a place in any case does not count: near half a turn its float32 leave an angle of 0.001.
     """
-    corners = product(*((0.0, float(size - 1)) for size in header["dim"][1:4]))
-    ends = np.array([[*corner, 1.0] for corner in corners])
+    ends = np.array([[*corner, 1.0] for corner in product(*((0.0, float(size - 1)) for size in header["dim"][1:4]))])
     stored = header.copy()
     stored.set_qform(sform, 1)
     differences = [ends @ (form - qform).T for form in (sform, stored.get_qform())]
-    distance = float(np.min([np.linalg.norm(difference, axis=1).max() for difference in differences]))
+    distance = min(float(np.linalg.norm(difference, axis=1).max()) for difference in differences)
     voxels = distance / max(float(np.linalg.norm(sform[:3, :3], axis=0).min()), 1e-9)
     found = f"a corner lies {voxels:.3g} voxels apart"
     # Negated, so that a NaN in either is refused as well.
     if not voxels <= REFUSED_DIFFERENCE:
         raise VolumeError(Problem(Kind.TWO_PLACES, path, f"{found}, expected at most {REFUSED_DIFFERENCE:g}"))
-    return (
-        [Problem(Kind.ALMOST, path, f"sform and qform: {found}, the sform is taken")]
-        if voxels > NAMED_DIFFERENCE
-        else []
-    )
+    named = voxels > NAMED_DIFFERENCE
+    return [Problem(Kind.ALMOST, path, f"sform and qform: {found}, the sform is taken")] if named else []
 
 
 def label_header(path: str, shape: tuple[int, ...]) -> Any:
@@ -119,7 +112,7 @@ def label_header(path: str, shape: tuple[int, ...]) -> Any:
     header: Any = type(scan)()  # NIfTI-1 or NIfTI-2
     header.set_data_dtype(np.uint8)
     header.set_data_shape(shape)
-    for name in (*PLACE_FIELDS, *QFORM_FIELDS):
+    for name in PLACE_FIELDS:
         header[name] = scan[name]
     header["pixdim"][:4] = scan["pixdim"][:4]
     return header

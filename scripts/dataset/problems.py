@@ -10,7 +10,10 @@ MAX_REPORTED_PROBLEMS = 50
 
 
 class Kind(Enum):
-    """A kind of problem or warning; the value is its title and what to do about it."""
+    """A kind of problem or warning: its title says what is wrong, its remedy how to fix it."""
+
+    def __init__(self, title: str, remedy: str) -> None:
+        self.title, self.remedy = title, remedy
 
     MISSING_FILE = "file does not exist", "put it there, fix its path in the datalist, or remove the case"
     UNREADABLE = "file cannot be read", "copy or export it again, it is truncated or not an image"
@@ -37,10 +40,7 @@ class Kind(Enum):
     NOT_INDICES = "mask that does not hold class indices", "save it as a palette PNG of class indices, not of colours"
     PALETTE = "mask with another palette than VOC's", "its indices may be renumbered: take the original file"
     # The following are logged, not refused: they can be right.
-    NO_AIR = (
-        "no air in the image",
-        "fine if cropped to the body; if HU + 1024 was stored, subtract 1024; MR is not read",
-    )
+    NO_AIR = "no air in the image", "fine if cropped to the body; if it is HU + 1024, subtract 1024; MR is not read"
     SHIFTED = "values that look like HU + 1024", "subtract 1024, or write that intercept to the header"
     SMALL = "scan of less than 100 mm", "fine if cropped; check the voxel size in mm"
     CONVERTED = "lengths converted to mm", "check the size of the scan, or save it in mm"
@@ -49,16 +49,6 @@ class Kind(Enum):
     NOT_ANNOTATED = "organ has voxels but is not in 'annotated'", "these are not trained on; add it if it is contoured"
     ONE_EXAMPLE = "organ in a single training case", "the fold that predicts this case never saw it; add cases"
     UNUSED_PHASE = "contrast phase without a training case", "remove it from the phases if that is as it should be"
-
-    @property
-    def title(self) -> str:
-        """What is wrong."""
-        return self.value[0]
-
-    @property
-    def remedy(self) -> str:
-        """How to fix it."""
-        return self.value[1]
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,7 @@ class VolumeError(ValueError):
         super().__init__(sentence(problem))
 
     def __reduce__(self) -> tuple[type[VolumeError], tuple[Problem]]:
-        """Rebuild from the problem when it crosses processes."""
+        """Rebuild from the problem when it crosses processes: the default would pass the message."""
         return type(self), (self.problem,)
 
 
@@ -99,15 +89,20 @@ class DatasetError(ValueError):
         super().__init__(report(self.problems))
 
     def __reduce__(self) -> tuple[type[DatasetError], tuple[list[Problem]]]:
-        """Rebuild from the problems when it crosses processes: the default would pass the message."""
+        """Rebuild from the problems, as above."""
         return type(self), (self.problems,)
+
+
+def listed(items: Sequence[object], limit: int = 10, separator: str = ", ") -> str:
+    """The first few items in one text, and how many more there are: ``a, b, ... and 3 more``."""
+    more = f"{separator}... and {len(items) - limit} more" if len(items) > limit else ""
+    return separator.join(map(str, items[:limit])) + more
 
 
 def by_kind(problems: Iterable[Problem]) -> dict[Kind, list[Problem]]:
     """Group problems by kind, in the order in which the kinds are declared."""
-    groups: dict[Kind, list[Problem]] = {kind: [] for kind in Kind}
-    for problem in problems:
-        groups[problem.kind].append(problem)
+    found = list(problems)
+    groups = {kind: [problem for problem in found if problem.kind is kind] for kind in Kind}
     return {kind: group for kind, group in groups.items() if group}
 
 

@@ -3,8 +3,6 @@
 Problems are reasons to refuse it. Warnings can be right, and stand in the log, the report and the manifest of a run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -45,21 +43,18 @@ Findings = tuple[list[Problem], list[Problem]]
 def check_scan_arrays(
     voxels: NDArray[Any], affine: NDArray[np.float64], where: str, header_spacing: Sequence[float] | None = None
 ) -> Findings:
-    """Check geometry and intensities of a scan.
+    """Check the geometry of a scan and its voxels [x, y, z], which are meant to be HU.
 
-    Args:
-        voxels: [x, y, z], meant to be HU.
-        affine: 4 x 4, voxel index to position in mm.
-        where: the file, for the messages.
-        header_spacing: voxel size in mm by the header's own field, where there is one.
+    The affine (4 x 4, voxel index to position in mm) is compared with the voxel size in mm by the header's own field,
+    where there is one; the messages name the file ``where``.
     """
-    problems, warnings = check_geometry(affine, voxels.shape, where, header_spacing)
-    more_problems, more_warnings = check_intensities(voxels, affine, where)
+    problems, warnings = _check_geometry(affine, voxels.shape, where, header_spacing)
+    more_problems, more_warnings = _check_intensities(voxels, affine, where)
     return problems + more_problems, warnings + more_warnings
 
 
-def check_geometry(
-    affine: NDArray[np.float64], shape: Sequence[int], where: str, header_spacing: Sequence[float] | None = None
+def _check_geometry(
+    affine: NDArray[np.float64], shape: Sequence[int], where: str, header_spacing: Sequence[float] | None
 ) -> Findings:
     """Check voxel size, size and axes of a scan without looking at its voxels."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -67,7 +62,8 @@ def check_geometry(
     shown, by_affine = (" x ".join(f"{size:.4g}" for size in sizes) for sizes in (stored, spacing))
     sides = spacing * shape
     longest = " x ".join(f"{side:.4g}" for side in sides)
-    cosines = np.abs(_cosines(affine))
+    axes = affine[:3, :3] / np.maximum(spacing, 1e-12)
+    cosines = np.abs((axes.T @ axes)[np.triu_indices(3, 1)])  # between x and y, x and z, y and z
     found = ""
     # The conditions are negated, so that a NaN is refused as well.
     if not ((np.minimum(stored, spacing) >= MIN_SPACING).all() and (np.maximum(stored, spacing) <= MAX_SPACING).all()):
@@ -89,17 +85,15 @@ def check_geometry(
     return [], warnings
 
 
-def _cosines(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cosines between the voxel axes: x and y, x and z, y and z."""
-    axes = affine[:3, :3] / np.maximum(np.linalg.norm(affine[:3, :3], axis=0), 1e-12)
-    return np.asarray((axes.T @ axes)[np.triu_indices(3, 1)])
-
-
-def check_intensities(voxels: NDArray[Any], affine: NDArray[np.float64], where: str) -> Findings:
+def _check_intensities(voxels: NDArray[Any], affine: NDArray[np.float64], where: str) -> Findings:
     """Check that the values can be HU."""
     low, high = float(voxels.min()), float(voxels.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        return [Problem(Kind.NOT_FINITE, where, _where_not_finite(voxels, affine))], []
+        places = np.argwhere(~np.isfinite(voxels))
+        first = tuple(places[0].tolist())
+        mm = ", ".join(f"{value:.1f}" for value in (affine @ [*first, 1.0])[:3])
+        found = f"{len(places)} of {voxels.size} voxels, the first at {first}, at ({mm}) mm (RAS)"
+        return [Problem(Kind.NOT_FINITE, where, found)], []
     reason = ""
     if low < INT16_MIN or high > INT16_MAX:
         reason = "beyond 16 bit"
@@ -117,13 +111,6 @@ def check_intensities(voxels: NDArray[Any], affine: NDArray[np.float64], where: 
         found = f"{share:.0%} of the voxels between {SHIFTED_TISSUE[0]} and {SHIFTED_TISSUE[1]} HU"
         return [], [Problem(Kind.SHIFTED, where, found)]
     return [], []
-
-
-def _where_not_finite(voxels: NDArray[Any], affine: NDArray[np.float64]) -> str:
-    places = np.argwhere(~np.isfinite(voxels))
-    first = tuple(places[0].tolist())
-    mm = ", ".join(f"{value:.1f}" for value in (affine @ [*first, 1.0])[:3])
-    return f"{len(places)} of {voxels.size} voxels, the first at {first}, at ({mm}) mm (RAS)"
 
 
 def other_grid(

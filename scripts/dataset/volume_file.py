@@ -3,12 +3,10 @@
 The check of a data set, training, inference, evaluation and the reports all read with it, so that they cannot disagree.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import nibabel as nib
@@ -17,7 +15,7 @@ from monai.data.image_reader import ITKReader
 from numpy.typing import NDArray
 
 from scripts.dataset.datalist_file import NIFTI_SUFFIXES
-from scripts.dataset.nifti_header import place_of, raw_header
+from scripts.dataset.nifti_header import Place, place_of, raw_header
 from scripts.dataset.problems import Kind, Problem, VolumeError
 from scripts.dicom.series_folder import series_folder
 
@@ -33,30 +31,15 @@ FIRST_BYTES = {
 }
 
 
-@dataclass(frozen=True)
-class VolumeFile:
-    """Voxels as stored (after slope and intercept) with their geometry.
-
-    Attributes:
-        voxels: axes (x, y, z).
-        affine: 4 x 4, voxel index to RAS position in mm.
-        header_spacing: voxel size in mm as the header's own field gives it, which the affine may contradict.
-        taken_from: fields of the header that give the affine.
-        warnings: warnings about the geometry.
-    """
+@dataclass(frozen=True, kw_only=True)
+class VolumeFile(Place):
+    """Voxels [x, y, z] as stored (after slope and intercept), and their place."""
 
     voxels: NDArray[Any]
-    affine: NDArray[np.float64]
-    header_spacing: tuple[float, ...]
-    taken_from: str
-    warnings: list[Problem] = field(default_factory=list)
 
 
 def read_volume_file(path: str) -> VolumeFile:
-    """Read one volume with all its voxels.
-
-    Args:
-        path: a file, or a folder that holds one DICOM series alone.
+    """Read one volume with all its voxels from a file, or from a folder that holds one DICOM series alone.
 
     Raises:
         VolumeError: a ValueError that names the file, what is wrong with it and what to do.
@@ -82,7 +65,7 @@ def _read_nifti(path: str) -> VolumeFile:
     _refuse_other_shapes(image.get_data_dtype(), image.shape, path)
     place = place_of(raw_header(path), path)
     voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3], order="F")
-    return VolumeFile(voxels, place.affine, place.header_spacing, place.taken_from, place.warnings)
+    return VolumeFile(voxels=voxels, **vars(place))
 
 
 def _read_by_itk(path: str) -> VolumeFile:
@@ -129,7 +112,10 @@ def _check_text_header(path: str) -> list[Problem]:
 
 def _reason(path: str, error: Exception) -> Problem:
     """Why a file cannot be read: by its first bytes, or else by the first line of the reader's message."""
-    beginning = b"" if os.path.isdir(path) else _first_bytes(path)
+    beginning = b""
+    if not os.path.isdir(path):
+        with open(path, "rb") as stream:
+            beginning = stream.read(64)
     if beginning.startswith(b"version https://git-lfs"):
         return Problem(Kind.POINTER, path)
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or [""]
@@ -142,11 +128,6 @@ def _reason(path: str, error: Exception) -> Problem:
     for start, what in FIRST_BYTES.items():
         reason = what if beginning.lstrip().startswith(start) else reason
     return Problem(Kind.UNREADABLE, path, reason)
-
-
-def _first_bytes(path: str) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read(64)
 
 
 def voxel_hash(voxels: NDArray[Any]) -> str:

@@ -1,11 +1,8 @@
 """Command line of the report: ``python -m scripts.dataset_report --dataset_dir DATASET``."""
 
-from __future__ import annotations
-
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from scripts.dataset.check import check_dataset
 from scripts.dataset.datalist_file import datalist_path, files_of, read_datalist, split_names
@@ -21,16 +18,9 @@ from scripts.runtime.plain_errors import start_command
 def report_dataset(
     dataset_dir: str, output: str, organs: Sequence[str] = (), notes: Sequence[str] | None = None
 ) -> list[CaseMeasure]:
-    """Measure all cases of a data set and write the report.
+    """Measure all cases of a data set, write the report to an HTML file, and return the measured cases.
 
-    Args:
-        dataset_dir: folder with a ``dataset.json``.
-        output: the HTML file.
-        organs: organs to show; all of the data set if empty.
-        notes: problems that the check of the files found; None to check them here.
-
-    Returns:
-        The measured cases.
+    Without organs, all of the data set are shown; without notes of an earlier check, the files are checked here.
     """
     path = datalist_path(dataset_dir)
     content = read_datalist(path)
@@ -38,7 +28,10 @@ def report_dataset(
     splits = {split: load_cases(dataset_dir, split, shown) for split in split_names(content) if content[split]}
     claim_outputs([output], [path, *files_of(case for cases in splits.values() for case in cases)])
     if notes is None:
-        notes = _notes(splits, shown)
+        try:
+            notes = check_dataset(splits, shown).warnings
+        except DatasetError as error:
+            notes = str(error).splitlines()
     cases = measure_cases(splits, shown)
     title = str(content.get("name") or Path(path).parent.name)
     outliers = write_report(output, title, cases, shown, notes)
@@ -46,15 +39,9 @@ def report_dataset(
     return cases
 
 
-def _notes(splits: Mapping[str, Sequence[Mapping[str, Any]]], organs: Sequence[str]) -> list[str]:
-    try:
-        return check_dataset(splits, organs).warnings
-    except DatasetError as error:
-        return str(error).splitlines()
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the report that the arguments describe."""
+    start_command()
     parser = argparse.ArgumentParser(
         prog="python -m scripts.dataset_report",
         description="Write an HTML report of a data set: cases, spacing, Hounsfield units, organs, outliers, pictures.",
@@ -62,13 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset_dir", required=True, help="folder with a dataset.json")
     parser.add_argument("--output", default="runs/dataset_report.html", help="the HTML file (default: %(default)s)")
     parser.add_argument("--organs", nargs="+", default=[], help="organs to show (default: all of the data set)")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the report that the arguments describe."""
-    start_command()
-    options = build_parser().parse_args(arguments)
+    options = parser.parse_args(arguments)
     claim_outputs([options.output], [], new=True)
     report_dataset(options.dataset_dir, options.output, options.organs)
 

@@ -1,8 +1,5 @@
 """What the report knows about one case: geometry, Hounsfield units, organ volumes and a small picture."""
 
-from __future__ import annotations
-
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +15,12 @@ from scripts.dataset_report.thumbnails import thumbnail
 from scripts.drawing.display import display_spacing, to_display_order
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.scan_reader import load_volume
+from scripts.runtime.plain_errors import root_cause
 
 HU_EDGES = np.arange(-1024, 1556, 20)
 SOFT_TISSUE_HU = (-150, 250)
 MAX_WORKERS = 8
 ML_PER_MM3 = 1e-3
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -31,10 +28,10 @@ class ContourMeasure:
     """One organ in one case.
 
     Attributes:
-        ml: its volume.
-        centre: centre of its voxels, mm towards left, posterior and superior from the first voxel.
-        cut: whether it reaches the first or the last axial slice.
-        apart: share of its voxels outside of its largest connected piece.
+        ml: volume of the organ.
+        centre: centre of the voxels, mm towards left, posterior and superior from the first voxel; None without any.
+        cut: whether the organ reaches the first or the last axial slice.
+        apart: share of the voxels outside of the largest connected piece.
     """
 
     ml: float
@@ -48,18 +45,13 @@ class CaseMeasure:
     """One case; only name, split and ``failure`` say anything if it could not be read.
 
     Attributes:
-        case: its name.
-        split: its split.
-        patient: patient of the scan, None if not named.
-        phase: contrast phase, None if unknown.
-        labelled: whether it has a label.
         shape: voxels along left, posterior, superior.
         spacing: mm along the same axes.
         histogram: share of the voxels between ``HU_EDGES``.
         soft_tissue_hu: median of the voxels that are soft tissue; NaN without any.
         organs: the contoured organs.
         picture: JPEG of an axial and a coronal slice.
-        failure: why it could not be read.
+        failure: why the case could not be read.
     """
 
     case: str
@@ -82,12 +74,7 @@ class CaseMeasure:
 
 
 def measure_cases(splits: Mapping[str, Sequence[Mapping[str, Any]]], organs: Sequence[str]) -> list[CaseMeasure]:
-    """Measure every case, a few at a time; a case that cannot be read becomes a failure, the others go on.
-
-    Args:
-        splits: split -> cases as ``scripts.dataset.datalists.load_cases`` returns them.
-        organs: every organ that is to be shown.
-    """
+    """Measure every case of ``load_cases``, a few at a time; one that cannot be read becomes a failure."""
     jobs = [(split, case) for split, cases in splits.items() for case in cases]
     with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_WORKERS)) as pool:
         done = pool.map(lambda job: _measured(job[0], job[1], organs), jobs)
@@ -99,9 +86,7 @@ def _measured(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> Cas
         return measure_case(split, case, organs)
     # Readers raise many kinds of exception for broken bytes, and a report of the other cases is still wanted.
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
+        cause = root_cause(error)
         reason = (str(cause).strip().splitlines() or [""])[0][:200]
         return CaseMeasure(str(case["case"]), split, failure=f"{type(cause).__name__}: {reason}")
 
@@ -136,18 +121,11 @@ def measure_case(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> 
 
 
 def measure_organs(
-    labels: NDArray[np.uint8],
-    spacing: Sequence[float],
-    organs: Sequence[str],
-    annotated: Sequence[str],
+    labels: NDArray[np.uint8], spacing: Sequence[float], organs: Sequence[str], annotated: Sequence[str]
 ) -> dict[str, ContourMeasure]:
-    """Measure the contoured organs of a label map [left, posterior, superior].
+    """Measure the annotated organs in a label map [left, posterior, superior]; an absent one has 0 ml.
 
-    Args:
-        labels: class indices in the order of `organs`.
-        spacing: mm along the axes.
-        organs: organ names in the order of their class indices.
-        annotated: the organs that were contoured; an absent one has 0 ml.
+    The class index of an organ is its place in ``organs``, from 1; the spacing is in mm along the axes.
     """
     boxes = ndimage.find_objects(labels, max_label=len(organs))
     measured: dict[str, ContourMeasure] = {}
@@ -159,12 +137,11 @@ def measure_organs(
             continue
         where = labels[box] == index
         count = int(where.sum())
-        first = np.array([side.start for side in box])
-        centre = (np.argwhere(where).mean(axis=0) + first) * np.asarray(spacing)
+        x, y, z = (np.argwhere(where).mean(axis=0) + [side.start for side in box]) * np.asarray(spacing)
         pieces, _ = ndimage.label(where, structure=np.ones((3, 3, 3)))
         measured[organ] = ContourMeasure(
             ml=count * float(np.prod(spacing)) * ML_PER_MM3,
-            centre=(float(centre[0]), float(centre[1]), float(centre[2])),
+            centre=(float(x), float(y), float(z)),
             cut=box[2].start == 0 or box[2].stop == labels.shape[2],
             apart=1.0 - int(np.bincount(pieces.ravel())[1:].max()) / count,
         )

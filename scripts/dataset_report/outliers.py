@@ -1,9 +1,7 @@
 """Cases that are worth a look: not refused, since each can be right, but unlike the others."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +32,14 @@ def find_outliers(cases: Sequence[CaseMeasure]) -> list[Outlier]:
     """Everything worth a look, case by case in the order of the cases."""
     found = [Outlier(case.case, f"cannot be read: {case.failure}") for case in cases if case.failure]
     readable = [case for case in cases if not case.failure]
-    found += _unlike(readable, lambda case: case.soft_tissue_hu, _hu_text)
-    for axis, name in ((0, "pixel size"), (2, "slice distance")):
-        found += _far(readable, lambda case, axis=axis: case.spacing[axis], SPACING_RATIO, name, "mm")  # type: ignore[misc]
-    found += _far(readable, lambda case: case.extent[2], LENGTH_RATIO, "length of the scan", "mm")
+    if len(readable) >= MIN_CASES:
+        found += _hounsfield_units(readable)
+        for values, ratio, name in (
+            ([case.spacing[0] for case in readable], SPACING_RATIO, "pixel size"),
+            ([case.spacing[2] for case in readable], SPACING_RATIO, "slice distance"),
+            ([case.extent[2] for case in readable], LENGTH_RATIO, "length of the scan"),
+        ):
+            found += _far(readable, values, ratio, name)
     for organ in dict.fromkeys(organ for case in readable for organ in case.organs):
         found += _volumes(readable, organ)
     found += [Outlier(case.case, what) for case in readable for what in (*_swapped_sides(case), *_pieces(case))]
@@ -57,67 +59,51 @@ def robust_z(values: Sequence[float]) -> list[float]:
     return scores
 
 
-def _unlike(
-    cases: Sequence[CaseMeasure], value_of: Callable[[CaseMeasure], float], text: Callable[[float, float], str]
-) -> list[Outlier]:
-    values = [value_of(case) for case in cases]
-    if len(cases) < MIN_CASES:
-        return []
+def _hounsfield_units(cases: Sequence[CaseMeasure]) -> list[Outlier]:
+    values = [case.soft_tissue_hu for case in cases]
     median = float(np.nanmedian(values))
     return [
-        Outlier(case.case, text(value, median))
+        Outlier(case.case, f"soft tissue has a median of {value:.0f} HU, {median:.0f} HU in the data set")
         for case, value, z in zip(cases, values, robust_z(values), strict=True)
         if abs(z) > MAX_Z and abs(value - median) > HU_DIFFERENCE
     ]
 
 
-def _hu_text(value: float, median: float) -> str:
-    return f"soft tissue has a median of {value:.0f} HU, {median:.0f} HU in the data set"
-
-
-def _far(
-    cases: Sequence[CaseMeasure], value_of: Callable[[CaseMeasure], float], ratio: float, name: str, unit: str
-) -> list[Outlier]:
-    """Values that differ from the median by a factor; spacings have clusters, for which a z-score has no meaning."""
-    if len(cases) < MIN_CASES:
-        return []
-    median = float(np.median([value_of(case) for case in cases]))
+def _far(cases: Sequence[CaseMeasure], values: Sequence[float], ratio: float, name: str) -> list[Outlier]:
+    """Values in mm that differ from the median by a factor; a z-score says nothing of clusters."""
+    median = float(np.median(values))
     return [
-        Outlier(case.case, f"{name} of {value_of(case):.3g} {unit}, {median:.3g} {unit} in the data set")
-        for case in cases
-        if not median / ratio <= value_of(case) <= median * ratio
+        Outlier(case.case, f"{name} of {value:.3g} mm, {median:.3g} mm in the data set")
+        for case, value in zip(cases, values, strict=True)
+        if not median / ratio <= value <= median * ratio
     ]
 
 
 def _volumes(cases: Sequence[CaseMeasure], organ: str) -> list[Outlier]:
-    shown = [case for case in cases if organ in case.organs and case.organs[organ].ml > 0]
-    absent = [case for case in cases if organ in case.organs and case.organs[organ].ml == 0]
     name = organ.replace("_", " ")
-    found = [Outlier(case.case, f"{name} is listed as contoured, and has no voxel") for case in absent]
+    measures = [(case.case, case.organs[organ]) for case in cases if organ in case.organs]
+    absent = f"{name} is listed as contoured, and has no voxel"
+    found = [Outlier(case, absent) for case, measure in measures if measure.ml == 0]
     # An organ that the scan cuts has no volume to compare.
-    whole = [case for case in shown if not case.organs[organ].cut]
+    whole = [(case, measure.ml) for case, measure in measures if measure.ml > 0 and not measure.cut]
     if len(whole) < MIN_CASES:
         return found
-    logs = [math.log(case.organs[organ].ml) for case in whole]
+    logs = [math.log(ml) for _, ml in whole]
     median = float(np.median(logs))
-    for case, log, z in zip(whole, logs, robust_z(logs), strict=True):
+    for (case, ml), log, z in zip(whole, logs, robust_z(logs), strict=True):
         if abs(z) > MAX_Z and abs(log - median) > math.log(VOLUME_RATIO):
-            ml = case.organs[organ].ml
-            found.append(Outlier(case.case, f"{name} has {ml:.3g} ml, {math.exp(median):.3g} ml in the data set"))
+            found.append(Outlier(case, f"{name} has {ml:.3g} ml, {math.exp(median):.3g} ml in the data set"))
     return found
 
 
 def _swapped_sides(case: CaseMeasure) -> list[str]:
     """Pairs whose left organ lies to the right of the right one."""
     found = []
-    for left, right in SIDES:
-        for organ in case.organs:
-            other = organ.replace(left, right)
-            if left not in organ or other == organ or other not in case.organs:
-                continue
-            ours, theirs = case.organs[organ].centre, case.organs[other].centre
-            if ours and theirs and ours[0] < theirs[0]:
-                found.append(f"{organ.replace('_', ' ')} lies to the right of {other.replace('_', ' ')}: swapped?")
+    pairs = [(organ, organ.replace(left, right)) for left, right in SIDES for organ in case.organs if left in organ]
+    for organ, other in pairs:
+        ours, theirs = (case.organs[name].centre if name in case.organs else None for name in (organ, other))
+        if ours and theirs and ours[0] < theirs[0]:
+            found.append(f"{organ.replace('_', ' ')} lies to the right of {other.replace('_', ' ')}: swapped?")
     return found
 
 

@@ -1,11 +1,12 @@
 """The report as one HTML file that needs nothing beside it: no server, no network, no script."""
 
-from __future__ import annotations
-
 import base64
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
+from string import Template
 
 import numpy as np
 
@@ -14,36 +15,54 @@ from scripts.dataset_report.measure import CaseMeasure
 from scripts.dataset_report.outliers import Outlier, find_outliers
 from scripts.files.atomic_write import replacing
 
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1060px; padding: 0 1em; color: #222; }
-h1 { font-size: 1.6em; } h2 { margin-top: 2em; border-bottom: 1px solid #ddd; }
-table { border-collapse: collapse; } td, th { padding: .2em .7em; text-align: right; border-bottom: 1px solid #eee; }
-td:first-child, th:first-child { text-align: left; } img { max-width: 100%; }
-.cases { display: flex; flex-wrap: wrap; gap: 12px; } .case { background: #f5f5f5; padding: 6px; font-size: 12px; }
-.case img { display: block; height: 150px; } .odd { outline: 2px solid #cc3311; } .odd li, .bad { color: #a3260b; }
-ul { margin: .3em 0; padding-left: 1.3em; } pre { background: #f8f3ee; padding: .8em; white-space: pre-wrap; }
-"""
+PAGE = Path(__file__).with_name("page.html")
 
 
 def write_report(
     path: str | os.PathLike[str], title: str, cases: Sequence[CaseMeasure], organs: Sequence[str], notes: Sequence[str]
 ) -> list[Outlier]:
-    """Write the report of a data set, whole or not at all.
+    """Write the report of a data set, whole or not at all; return what it says is worth a look.
 
-    Args:
-        path: the HTML file.
-        title: name of the data set.
-        cases: every case, measured.
-        organs: every organ of the data set, in its order.
-        notes: problems that the check of the data set found, one line each.
-
-    Returns:
-        What the report says is worth a look.
+    The notes are the problems that the check of the data set found, one line each.
     """
     outliers = find_outliers(cases)
-    readable = [case for case in cases if not case.failure]
-    labelled = [case for case in readable if case.organs]
-    parts = [_summary(cases), _worth_a_look(outliers, notes)]
+    page = Template(PAGE.read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        summary=_summary(cases),
+        odd=len(outliers),
+        worth_a_look=_worth_a_look(outliers, notes),
+        figures=_figures([case for case in cases if not case.failure], organs, outliers),
+        cases="\n".join(_case(case, [odd.what for odd in outliers if odd.case == case.case]) for case in cases),
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    return outliers
+
+
+def _summary(cases: Sequence[CaseMeasure]) -> str:
+    rows = []
+    for split in dict.fromkeys(case.split for case in cases):
+        chosen = [case for case in cases if case.split == split]
+        phases = Counter(case.phase or "phase unknown" for case in chosen)
+        readable = [case for case in chosen if case.spacing]
+        counts = [len(chosen), len({case.patient or case.case for case in chosen}), sum(c.labelled for c in chosen)]
+        sizes = [(case.spacing[0], case.spacing[2], float(case.shape[2])) for case in readable]
+        ranges = [_range([size[n] for size in sizes]) for n in range(3)]
+        rows.append([split, *counts, ", ".join(f"{phase} {count}" for phase, count in phases.items()), *ranges])
+    header = ["split", "scans", "patients", "labelled", "contrast phases", "pixels (mm)", "slices (mm)", "slices"]
+    return _table(header, rows)
+
+
+def _worth_a_look(outliers: Sequence[Outlier], notes: Sequence[str]) -> str:
+    said = escape("\n".join(notes))
+    checked = f"<p>What the check of the files says:</p><pre>{said}</pre>" if notes else ""
+    items = "".join(f'<li><a href="#{escape(o.case)}">{escape(o.case)}</a>: {escape(o.what)}</li>' for o in outliers)
+    found = f"<p>Each can be right; these are unlike the others.</p><ul>{items}</ul>" if items else "<p>Nothing.</p>"
+    return checked + found
+
+
+def _figures(readable: Sequence[CaseMeasure], organs: Sequence[str], outliers: Sequence[Outlier]) -> str:
+    parts, labelled = [], [case for case in readable if case.organs]
     if readable:
         odd = [outlier.case for outlier in outliers if " HU" in outlier.what]
         parts += [
@@ -57,45 +76,7 @@ def write_report(
             _image(volume_figure(labelled, organs), "png", "volumes of the organs"),
             _organ_table(labelled, organs),
         ]
-    parts.append(_cases(cases, outliers))
-    page = (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
-    return outliers
-
-
-def _summary(cases: Sequence[CaseMeasure]) -> str:
-    rows = []
-    for split in dict.fromkeys(case.split for case in cases):
-        chosen = [case for case in cases if case.split == split]
-        phases = {
-            phase: sum(case.phase == phase for case in chosen) for phase in dict.fromkeys(c.phase for c in chosen)
-        }
-        readable = [case for case in chosen if case.spacing]
-        rows.append(
-            [
-                split,
-                len(chosen),
-                len({case.patient or case.case for case in chosen}),
-                sum(case.labelled for case in chosen),
-                ", ".join(f"{phase or 'phase unknown'} {count}" for phase, count in phases.items()),
-                _range([case.spacing[0] for case in readable]),
-                _range([case.spacing[2] for case in readable]),
-                _range([float(case.shape[2]) for case in readable]),
-            ]
-        )
-    header = ["split", "scans", "patients", "labelled", "contrast phases", "pixels (mm)", "slices (mm)", "slices"]
-    return "<h2>Cases</h2>" + _table(header, rows)
-
-
-def _worth_a_look(outliers: Sequence[Outlier], notes: Sequence[str]) -> str:
-    checked = f"<p>What the check of the files says:</p><pre>{escape(chr(10).join(notes))}</pre>" if notes else ""
-    items = "".join(f'<li><a href="#{escape(o.case)}">{escape(o.case)}</a>: {escape(o.what)}</li>' for o in outliers)
-    listed = f"<p>Each can be right; these are unlike the others.</p><ul>{items}</ul>" if items else "<p>Nothing.</p>"
-    return f"<h2>Worth a look ({len(outliers)})</h2>{checked}{listed}"
+    return "\n".join(parts)
 
 
 def _organ_table(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> str:
@@ -109,29 +90,16 @@ def _organ_table(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> str:
     return _table(["organ", "contoured in", "seen in", "median (ml)", "range (ml)", "cut by the scan's end"], rows)
 
 
-def _cases(cases: Sequence[CaseMeasure], outliers: Sequence[Outlier]) -> str:
-    odd: dict[str, list[str]] = {}
-    for outlier in outliers:
-        odd.setdefault(outlier.case, []).append(outlier.what)
-    blocks = "".join(_case(case, odd) for case in cases)
-    return (
-        "<h2>Scans</h2><p>Soft-tissue window; patient right is on the left. Axial and coronal slice with the most "
-        f'organs.</p><div class="cases">{blocks}</div>'
-    )
-
-
-def _case(case: CaseMeasure, odd: Mapping[str, Sequence[str]]) -> str:
-    found = odd.get(case.case, ())
+def _case(case: CaseMeasure, found: Sequence[str]) -> str:
     facts = [case.split, case.phase or "", "" if case.labelled else "unlabelled"]
     if case.shape:
-        facts.append(
-            " x ".join(map(str, case.shape)) + " voxels, " + " x ".join(f"{mm:.2f}" for mm in case.spacing) + " mm"
-        )
+        spacing = " x ".join(f"{mm:.2f}" for mm in case.spacing)
+        facts.append(f"{' x '.join(map(str, case.shape))} voxels, {spacing} mm")
     picture = _image(case.picture, "jpeg", case.case) if case.picture else f'<p class="bad">{escape(case.failure)}</p>'
     items = "".join(f"<li>{escape(what)}</li>" for what in found)
     return (
         f'<div class="case{" odd" if found else ""}" id="{escape(case.case)}"><b>{escape(case.case)}</b>{picture}'
-        f"{escape(', '.join(fact for fact in facts if fact))}" + (f"<ul>{items}</ul>" if items else "") + "</div>"
+        f"{escape(', '.join(fact for fact in facts if fact))}{f'<ul>{items}</ul>' if items else ''}</div>"
     )
 
 

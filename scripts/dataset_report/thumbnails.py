@@ -1,7 +1,5 @@
 """A small picture of a case: the axial and the coronal slice that show the most organs, side by side."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -23,34 +21,25 @@ PLANES: tuple[Plane, ...] = ("axial", "coronal")
 
 
 def thumbnail(voxels: NDArray[Any], labels: NDArray[np.uint8], spacing: Sequence[float], class_count: int) -> bytes:
-    """Draw a case as a JPEG.
+    """Draw a CT [left, posterior, superior] in HU with its label map, 0 everywhere if unlabelled, as a JPEG.
 
-    Args:
-        voxels: CT [left, posterior, superior] in HU.
-        labels: class indices on the same grid; 0 everywhere if unlabelled.
-        spacing: mm along the axes.
-        class_count: highest class index.
+    The spacing is in mm along the axes; ``class_count`` is the highest class index.
     """
     panels = []
     for plane in PLANES:
         index = slices_with_most_organs([labels], plane, 1, class_count)[0]
-        panels.append(
-            _panel(picture_of(voxels, plane, index), picture_of(labels, plane, index), pixel_aspect(spacing, plane))
-        )
-    gap = np.zeros((HEIGHT, GAP, 3), np.uint8)
+        slices = picture_of(voxels, plane, index), picture_of(labels, plane, index)
+        panels.append(_panel(*slices, pixel_aspect(spacing, plane)))
+    panels.insert(1, np.zeros((HEIGHT, GAP, 3), np.uint8))
     stream = io.BytesIO()
-    imsave(
-        stream,
-        np.concatenate([panels[0], gap, panels[1]], axis=1),
-        format="jpg",
-        pil_kwargs={"quality": JPEG_QUALITY},
-    )
+    imsave(stream, np.concatenate(panels, axis=1), format="jpg", pil_kwargs={"quality": JPEG_QUALITY})
     return stream.getvalue()
 
 
 def _panel(picture: NDArray[Any], labels: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
     """One slice in colour [HEIGHT, width, 3], cut to the body, in the proportions of the patient."""
-    box = _body(picture)
+    body = picture > BODY_HU
+    (box,) = ndimage.find_objects((body if body.any() else ~body).astype(np.int8))
     picture, labels = picture[box].astype(np.float32), labels[box]
     rows, columns = picture.shape
     scale = min(HEIGHT / (rows * aspect), MAX_WIDTH / columns)
@@ -60,18 +49,8 @@ def _panel(picture: NDArray[Any], labels: NDArray[np.uint8], aspect: float) -> N
     grey = np.clip((ndimage.zoom(picture, zoom, order=1) - low) / (high - low), 0, 1)
     organs = ndimage.zoom(labels, zoom, order=0)
     colours = np.array([(0.0, 0.0, 0.0), *(to_rgb(organ_colour(index)) for index in range(1, int(labels.max()) + 1))])
-    blended = np.repeat(grey[..., None], 3, axis=2)
-    shown = organs > 0
-    blended[shown] = (1 - OPACITY) * blended[shown] + OPACITY * colours[organs[shown]]
+    opacity = OPACITY * (organs > 0)[..., None]
+    blended = (1 - opacity) * grey[..., None] + opacity * colours[organs]
     above = (HEIGHT - height) // 2
     padded = np.pad(blended, ((above, HEIGHT - height - above), (0, 0), (0, 0)))
     return np.asarray(np.round(255 * padded), np.uint8)
-
-
-def _body(picture: NDArray[Any]) -> tuple[slice, slice]:
-    """The part of a slice that is not air; all of it if everything is."""
-    inside = picture > BODY_HU
-    if not inside.any():
-        return slice(None), slice(None)
-    rows, columns = (np.nonzero(inside.any(axis=axis))[0] for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

@@ -1,9 +1,6 @@
 """Checking and writing a dataset.json: nothing is written unless every file of it is in order."""
 
-from __future__ import annotations
-
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,7 +14,6 @@ from scripts.files.atomic_write import replacing
 from scripts.files.result_files import claim_outputs
 
 DATALIST = "dataset.json"
-logger = logging.getLogger(__name__)
 
 
 def labels_of(organs: Sequence[str]) -> dict[str, str]:
@@ -26,11 +22,7 @@ def labels_of(organs: Sequence[str]) -> dict[str, str]:
 
 
 def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
-    """Write ``dataset.json``; paths below the folder become relative, so that the folder can be moved.
-
-    Args:
-        folder: made if it is missing.
-        content: a datalist whose paths are absolute.
+    """Write a datalist as ``dataset.json``; paths below the folder become relative, so that it can be moved.
 
     Raises:
         ValueError: nothing can be written there, or a scan, label or other datalist would be written over.
@@ -59,11 +51,8 @@ def claim_datalists(
 
 
 def _text(root: Path, content: Mapping[str, Any]) -> str:
-    placed = {
-        key: [_placed(entry, root) for entry in entries] if isinstance(entries, list) else entries
-        for key, entries in content.items()
-    }
-    text = json.dumps(placed, indent=1, ensure_ascii=False) + "\n"
+    placed = {split: [_placed(entry, root) for entry in content[split]] for split in split_names(content)}
+    text = json.dumps({**content, **placed}, indent=1, ensure_ascii=False) + "\n"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")  # \udcff for a byte of a name that is not UTF-8
 
 
@@ -73,11 +62,9 @@ def files_listed(content: Mapping[str, Any]) -> list[str]:
 
 
 def _placed(entry: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    placed = dict(entry)
-    for key in PATH_KEYS:
-        if key in entry and Path(entry[key]).is_relative_to(root):
-            placed[key] = Path(entry[key]).relative_to(root).as_posix()
-    return placed
+    paths = {key: Path(entry[key]) for key in PATH_KEYS if key in entry}
+    inside = {key: path.relative_to(root).as_posix() for key, path in paths.items() if path.is_relative_to(root)}
+    return {**entry, **inside}
 
 
 def read_absolute(path: str) -> dict[str, Any]:

@@ -6,8 +6,6 @@ An organ that a data set was not contoured for is unknown there, not absent: it 
 scored. Every case keeps its split; its name and its patient begin with the name of its data set. No scan is copied.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.dataset.datalist_file import case_name, has_image, split_names
-from scripts.dataset.label_values import BACKGROUND, read_label_values, values_of
+from scripts.dataset.label_values import BACKGROUND, LabelValues, read_label_values, values_of
 from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
 from scripts.prepare.datalist_writer import DATALIST, labels_of, read_absolute
 from scripts.prepare.split import TRAINING, VALIDATION
@@ -26,14 +24,11 @@ from scripts.runtime.plain_errors import start_command
 def merge_datalists(
     datalists: Mapping[str, Mapping[str, Any]], rename: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Join datalists to one.
+    """Join datalists to one whose entries carry the label values of their own data set.
 
     Args:
         datalists: name of the data set -> its datalist with absolute paths.
         rename: organ as a data set calls it -> its name in the result; two organs of one new name are joined.
-
-    Returns:
-        A datalist whose entries carry the label values of their own data set.
 
     Raises:
         ValueError: a data set has no label values, an entry has no image, or ``rename`` names an unknown organ.
@@ -48,7 +43,7 @@ def merge_datalists(
                     raise ValueError(f"an entry of {cohort} has no 'image': {entry}; fix its datalist.")
                 own = read_label_values(entry.get("labels", content.get("labels")), f"data set {cohort}")
                 unused -= set(own.organs)
-                labels = _renamed(own.organs, own.known, renamed)
+                labels = _renamed(own, renamed)
                 organs.update(dict.fromkeys(name for name in labels.values() if name != BACKGROUND))
                 merged.setdefault(split, []).append(_entry(entry, cohort, labels, list(own.organs), renamed))
     if unused:
@@ -56,20 +51,20 @@ def merge_datalists(
     return {"name": " + ".join(datalists), "labels": labels_of(list(organs)), "modality": {"0": "CT"}, **merged}
 
 
-def _renamed(organs: Mapping[str, int | list[int]], known: Sequence[int], renamed: Mapping[str, str]) -> dict[str, str]:
+def _renamed(own: LabelValues, renamed: Mapping[str, str]) -> dict[str, str]:
     """The map of values with the new names; values of background stay declared."""
     values: dict[str, list[int]] = {}
-    for organ, own in organs.items():
-        values.setdefault(renamed.get(organ, organ), []).extend(values_of(own))
-    used = {value for own in values.values() for value in own}
-    labels = {str(value): BACKGROUND for value in known if value not in used}
-    return labels | {",".join(map(str, sorted(own))): organ for organ, own in values.items()}
+    for organ, its_own in own.organs.items():
+        values.setdefault(renamed.get(organ, organ), []).extend(values_of(its_own))
+    background = set(own.known).difference(*values.values())
+    labels = {str(value): BACKGROUND for value in sorted(background)}
+    return labels | {",".join(map(str, sorted(joined))): organ for organ, joined in values.items()}
 
 
 def _entry(
     entry: Mapping[str, Any], cohort: str, labels: Mapping[str, str], own: Sequence[str], renamed: Mapping[str, str]
 ) -> dict[str, Any]:
-    joined = {**entry, "case": f"{cohort}_{entry.get('case') or case_name(entry['image'])}", "labels": dict(labels)}
+    joined = {**entry, "case": f"{cohort}_{entry.get('case') or case_name(entry['image'])}", "labels": labels}
     if entry.get("patient"):
         joined["patient"] = f"{cohort}_{entry['patient']}"
     if entry.get("label"):
@@ -82,9 +77,8 @@ def prepare_merged(options: argparse.Namespace) -> list[Path]:
     """Merge the data sets of the command line and return the folder of the datalist."""
     pairs = [argument.partition("=") for argument in options.rename]
     if not all(old and new for old, _, new in pairs):
-        raise ValueError(
-            f"--rename takes OLD=NEW, such as 'Right kidney=right_kidney'; got {' '.join(options.rename)}."
-        )
+        given = " ".join(options.rename)
+        raise ValueError(f"--rename takes OLD=NEW, such as 'Right kidney=right_kidney'; got {given}.")
     folders = [Path(os.path.abspath(os.path.expanduser(folder))) for folder in options.datasets]
     names = options.names or [folder.name for folder in folders]
     if len(names) != len(folders) or len(set(names)) < len(names):
@@ -98,8 +92,9 @@ def prepare_merged(options: argparse.Namespace) -> list[Path]:
     return write_cohort(options.output_dir, [content], options.organs or known, datalists)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Merge the data sets that the arguments name; return the exit status."""
+    start_command()
     parser = argparse.ArgumentParser(
         prog="python -m scripts.prepare.merge",
         description=__doc__,
@@ -111,15 +106,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--organs", nargs="+", default=[], help="organs to segment (default: all)")
     parser.add_argument("--output_dir", default="data/merged", help="folder to write to (default: %(default)s)")
     add_training_options(parser)
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Merge the data sets that the arguments name; return the exit status."""
-    start_command()
-    options = build_parser().parse_args(arguments)
-    folders = prepare_merged(options)
-    return train_or_tell(folders, options.output_dir, options.train, options.config)
+    options = parser.parse_args(arguments)
+    return train_or_tell(prepare_merged(options), options)
 
 
 if __name__ == "__main__":

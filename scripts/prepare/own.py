@@ -10,8 +10,6 @@ With --structures the labels are RTSTRUCT or DICOM-SEG files, which say themselv
 Every patient is in one split. OUTPUT_DIR gets dataset.json, report.html and cohort.yaml; no scan is copied or changed.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
@@ -23,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from scripts.dataset.datalist_file import read_datalist
-from scripts.dataset.label_values import LabelValues, read_label_values
+from scripts.dataset.label_values import read_label_values
 from scripts.dataset.volume_file import read_volume_file
 from scripts.files.result_files import claim_outputs
 from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
 from scripts.prepare.scan_entry import ScanEntry, datalist_of, split_scans, state_split
 from scripts.prepare.scan_folders import find_scans
 from scripts.prepare.scan_table import read_table
-from scripts.prepare.split import NNUNET_SEED, TRAINING, VALIDATION
+from scripts.prepare.split import NNUNET_SEED
 from scripts.prepare.structure_labels import FOLDER, label_maps_of, read_spellings
 from scripts.runtime.plain_errors import start_command
 
@@ -44,7 +42,12 @@ def prepare_own(options: argparse.Namespace) -> list[Path]:
         FileNotFoundError: a place does not exist or is empty.
         ValueError: what was given is incomplete or contradicts itself, or files have problems; nothing is written.
     """
-    scans = _scans(options)
+    if bool(options.table) == bool(options.images):
+        raise ValueError("give either --images (and --labels) or --table.")
+    if options.table:
+        scans = read_table(options.table)
+    else:
+        scans = find_scans(options.images, None if options.structures else options.labels, options.patient_pattern)
     if options.structures:
         return _prepare_structures(options, scans)
     return _prepare(options, scans, _label_map(options.values, scans), "--values")
@@ -69,30 +72,31 @@ def _prepare_structures(options: argparse.Namespace, scans: Sequence[ScanEntry])
 
 
 def _prepare(options: argparse.Namespace, scans: Sequence[ScanEntry], labels: dict[str, str], where: str) -> list[Path]:
-    values = read_label_values(labels, where)
-    organs = options.organs or list(values.organs)
-    _require_known(organs, values, scans, where)
+    known = list(read_label_values(labels, where).organs)
+    organs = options.organs or known
+    unknown = sorted({*organs, *(organ for scan in scans for organ in scan.organs or ())} - set(known))
+    if unknown:
+        raise ValueError(
+            f"{where} does not name {', '.join(unknown)}, which --organs or the table lists; its organs are: "
+            f"{', '.join(known)}. Fix the spelling, or add it."
+        )
     splits = split_scans(scans, organs, options.validation, options.test, options.folds, options.seed, options.split)
-    how = _how(options)
+    how = f"patients drawn at random (seed {options.seed})"
+    if options.split:
+        how = f"split of {Path(options.split).name}"
+    elif options.folds > 1:
+        how = f"patients dealt at random (seed {NNUNET_SEED})"
     folds = [
         {
             "name": options.name or Path(options.output_dir).name,
             "split": state_split(splits, number, how),
             "labels": {"0": "background", **labels},
             "modality": {"0": "CT"},
-            **datalist_of(scans, split, [TRAINING, VALIDATION]),
+            **datalist_of(scans, split),
         }
         for number, split in enumerate(splits)
     ]
     return write_cohort(options.output_dir, folds, organs)
-
-
-def _scans(options: argparse.Namespace) -> list[ScanEntry]:
-    if bool(options.table) == bool(options.images):
-        raise ValueError("give either --images (and --labels) or --table.")
-    if options.table:
-        return read_table(options.table)
-    return find_scans(options.images, None if options.structures else options.labels, options.patient_pattern)
 
 
 def _label_map(given: Sequence[str], scans: Sequence[ScanEntry]) -> dict[str, str]:
@@ -122,23 +126,6 @@ def _found(scans: Sequence[ScanEntry]) -> str:
     return f" {path} has the values {', '.join(f'{value:g}' for value in values)}."
 
 
-def _require_known(organs: Sequence[str], values: LabelValues, scans: Sequence[ScanEntry], where: str) -> None:
-    unknown = sorted({*organs, *(organ for scan in scans for organ in scan.organs or ())} - set(values.organs))
-    if unknown:
-        raise ValueError(
-            f"{where} does not name {', '.join(unknown)}, which --organs or the table lists; its organs are: "
-            f"{', '.join(values.organs)}. Fix the spelling, or add it."
-        )
-
-
-def _how(options: argparse.Namespace) -> str:
-    if options.split:
-        return f"split of {Path(options.split).name}"
-    if options.folds > 1:
-        return f"patients dealt at random (seed {NNUNET_SEED})"
-    return f"patients drawn at random (seed {options.seed})"
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -149,13 +136,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--labels", help="folder or 'pattern/*' of their labels, of the same names; scans without one are unlabelled")
     add("--table", help="CSV with a row for each scan, in place of --images and --labels")
     add("--values", nargs="+", default=[], metavar="VALUE=ORGAN", help="label values, or a JSON file with 'labels'")
-    add(
-        "--structures",
-        nargs="+",
-        default=[],
-        metavar="ORGAN=NAMES",
-        help="names of structures in RTSTRUCT or DICOM-SEG files below --labels or --images, or a JSON file with them",
-    )
+    structures = "names of structures in RTSTRUCT or DICOM-SEG files below --labels or --images, or a JSON file of them"
+    add("--structures", nargs="+", default=[], metavar="ORGAN=NAMES", help=structures)
     add("--structure_set", metavar="LABEL", help="of several structure sets of a scan (default: the newest)")
     add("--organs", nargs="+", default=[], help="organs to segment (default: all of --values)")
     add("--patient_pattern", help="regular expression whose first group is the patient in a scan's name")
@@ -174,8 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare the cohort that the arguments describe; return the exit status."""
     start_command()
     options = build_parser().parse_args(arguments)
-    folders = prepare_own(options)
-    return train_or_tell(folders, options.output_dir, options.train, options.config)
+    return train_or_tell(prepare_own(options), options)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """The scans of a cohort, before and after it is decided which split each belongs to."""
 
-from __future__ import annotations
-
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from scripts.dataset.datalist_file import case_name
+from scripts.dataset.problems import listed
 from scripts.prepare.split import TEST, TRAINING, VALIDATION, Split, deal_folds, hold_out, read_splits
+
+DRAWS = 100
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,9 @@ class ScanEntry:
     """A scan and what is known about it.
 
     Attributes:
-        case: its name in every result.
+        case: name of the scan in every result.
         image: absolute path of the volume, or of the folder of its DICOM series.
-        label: absolute path of its label map; None for an unlabelled scan.
+        label: absolute path of the label map; None for an unlabelled scan.
         phase: contrast phase, None if unknown.
         organs: the organs that were contoured; None for all of the cohort.
         patient: patient of the scan; None for a patient of its own.
@@ -39,35 +42,25 @@ class ScanEntry:
         return self.patient or self.case
 
 
-def datalist_entry(scan: ScanEntry) -> dict[str, Any]:
-    """The scan as a datalist lists it: only the keys that say something."""
-    entry: dict[str, Any] = {"image": scan.image}
-    if scan.case != case_name(scan.image):
-        entry["case"] = scan.case
-    if scan.label:
-        entry["label"] = scan.label
-    if scan.label and scan.organs is not None:
-        entry["annotated"] = list(scan.organs)
-    entry |= {key: value for key in ("phase", "patient") if (value := getattr(scan, key))}
-    return entry
-
-
-def datalist_of(scans: Sequence[ScanEntry], splits: Mapping[str, str], order: Sequence[str]) -> dict[str, Any]:
-    """Entries by split.
-
-    Args:
-        scans: all scans.
-        splits: case -> split; scans that it does not name are left out.
-        order: splits that the datalist has even if they are empty, and their order.
-    """
+def datalist_of(scans: Sequence[ScanEntry], splits: Split) -> dict[str, Any]:
+    """The entries of a datalist by split; training and validation are there even if they are empty."""
     return {
-        split: [datalist_entry(scan) for scan in scans if splits.get(scan.case) == split]
-        for split in dict.fromkeys([*order, *splits.values()])
+        split: [_entry(scan) for scan in scans if splits.get(scan.case) == split]
+        for split in dict.fromkeys([TRAINING, VALIDATION, *splits.values()])
     }
 
 
-DRAWS = 100
-logger = logging.getLogger(__name__)
+def _entry(scan: ScanEntry) -> dict[str, Any]:
+    """Only the keys that say something."""
+    known = {
+        "image": scan.image,
+        "case": scan.case if scan.case != case_name(scan.image) else None,
+        "label": scan.label,
+        "annotated": list(scan.organs) if scan.label and scan.organs is not None else None,
+        "phase": scan.phase,
+        "patient": scan.patient,
+    }
+    return {key: value for key, value in known.items() if value is not None and value != ""}
 
 
 def split_scans(
@@ -88,8 +81,8 @@ def split_scans(
         scans: the cohort.
         organs: every organ of the cohort; a draw is repeated with the next seed while one of them is contoured in no
             training scan, or could be in the validation and is not.
-        validation: share of the drawn patients.
-        test: share of the drawn patients.
+        validation: share of the drawn patients that validate.
+        test: share of the drawn patients that are kept for testing.
         folds: 1 for one split; otherwise every drawn patient is held out by one of the folds.
         seed: seed of the draw; the same seed gives the same split.
         split_file: see ``scripts.prepare.split.read_splits``; cases that it leaves out are left out.
@@ -103,7 +96,7 @@ def split_scans(
         splits = read_splits(split_file, [scan.case for scan in scans])
         left_out = [scan.case for scan in scans if scan.case not in splits[0]]
         if left_out:
-            logger.warning("%s leaves out %d cases: %s.", split_file, len(left_out), ", ".join(left_out[:10]))
+            logger.warning("%s leaves out %d cases: %s.", split_file, len(left_out), listed(left_out))
         return splits
     placed = _placed_patients(scans)
     free = sorted({scan.patient_or_case for scan in scans if scan.label} - set(placed))
@@ -112,7 +105,7 @@ def split_scans(
     elif folds > 1:
         drawn = deal_folds(free, folds)
     else:
-        drawn = [_covering_draw(scans, placed, free, organs, (validation, test), seed)]
+        drawn = [_covering_draw(scans, placed, organs, partial(hold_out, free, validation, test), seed)]
     return [{scan.case: (placed | split).get(scan.patient_or_case, TRAINING) for scan in scans} for split in drawn]
 
 
@@ -129,30 +122,20 @@ def _placed_patients(scans: Sequence[ScanEntry]) -> Split:
 
 
 def _covering_draw(
-    scans: Sequence[ScanEntry],
-    placed: Split,
-    free: Sequence[str],
-    organs: Sequence[str],
-    shares: tuple[float, float],
-    seed: int,
+    scans: Sequence[ScanEntry], placed: Split, organs: Sequence[str], draw: Callable[[int], Split], seed: int
 ) -> Split:
     """The draw of the first seed that leaves every organ in training and, where there are several, in validation."""
-    first = hold_out(free, *shares, seed)
-    patients_of = {
-        organ: {scan.patient_or_case for scan in scans if scan.label and (scan.organs is None or organ in scan.organs)}
-        for organ in organs
-    }
+    labelled = [scan for scan in scans if scan.label]
+    patients_of_organs = [
+        {scan.patient_or_case for scan in labelled if scan.organs is None or organ in scan.organs} for organ in organs
+    ]
+    wanted = [({TRAINING, VALIDATION} if len(who) > 1 else {TRAINING}, who) for who in patients_of_organs if who]
     for further in range(DRAWS):
-        split = placed | hold_out(free, *shares, seed + further)
-        reached = {organ: {split.get(patient) for patient in patients} for organ, patients in patients_of.items()}
-        if all(
-            TRAINING in where and (VALIDATION in where or len(patients_of[organ]) < 2)
-            for organ, where in reached.items()
-            if patients_of[organ]
-        ):
+        split = placed | draw(seed + further)
+        if all(splits <= {split.get(patient) for patient in who} for splits, who in wanted):
             return split
     logger.warning("No draw puts every organ into training and validation; give a split of your own with --split.")
-    return placed | first
+    return placed | draw(seed)
 
 
 def state_split(splits: Sequence[Split], number: int, how: str) -> str:

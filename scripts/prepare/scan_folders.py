@@ -6,8 +6,6 @@ A place is a folder, searched to its bottom, or a pattern with ``*``, whose matc
     p1/ct.nii.gz, p1/organs.nii.gz                    --images "*/ct.nii.gz" --labels "*/organs.nii.gz" -> p1
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re
@@ -17,6 +15,7 @@ from pathlib import Path
 
 from scripts.dataset.datalist_file import case_name
 from scripts.dataset.inference_inputs import VOLUME_SUFFIXES
+from scripts.dataset.problems import listed
 from scripts.dicom.series import find_series, listing
 from scripts.files.result_files import results_in
 from scripts.prepare.scan_entry import ScanEntry
@@ -27,17 +26,13 @@ NNUNET_CHANNEL = "_0000"
 IMAGES = "images"
 SEGMENTATION = "_seg"
 """What follows the scan's name in label maps of this bundle and of other programs."""
-MAX_LISTED = 10
 
 
 def find_scans(images: str, labels: str | None = None, patient_pattern: str | None = None) -> list[ScanEntry]:
-    """List the scans of a cohort with their labels.
+    """List the scans of a cohort with their label maps; a scan without one is unlabelled.
 
-    Args:
-        images: folder or pattern of the scans.
-        labels: folder or pattern of the label maps; a scan without one is unlabelled.
-        patient_pattern: regular expression whose first group, found in a scan's name, is its patient. Without it the
-            patient of a DICOM series is the ID in its header, and any other scan is of a patient of its own.
+    The first group of ``patient_pattern``, a regular expression that is searched in a scan's name, is its patient.
+    Without a pattern, the patient of a DICOM series is the ID in its header, and other scans have one of their own.
 
     Raises:
         FileNotFoundError: there is nothing at one of the places.
@@ -50,8 +45,8 @@ def find_scans(images: str, labels: str | None = None, patient_pattern: str | No
     orphans = sorted(name for name in label_of if name not in scans)
     if orphans:
         raise ValueError(
-            f"{len(orphans)} labels have no scan of the same name: {_listed(orphans)}; scans are named "
-            f"{_listed(sorted(scans))}. Rename them, or give patterns such as --images 'ct/img*.nii.gz' "
+            f"{len(orphans)} labels have no scan of the same name: {listed(orphans)}; scans are named "
+            f"{listed(sorted(scans))}. Rename them, or give patterns such as --images 'ct/img*.nii.gz' "
             "--labels 'seg/label*.nii.gz', whose matched parts are the names."
         )
     return [
@@ -96,8 +91,9 @@ def _volumes_below(folder: str, results: bool) -> Iterator[str]:
         found = find_series(root, subfolders=False)
         series = [one for one in found if not one.obstacle]
         if len(series) > 1:
-            many = f"{len(series)} DICOM series; move each to a folder of its own"
-            raise ValueError(f"{root} holds {many}:\n{listing(series)}")
+            raise ValueError(
+                f"{root} holds {len(series)} DICOM series; move each to a folder of its own:\n{listing(series)}"
+            )
         if series:
             yield root
         elif found:
@@ -109,8 +105,7 @@ def _short_names(paths: list[str], root: str) -> list[tuple[str, str]]:
     own = [case_name(path) for path in paths]
     if len(set(own)) == len(own):
         return list(zip(own, paths, strict=True))
-    ways = [os.path.join(os.path.relpath(os.path.dirname(path), root), case_name(path)) for path in paths]
-    return [("_".join(part for part in Path(way).parts), path) for way, path in zip(ways, paths, strict=True)]
+    return [("_".join([*Path(path).relative_to(root).parent.parts, case_name(path)]), path) for path in paths]
 
 
 def _matched_part(path: str, pattern: str) -> str:
@@ -123,10 +118,8 @@ def _matched_part(path: str, pattern: str) -> str:
 
 def _scan_of_label(name: str, scans: dict[str, str]) -> str:
     """The scan that a label belongs to; nnU-Net's scans end in the number of their channel."""
-    if name not in scans and name.removesuffix(SEGMENTATION) in scans:
-        return name.removesuffix(SEGMENTATION)
-    channel = name + NNUNET_CHANNEL
-    return channel if name not in scans and channel in scans else name
+    spellings = (name, name.removesuffix(SEGMENTATION), name + NNUNET_CHANNEL)
+    return next((spelling for spelling in spellings if spelling in scans), name)
 
 
 def _patient(name: str, path: str, pattern: str | None) -> str | None:
@@ -138,14 +131,5 @@ def _patient(name: str, path: str, pattern: str | None) -> str | None:
                 "such as '^(p[0-9]+)_', whose first group is the patient."
             )
         return match[1]
-    return _dicom_patient(path) if os.path.isdir(path) else None
-
-
-def _dicom_patient(folder: str) -> str | None:
-    """Patient ID in the header of a series, None if it is empty."""
-    found = find_series(folder)
-    return str(found[0].headers[0].get("PatientID") or "").strip() or None if found else None
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:MAX_LISTED]) + (f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else "")
+    series = find_series(path) if os.path.isdir(path) else []
+    return str(series[0].headers[0].get("PatientID") or "").strip() or None if series else None

@@ -8,12 +8,11 @@ Only ``image`` is needed. Paths are relative to the table's folder; ``organs`` a
 ``;``, all of the cohort if empty; ``split`` is training, validation or test, or empty to draw one.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from typing import Any
 
 import pandas as pd
 
@@ -38,46 +37,38 @@ def read_table(path: str) -> list[ScanEntry]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"table '{path}' does not exist; fix the path.")
     try:
-        frame = pd.read_csv(path, sep=_separator(path), dtype="str", keep_default_na=False, encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig") as stream:
+            header = stream.readline()  # of one column it has no separator, which pandas cannot find out by itself
+        separator = max(SEPARATORS, key=header.count)
+        frame = pd.read_csv(path, sep=separator, dtype="str", keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"table {path} cannot be read ({error}); save it as CSV in UTF-8.") from error
     frame.columns = frame.columns.str.strip().str.lower()
     _check_columns(list(frame.columns), path)
     root = os.path.dirname(os.path.abspath(path))
-    rows: list[dict[str, str]] = [
-        {str(key): str(value or "").strip() for key, value in row.items()} for row in frame.to_dict(orient="records")
-    ]
+    rows = frame.fillna("").apply(lambda column: column.str.strip()).to_dict(orient="records")
     problems = [f"row {n}: {problem}" for n, row in enumerate(rows, start=2) if (problem := _row_problem(row))]
     if problems or not rows:
-        listed = "\n  ".join(problems or ["it has no row"])
-        raise ValueError(f"table {path} has rows to fix:\n  {listed}")
+        found = "\n  ".join(problems or ["it has no row"])
+        raise ValueError(f"table {path} has rows to fix:\n  {found}")
     return [_scan(row, root) for row in rows]
-
-
-def _separator(path: str) -> str:
-    """The separator of the first row; a table of one column has none, which pandas cannot find out by itself."""
-    with open(path, encoding="utf-8-sig") as stream:
-        header = stream.readline()
-    return max(SEPARATORS, key=header.count)
 
 
 def _check_columns(columns: Sequence[str], path: str) -> None:
     unknown = [name for name in columns if name not in COLUMNS]
-    misspelt = [
-        f"'{name}' (did you mean '{close[0]}'?)"
-        for name in unknown
-        if (close := get_close_matches(name, COLUMNS, 1, NEARLY_EQUAL))
-    ]
+    close = ((name, match) for name in unknown for match in get_close_matches(name, COLUMNS, 1, NEARLY_EQUAL))
+    misspelt = [f"'{name}' (did you mean '{match}'?)" for name, match in close]
     if "image" not in columns or misspelt:
+        remedy = f"rename {', '.join(misspelt)}" if misspelt else "name the columns in the first row"
         raise ValueError(
-            f"table {path} has the columns {', '.join(columns)}; expected 'image' and any of {', '.join(COLUMNS[1:])}"
-            + (f"; rename {', '.join(misspelt)}." if misspelt else "; name the columns in the first row.")
+            f"table {path} has the columns {', '.join(columns)}; expected 'image' and any of {', '.join(COLUMNS[1:])}; "
+            f"{remedy}."
         )
     if unknown:
         logger.info("%s: the columns %s are not used.", path, ", ".join(unknown))
 
 
-def _row_problem(row: Mapping[str, str]) -> str:
+def _row_problem(row: Mapping[Any, str]) -> str:
     if not row["image"]:
         return "'image' is empty; name the scan, or remove the row"
     if row.get("split") and row["split"].lower() not in SPELLINGS:
@@ -87,7 +78,7 @@ def _row_problem(row: Mapping[str, str]) -> str:
     return ""
 
 
-def _scan(row: Mapping[str, str], root: str) -> ScanEntry:
+def _scan(row: Mapping[Any, str], root: str) -> ScanEntry:
     image = _absolute(row["image"], root)
     organs = tuple(name.strip() for name in row.get("organs", "").split(";") if name.strip())
     return ScanEntry(

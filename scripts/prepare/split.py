@@ -4,21 +4,19 @@ Folds are dealt as nnU-Net deals them (scikit-learn's KFold, shuffled, seed 1234
 results over five folds of the same cases can be set beside its published ones.
 """
 
-from __future__ import annotations
-
-import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sklearn.model_selection import KFold, train_test_split
 
-from scripts.dataset.datalist_file import case_name
+from scripts.dataset.datalist_file import case_name, read_json
+from scripts.dataset.problems import listed
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 NNUNET_SEED = 12345
 SPELLINGS = {"train": TRAINING, "val": VALIDATION} | {split: split for split in (TRAINING, VALIDATION, TEST)}
-MAX_LISTED = 10
 Split = dict[str, str]
 """Case (or patient) -> its split."""
 
@@ -33,20 +31,11 @@ def deal_folds(names: Sequence[str], folds: int = 5, seed: int = NNUNET_SEED) ->
     if not 2 <= folds <= len(ordered):
         raise ValueError(f"{folds} folds of {len(ordered)} patients are not possible; give 2 to {len(ordered)} folds.")
     dealt = KFold(folds, shuffle=True, random_state=seed).split(ordered)
-    return [
-        {name: VALIDATION if n in set(held_out) else TRAINING for n, name in enumerate(ordered)}
-        for _, held_out in dealt
-    ]
+    return [dict.fromkeys(ordered, TRAINING) | {ordered[n]: VALIDATION for n in held_out} for _, held_out in dealt]
 
 
 def hold_out(names: Sequence[str], validation: float, test: float = 0.0, seed: int = 0) -> Split:
-    """Draw the patients of validation and test at random; the others train.
-
-    Args:
-        names: patients.
-        validation: share of the patients, of which at least one is drawn.
-        test: share of the patients; 0 for no test split.
-        seed: seed of the draw; the same seed gives the same split.
+    """Draw the patients of validation (at least one) and test at random, by their shares; the others train.
 
     Raises:
         ValueError: the shares leave no patient to train on.
@@ -60,20 +49,15 @@ def hold_out(names: Sequence[str], validation: float, test: float = 0.0, seed: i
             "labelled patients; lower them or add labelled patients, so that some are left to train on."
         )
     _, drawn = train_test_split(ordered, test_size=held_out, random_state=seed)
-    return {name: TRAINING for name in ordered} | {
-        name: VALIDATION if n < counts[VALIDATION] else TEST for n, name in enumerate(drawn)
-    }
+    validating = dict.fromkeys(drawn[: counts[VALIDATION]], VALIDATION)
+    return dict.fromkeys(ordered, TRAINING) | dict.fromkeys(drawn, TEST) | validating
 
 
 def read_splits(path: str, cases: Sequence[str]) -> list[Split]:
-    """Read a user's split: one JSON object of lists, or a list of such objects, one for each fold.
+    """Read a user's split of the cases: one JSON object of lists, or a list of such objects, one for each fold.
 
     Names are those of cases or of their files; ``train`` and ``val`` are understood, so a ``splits_final.json`` of
     nnU-Net can be given as it is.
-
-    Args:
-        path: the JSON file.
-        cases: names of the cases that there are.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -81,11 +65,7 @@ def read_splits(path: str, cases: Sequence[str]) -> list[Split]:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"split file '{path}' does not exist; fix the path.")
-    try:
-        with open(path, encoding="utf-8-sig") as stream:
-            content = json.load(stream)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"split file {path} is not valid JSON ({error}); fix the file at that place.") from error
+    content = read_json(path, "split file")
     folds = content if isinstance(content, list) else [content]
     if not folds or not all(_is_split(fold) for fold in folds):
         raise ValueError(
@@ -104,26 +84,16 @@ def _is_split(fold: Any) -> bool:
 
 
 def _read_fold(fold: Mapping[str, Sequence[Any]], cases: Sequence[str], where: str) -> Split:
-    chosen: Split = {}
-    unknown, twice = [], []
-    for key, names in fold.items():
-        for name in (case_name(str(name)) for name in names):
-            if name not in cases:
-                unknown.append(name)
-            elif name in chosen:
-                twice.append(name)
-            chosen[name] = SPELLINGS[key]
+    pairs = [(case_name(str(name)), SPELLINGS[key]) for key, names in fold.items() for name in names]
+    counts, chosen = Counter(name for name, _ in pairs), dict(pairs)
+    unknown = [name for name in counts if name not in cases]
+    twice = [name for name, count in counts.items() if count > 1]
     if unknown or twice:
         raise ValueError(
-            f"{where} names cases that are not there: {_listed(unknown)}; and cases twice: {_listed(twice)}. Each of "
-            f"{_listed(cases)} can be listed once; fix the file."
+            f"{where} names cases that are not there: {listed(unknown) or 'none'}; and cases twice: "
+            f"{listed(twice) or 'none'}. Each of {listed(cases)} can be listed once; fix the file."
         )
     empty = sorted({TRAINING, VALIDATION} - set(chosen.values()))
     if empty:
         raise ValueError(f"{where} has no case for {' and '.join(empty)}; add some.")
     return chosen
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f", ... ({len(names)} in all)" if len(names) > MAX_LISTED else ""
-    return ", ".join(names[:MAX_LISTED]) + more if names else "none"

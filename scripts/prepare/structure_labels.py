@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from scripts.dataset.datalist_file import read_datalist
+from scripts.dataset.problems import listed
 from scripts.dicom.series import choose_series, find_series
 from scripts.dicom.slice_stack import SliceStack, slice_stack
 from scripts.dicom.structure_reader import StructureFile, Structures, find_structure_files
@@ -63,8 +64,8 @@ def label_maps_of(
     Args:
         scans: DICOM series; a scan with a label of its own has its structures there.
         place: folder of the structures of all other scans.
-        results: whether those that this bundle wrote are wanted there.
-        wanted: of several structure files of a scan, which one: its label, with * and ?; None: the newest.
+        results: whether structures that this bundle wrote are wanted there.
+        wanted: the label, with * and ?, of the structure file to take where a scan has several; None: the newest.
         spellings: organ -> names of its structure.
         output_dir: gets a folder with the label maps.
 
@@ -96,11 +97,11 @@ def label_maps_of(
         labelled.append(scan)
     unused = [one.path for one in shared if one.path not in used]
     if unused:
-        logger.warning("%d structure files in %s refer to no scan: %s", len(unused), place, ", ".join(unused[:3]))
+        logger.warning("%d structure files in %s refer to no scan: %s", len(unused), place, listed(unused, 3))
     if unnamed:
         ranked = sorted(unnamed.items(), key=lambda one: (-one[1], one[0]))
-        listed = ", ".join(f"{name or '(no name)'} ({count})" for name, count in ranked[:MAX_LISTED])
-        logger.warning("structures that --structures does not name (scans): %s", listed)
+        names = [f"{name or '(no name)'} ({count})" for name, count in ranked]
+        logger.warning("structures that --structures does not name (scans): %s", listed(names, MAX_LISTED))
     if not any(scan.label for scan in labelled):
         raise ValueError("no scan has a structure that --structures names; see the names listed above.")
     return labelled
@@ -110,8 +111,8 @@ def _chosen(files: Sequence[StructureFile], wanted: str | None, case: str) -> St
     meant = [one for one in files if not wanted or any(_fits(label, wanted) for label in one.labels)]
     newest = [one for one in meant if one.made == max(other.made for other in meant)]
     if len(newest) != 1:
-        listed = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
-        what = f"of which {len(newest)} are {f'called {wanted!r}' if wanted else 'the newest'}: {listed}"
+        described = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
+        what = f"of which {len(newest)} are {f'called {wanted!r}' if wanted else 'the newest'}: {described}"
         raise ValueError(f"{case} has {len(files)} structure files, {what}. Name one with --structure_set LABEL.")
     return newest[0]
 
@@ -127,9 +128,9 @@ def _organs_of(structures: Structures, spellings: Spellings) -> dict[str, int]:
         for spelling in names:
             fitting = [n for n, name in structures.names.items() if _fits(name, spelling)]
             if len(fitting) > 1:
-                listed = ", ".join(structures.names[number] for number in fitting)
+                found = ", ".join(structures.names[number] for number in fitting)
                 raise ValueError(
-                    f"'{spelling}' fits {len(fitting)} structures of {structures.path}: {listed}. Put the one that is "
+                    f"'{spelling}' fits {len(fitting)} structures of {structures.path}: {found}. Put the one that is "
                     f"meant first: '{organ}={structures.names[fitting[0]]},{spelling}'."
                 )
             if fitting:

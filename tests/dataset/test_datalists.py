@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scripts.dataset.datalist_file import case_name
-from scripts.dataset.datalists import load_cases, scan_inputs
+from scripts.dataset.datalists import load_cases
+from scripts.dataset.inference_inputs import scan_inputs
 
 LABELS = {"0": "background", "1": "spleen", "2": "liver", "3": "right_kidney"}
 

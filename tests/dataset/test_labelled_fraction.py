@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.dataset.labelled_fraction import keep_labels_of
+from scripts.dataset.datalists import keep_labels_of
 
 ORGANS = ["common", "rare"]
 

@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from tiny_voc import CLASSES, photograph_case, save_mask, shapes, write_voc
 
+from scripts.dataset.case_check import check_photograph
 from scripts.dataset.check import check_dataset
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.layouts.voc import voc_colours
-from scripts.dataset.photograph_check import check_photograph
 from scripts.dataset.problems import DatasetError, Kind
 
 

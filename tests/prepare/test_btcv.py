@@ -14,7 +14,8 @@ import pytest
 from btcv_cohort import save
 from config_compositions import load
 
-from scripts.dataset.datalists import load_cases, scan_inputs
+from scripts.dataset.datalists import load_cases
+from scripts.dataset.inference_inputs import scan_inputs
 from scripts.dataset.problems import DatasetError, Kind
 from scripts.prepare.btcv import build_parser, main, prepare_btcv
 from scripts.prepare.btcv_layout import ORGANS

@@ -11,8 +11,6 @@ They are called by :func:`scripts.dataset.datalist_file.read_datalist`, for trai
 :func:`scripts.dataset.inference_inputs.scan_inputs`.
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 from types import ModuleType

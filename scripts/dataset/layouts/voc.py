@@ -10,13 +10,13 @@
 Everingham et al., The PASCAL Visual Object Classes Challenge 2012, development kit.
 """
 
-from __future__ import annotations
-
 import os
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", os.path.join("ImageSets", "Segmentation")
+from scripts.dataset.problems import listed
+
+IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 CLASS_NAMES = "classes.txt"
 IGNORED_VALUE = 255
 VOC_CLASSES = (
@@ -43,7 +43,7 @@ def voc_colours() -> list[tuple[int, int, int]]:
 
 def is_layout(folder: str) -> bool:
     """Whether a folder looks like VOC2012 of the devkit, complete or not."""
-    return any(os.path.isdir(os.path.join(folder, part)) for part in (IMAGES, MASKS, LISTS))
+    return any(Path(folder, part).is_dir() for part in (IMAGES, MASKS, LISTS))
 
 
 def datalist(folder: str) -> dict[str, Any]:
@@ -56,41 +56,41 @@ def datalist(folder: str) -> dict[str, Any]:
         FileNotFoundError: a folder or a list is missing, or a file that a list names.
         ValueError: a list or classes.txt is not what it should be.
     """
-    missing = [part for part in (IMAGES, MASKS, LISTS) if not os.path.isdir(os.path.join(folder, part))]
+    root = Path(folder)
+    missing = [part for part in (IMAGES, MASKS, LISTS) if not (root / part).is_dir()]
     if missing:
         raise FileNotFoundError(
             f"{folder} is not a complete VOC folder, it has no {', no '.join(missing)}; expected {IMAGES}, {MASKS} and "
             f"{LISTS} side by side: unpack VOCtrainval_11-May-2012.tar and give its VOCdevkit/VOC2012."
         )
-    names = {list_name: _read_list(folder, list_name) for list_name in _list_names(folder)}
-    _refuse_missing_files(folder, names)
-    classes, own_classes = _classes(folder)
+    paths = {path.stem: path for path in sorted((root / LISTS).glob("*.txt"))}
+    lacking = [f"{name}.txt" for name in SPLITS if name not in paths]
+    if lacking:
+        raise FileNotFoundError(
+            f"{root / LISTS} has no {' and no '.join(lacking)}; expected a text file with the name of an image in each "
+            "line; copy it from the devkit."
+        )
+    lists = {name: _read_list(path) for name, path in paths.items()}
+    _refuse_missing_files(root, lists)
+    own_classes = root / CLASS_NAMES
+    classes = _read_classes(own_classes) if own_classes.exists() else VOC_CLASSES
     content: dict[str, Any] = {
-        "labels": {"0": "background"} | {str(value): name for value, name in enumerate(classes, start=1)},
+        "labels": {str(value): name for value, name in enumerate(["background", *classes])},
         "ignored": IGNORED_VALUE,
-        "voc_palette": not own_classes,
+        "voc_palette": not own_classes.exists(),
     }
-    for list_name, listed in names.items():
-        content[SPLITS.get(list_name, list_name)] = [_entry(folder, name) for name in listed]
+    for list_name, names in lists.items():
+        content[SPLITS.get(list_name, list_name)] = [_entry(root, name) for name in names]
     content.setdefault("test", [{"image": entry["image"]} for entry in content["validation"]])
     return content
 
 
-def _list_names(folder: str) -> list[str]:
-    found = sorted(name[:-4] for name in os.listdir(os.path.join(folder, LISTS)) if name.endswith(".txt"))
-    lacking = [f"{name}.txt" for name in SPLITS if name not in found]
-    if lacking:
-        raise FileNotFoundError(
-            f"{os.path.join(folder, LISTS)} has no {' and no '.join(lacking)}; expected a text file with the name of "
-            "an image in each line; copy it from the devkit."
-        )
-    return found
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _read_list(folder: str, list_name: str) -> list[str]:
-    path = os.path.join(folder, LISTS, f"{list_name}.txt")
-    with open(path, encoding="utf-8") as stream:
-        names = [line.strip() for line in stream if line.strip()]
+def _read_list(path: Path) -> list[str]:
+    names = _lines(path)
     broken = [name for name in names if len(name.split()) != 1 or "/" in name]
     if not names or broken:
         found = f"holds lines such as '{broken[0]}'" if broken else "is empty"
@@ -101,44 +101,29 @@ def _read_list(folder: str, list_name: str) -> list[str]:
     return names
 
 
-def _refuse_missing_files(folder: str, lists: dict[str, list[str]]) -> None:
-    images, masks = (set(os.listdir(os.path.join(folder, part))) for part in (IMAGES, MASKS))
-    listed = {name for names in lists.values() for name in names}
+def _refuse_missing_files(root: Path, lists: dict[str, list[str]]) -> None:
+    images = {f"{name}.jpg" for names in lists.values() for name in names}
     # The masks of the test images are with the evaluation server.
-    segmented = {name for list_name, names in lists.items() if list_name != "test" for name in names}
-    lines = [
-        _missing_line(os.path.join(folder, part), sorted(wanted - there))
-        for part, wanted, there in (
-            (IMAGES, {f"{name}.jpg" for name in listed}, images),
-            (MASKS, {f"{name}.png" for name in segmented}, masks),
-        )
-        if wanted - there
-    ]
+    masks = {f"{name}.png" for list_name, names in lists.items() if list_name != "test" for name in names}
+    lines = []
+    for folder, wanted in ((root / IMAGES, images), (root / MASKS, masks)):
+        if missing := sorted(wanted - set(os.listdir(folder))):
+            lines.append(f"{folder} lacks {len(missing)} files that the lists name: {listed(missing, MAX_NAMED)}.")
     if lines:
         raise FileNotFoundError("\n".join([*lines, "Unpack the archive again, or remove the names from the lists."]))
 
 
-def _missing_line(folder: str, files: Sequence[str]) -> str:
-    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
-    return f"{folder} lacks {len(files)} files that the lists name: {', '.join(files[:MAX_NAMED])}{more}."
+def _entry(root: Path, name: str) -> dict[str, str]:
+    entry, mask = {"image": f"{IMAGES}/{name}.jpg"}, f"{MASKS}/{name}.png"
+    return entry | {"label": mask} if (root / mask).exists() else entry
 
 
-def _entry(folder: str, name: str) -> dict[str, str]:
-    entry = {"image": os.path.join(IMAGES, f"{name}.jpg")}
-    mask = os.path.join(MASKS, f"{name}.png")
-    return entry | {"label": mask} if os.path.exists(os.path.join(folder, mask)) else entry
-
-
-def _classes(folder: str) -> tuple[Sequence[str], bool]:
-    """Names of the classes 1, 2, ..., and whether they are the folder's own."""
-    path = os.path.join(folder, CLASS_NAMES)
-    if not os.path.exists(path):
-        return VOC_CLASSES, False
-    with open(path, encoding="utf-8") as stream:
-        names = [line.strip() for line in stream if line.strip()]
+def _read_classes(path: Path) -> list[str]:
+    """Names of the folder's own classes 1, 2, ..."""
+    names = _lines(path)
     if names[:1] != ["background"] or len(names) < 2 or len(set(names)) < len(names) or len(names) > IGNORED_VALUE - 1:
         raise ValueError(
             f"{path} begins with {names[:3]}; expected 'background' and then the name of class 1, 2, ..., each once, "
             f"one in each line, at most {IGNORED_VALUE - 2} classes."
         )
-    return names[1:], True
+    return names[1:]
