@@ -33,6 +33,16 @@ def write_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -
         nib.save(image, temporary)
 
 
+def write_labels(path: Path, voxels: NDArray[np.uint8], affine: NDArray[np.float64], scan: str) -> None:
+    """Write a label map: with the header of its scan where that is a NIfTI file, so that viewers place both alike."""
+    if not (scan.lower().endswith(NIFTI_SUFFIXES) and Path(scan).is_file()):
+        return write_nifti(path, voxels, affine)
+    header = label_header(scan, voxels.shape)
+    image_class: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    with replacing(path) as temporary:
+        nib.save(image_class(voxels, None, header), temporary)
+
+
 def scan_name(data: Mapping[Hashable, Any]) -> str:
     """Name of the scan that an item came from."""
     return str(data.get("case") or case_name(str(data["image"].meta["filename_or_obj"])))
@@ -67,22 +77,13 @@ class ScanSaverd(MapTransform):
 
 
 class SaveImageLabelsd(ScanSaverd, SaveImaged):
-    """Write the fused labels as `<case>_seg.nii.gz`: uint8, on the scan's own grid.
-
-    Where the scan is a NIfTI file they have its header, so that viewers place both alike.
-    """
+    """Write the fused labels as `<case>_seg.nii.gz`: uint8, on the scan's own grid."""
 
     kinds = ("labels",)
 
     def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
-        voxels = value[0].cpu().numpy().astype(np.uint8)
         scan = str(data["image"].meta.get("filename_or_obj", ""))
-        if not (scan.lower().endswith(NIFTI_SUFFIXES) and Path(scan).is_file()):
-            return write_nifti(path, voxels, value.affine.numpy())
-        header = label_header(scan, voxels.shape)
-        image_class: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-        with replacing(path) as temporary:
-            nib.save(image_class(voxels, None, header), temporary)
+        write_labels(path, value[0].cpu().numpy().astype(np.uint8), value.affine.numpy(), scan)
 
 
 class SaveImageScoresd(ScanSaverd, SaveImaged):
