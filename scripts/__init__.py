@@ -11,7 +11,7 @@ Folders are layers, from the bottom up: none imports one below it in this list::
     networks/        2D encoders, projection head, DeepLabV3+ decoder
     queries/         3D -> 2D: (slice, organ, window) with the organ's attention as a channel
     coarse/          3D network that finds the organs, cross-fitted; its maps are the attention
-    drawing/         pictures of a volume and its organs
+    drawing/         pictures of a volume and its organs; HTML pages that hold them
     inference/       the two-stage predictor, fusion, many scans in a row
     outputs/         label map, class scores, picture and DICOM of a segmented scan
     evaluation/      Dice, HD95, surface Dice, intervals, tables

@@ -30,7 +30,7 @@ from scripts.dataset.datalist_file import read_datalist, split_names
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.volume_file import read_volume_file
-from scripts.drawing.overlay import save_overlay
+from scripts.drawing.overlay import overlay_figure, save_figure
 from scripts.files.result_files import digest, result_path
 from scripts.monai_label.environment import FOLDER, ROOT, EnvironmentProblem, monai_of, python_of, require
 from scripts.monai_label.fine_tuning import PREFIX
@@ -138,7 +138,8 @@ class Check:
         self._note(f"{different} of {labels.size} voxels differ from `monai.bundle run`{when}", different == 0)
         picture = self.workspace / f"{name}.png"
         if labels.any():
-            save_overlay(scan.voxels, labels.astype(np.uint8), scan.affine, self.organs, picture, title="MONAI Label")
+            figure = overlay_figure(scan.voxels, labels.astype(np.uint8), scan.affine, self.organs, title="MONAI Label")
+            save_figure(figure, picture)
 
     def _bundle_run(self, name: str) -> Path:
         output = self.workspace / f"bundle_{name}"

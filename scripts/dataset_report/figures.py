@@ -1,6 +1,5 @@
 """The figures of the report: geometry, Hounsfield units, which organs are where, and how large."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 
 from scripts.dataset_report.measure import HU_EDGES, CaseMeasure
 from scripts.drawing.display import plain_text
+from scripts.drawing.html import png
 from scripts.drawing.overlay import SOFT_TISSUE_WINDOW_HU
 
 WIDTH, DPI = 9.0, 110
@@ -21,12 +21,6 @@ MAX_NAMED_CASES = 60
 
 def _new(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    return stream.getvalue()
 
 
 def _name_rows(axes: Axes, organs: Sequence[str]) -> None:
@@ -47,7 +41,7 @@ def geometry_figure(cases: Sequence[CaseMeasure]) -> bytes:
     for axes in (spacing, extent):
         axes.set(xlim=(0, None), ylim=(0, None))
     spacing.legend(frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def histogram_figure(cases: Sequence[CaseMeasure], marked: Sequence[str] = ()) -> bytes:
@@ -62,7 +56,7 @@ def histogram_figure(cases: Sequence[CaseMeasure], marked: Sequence[str] = ()) -
     axes.plot(middles, np.median([case.histogram for case in cases], axis=0), color=BLUE, linewidth=2, label="median")
     axes.set(xlabel="Hounsfield units", ylabel="share of the voxels", xlim=(HU_EDGES[0], HU_EDGES[-1]), yscale="log")
     axes.legend(frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def organ_matrix_figure(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> bytes:
@@ -87,7 +81,7 @@ def organ_matrix_figure(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> 
     bar.minorticks_off()
     bar.ax.set_yticklabels(["1/4", "1/2", "1", "2", "4"])
     bar.set_label("volume / median", fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def volume_figure(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> bytes:
@@ -107,4 +101,4 @@ def volume_figure(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> bytes:
     axes.set(xscale="log", xlabel="ml (hollow: reaches the first or the last slice)", ylim=(len(organs) - 0.5, -0.5))
     axes.grid(axis="x", color="#eeeeee")
     axes.set_axisbelow(True)
-    return _png(figure)
+    return png(figure)

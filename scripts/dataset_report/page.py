@@ -1,21 +1,16 @@
 """The report as one HTML file that needs nothing beside it: no server, no network, no script."""
 
-import base64
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from pathlib import Path
-from string import Template
 
 import numpy as np
 
 from scripts.dataset_report.figures import geometry_figure, histogram_figure, organ_matrix_figure, volume_figure
 from scripts.dataset_report.measure import CaseMeasure
 from scripts.dataset_report.outliers import Outlier, find_outliers
-from scripts.files.atomic_write import replacing
-
-PAGE = Path(__file__).with_name("page.html")
+from scripts.drawing.html import embedded, table, write_page
 
 
 def write_report(
@@ -26,16 +21,15 @@ def write_report(
     The notes are the problems that the check of the data set found, one line each.
     """
     outliers = find_outliers(cases)
-    page = Template(PAGE.read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        summary=_summary(cases),
-        odd=len(outliers),
-        worth_a_look=_worth_a_look(outliers, notes),
-        figures=_figures([case for case in cases if not case.failure], organs, outliers),
-        cases="\n".join(_case(case, [odd.what for odd in outliers if odd.case == case.case]) for case in cases),
-    )
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    blocks = [_case(case, [odd.what for odd in outliers if odd.case == case.case]) for case in cases]
+    parts = [
+        f"<h2>Cases</h2>{_summary(cases)}",
+        f"<h2>Worth a look ({len(outliers)})</h2>{_worth_a_look(outliers, notes)}",
+        _figures([case for case in cases if not case.failure], organs, outliers),
+        "<h2>Scans</h2><p>Soft-tissue window; patient right is on the left. Axial and coronal slice with the most "
+        f'organs.</p><div class="cases">{"".join(blocks)}</div>',
+    ]
+    write_page(path, title, parts)
     return outliers
 
 
@@ -48,9 +42,10 @@ def _summary(cases: Sequence[CaseMeasure]) -> str:
         counts = [len(chosen), len({case.patient or case.case for case in chosen}), sum(c.labelled for c in chosen)]
         sizes = [(case.spacing[0], case.spacing[2], float(case.shape[2])) for case in readable]
         ranges = [_range([size[n] for size in sizes]) for n in range(3)]
-        rows.append([split, *counts, ", ".join(f"{phase} {count}" for phase, count in phases.items()), *ranges])
+        contrast = ", ".join(f"{phase} {count}" for phase, count in phases.items())
+        rows.append([escape(split), *counts, escape(contrast), *ranges])
     header = ["split", "scans", "patients", "labelled", "contrast phases", "pixels (mm)", "slices (mm)", "slices"]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _worth_a_look(outliers: Sequence[Outlier], notes: Sequence[str]) -> str:
@@ -66,14 +61,14 @@ def _figures(readable: Sequence[CaseMeasure], organs: Sequence[str], outliers: S
     if readable:
         odd = [outlier.case for outlier in outliers if " HU" in outlier.what]
         parts += [
-            "<h2>Geometry</h2>" + _image(geometry_figure(readable), "png", "pixel size, slice distance, extent"),
-            "<h2>Hounsfield units</h2>" + _image(histogram_figure(readable, odd), "png", "histogram of the HU"),
+            "<h2>Geometry</h2>" + embedded(geometry_figure(readable), "pixel size, slice distance, extent"),
+            "<h2>Hounsfield units</h2>" + embedded(histogram_figure(readable, odd), "histogram of the HU"),
         ]
     if labelled:
         parts += [
             "<h2>Organs</h2><p>Grey: not contoured in that case. White: contoured, and absent.</p>",
-            _image(organ_matrix_figure(labelled, organs), "png", "organs by case"),
-            _image(volume_figure(labelled, organs), "png", "volumes of the organs"),
+            embedded(organ_matrix_figure(labelled, organs), "organs by case"),
+            embedded(volume_figure(labelled, organs), "volumes of the organs"),
             _organ_table(labelled, organs),
         ]
     return "\n".join(parts)
@@ -86,8 +81,8 @@ def _organ_table(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> str:
         ml = [measure.ml for measure in measures if measure.ml > 0]
         cut = sum(measure.cut for measure in measures)
         median = f"{np.median(ml):.3g}" if ml else "-"
-        rows.append([organ.replace("_", " "), len(measures), len(ml), median, _range(ml), cut])
-    return _table(["organ", "contoured in", "seen in", "median (ml)", "range (ml)", "cut by the scan's end"], rows)
+        rows.append([escape(organ.replace("_", " ")), len(measures), len(ml), median, _range(ml), cut])
+    return table(["organ", "contoured in", "seen in", "median (ml)", "range (ml)", "cut by the scan's end"], rows)
 
 
 def _case(case: CaseMeasure, found: Sequence[str]) -> str:
@@ -95,22 +90,14 @@ def _case(case: CaseMeasure, found: Sequence[str]) -> str:
     if case.shape:
         spacing = " x ".join(f"{mm:.2f}" for mm in case.spacing)
         facts.append(f"{' x '.join(map(str, case.shape))} voxels, {spacing} mm")
-    picture = _image(case.picture, "jpeg", case.case) if case.picture else f'<p class="bad">{escape(case.failure)}</p>'
+    picture = (
+        embedded(case.picture, case.case, "jpeg") if case.picture else f'<p class="bad">{escape(case.failure)}</p>'
+    )
     items = "".join(f"<li>{escape(what)}</li>" for what in found)
     return (
         f'<div class="case{" odd" if found else ""}" id="{escape(case.case)}"><b>{escape(case.case)}</b>{picture}'
         f"{escape(', '.join(fact for fact in facts if fact))}{f'<ul>{items}</ul>' if items else ''}</div>"
     )
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def _image(content: bytes, kind: str, text: str) -> str:
-    return f'<img alt="{escape(text)}" src="data:image/{kind};base64,{base64.b64encode(content).decode("ascii")}">'
 
 
 def _range(values: Sequence[float]) -> str:

@@ -5,7 +5,7 @@ its centre lies inside finds the same pixels again. A hole is joined to the cont
 ("keyhole", DICOM PS3.3 C.8.8.6.3): programs differ in what they make of a contour within another.
 """
 
-from __future__ import annotations
+from typing import Any
 
 import numpy as np
 from contourpy import FillType, contour_generator
@@ -53,32 +53,30 @@ def _joined(outer: Points, hole: Points) -> Points:
     between_rows = np.flatnonzero(hole[:, 1] % 1 == 0.5)
     start = int(between_rows[np.argmax(hole[between_rows, 0])])
     column, row = hole[start]
-    following = np.roll(outer, -1, axis=0)
-    low, high = np.minimum(outer[:, 1], following[:, 1]), np.maximum(outer[:, 1], following[:, 1])
-    crossing = np.flatnonzero((low <= row) & (row < high))
-    share = (row - outer[crossing, 1]) / (following[crossing, 1] - outer[crossing, 1])
-    places = outer[crossing, 0] + share * (following[crossing, 0] - outer[crossing, 0])
-    right = np.flatnonzero(places > column)
-    nearest = right[np.argmin(places[right])]
-    door, edge = np.array([[places[nearest], row]]), int(crossing[nearest])
+    edges, _, columns = _crossings(outer, np.array([row]))
+    right = np.flatnonzero(columns > column)
+    nearest = right[np.argmin(columns[right])]
+    door, edge = np.array([[columns[nearest], row]]), int(edges[nearest])
     around = np.roll(hole, -start, axis=0)
     return np.concatenate([outer[: edge + 1], door, around, around[:1], door, outer[edge + 1 :]])
 
 
-def filled(contour: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels [column, row] whose centres lie inside a contour, which may cross itself: an even number of times is out.
+def _crossings(contour: Points, rows: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Where a contour crosses rows: number of its edge, place in `rows`, and column."""
+    following = np.roll(contour, -1, axis=0)
+    low, high = np.minimum(contour[:, 1], following[:, 1]), np.maximum(contour[:, 1], following[:, 1])
+    edge, place = np.nonzero((low[:, None] <= rows) & (rows < high[:, None]))
+    start, step = contour[edge], following[edge] - contour[edge]
+    return edge, place, start[:, 0] + (rows[place] - start[:, 1]) * step[:, 0] / step[:, 1]
 
-    Args:
-        contour: its corners.
-        shape: columns and rows.
+
+def filled(contour: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels [column, row] of a slice of this shape whose centres lie inside a contour.
+
+    The contour may cross itself: what it goes round an even number of times is outside.
     """
     columns, rows = shape
-    following = np.roll(contour, -1, axis=0)
-    every_row = np.arange(rows)
-    low, high = np.minimum(contour[:, 1], following[:, 1]), np.maximum(contour[:, 1], following[:, 1])
-    edge, row = np.nonzero((low[:, None] <= every_row) & (every_row < high[:, None]))
-    start, step = contour[edge], following[edge] - contour[edge]
-    crossing = start[:, 0] + (row - start[:, 1]) * step[:, 0] / step[:, 1]
+    _, row, crossing = _crossings(contour, np.arange(rows))
     turns = np.zeros((columns + 1, rows), dtype=np.int32)
     np.add.at(turns, (np.clip(np.ceil(crossing), 0, columns).astype(int), row), 1)
     inside: NDArray[np.bool_] = np.cumsum(turns, axis=0)[:columns] % 2 == 1

@@ -1,7 +1,5 @@
 """Headers of the DICOM files below a folder, without their pixels, and the files that should have one and have none."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator
@@ -11,34 +9,16 @@ from typing import Any, BinaryIO
 
 from monai.utils.module import optional_import
 
+pydicom, has_pydicom = optional_import("pydicom")
+
+CT_IMAGE, ENHANCED_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
+DIRECTORY = "1.2.840.10008.1.3.10"  # the table of contents of a disc
 BASE = "1.2.840.10008.1.2"
 UNCOMPRESSED = frozenset((BASE, f"{BASE}.1", f"{BASE}.2"))
 """Implicit and explicit little endian, explicit big endian: the pixels lie in the file one by one."""
 DEFLATED = f"{BASE}.1.99"
 READABLE = UNCOMPRESSED | {DEFLATED, f"{BASE}.5", *(f"{BASE}.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91))}
 """Besides: RLE Lossless (5); JPEG Baseline, Extended and Lossless (50 to 70); JPEG-LS (80, 81); JPEG 2000 (90, 91)."""
-HOW_TO_DECOMPRESS = "export it again uncompressed (Explicit VR Little Endian)"
-
-
-def obstacle(syntax: Any) -> str:
-    """Why pixels are not read; empty if they are.
-
-    Args:
-        syntax: transfer syntax of a file, a ``pydicom.uid.UID``.
-
-    Returns:
-        The syntax by name and UID, and what to do.
-    """
-    if syntax in READABLE:
-        return ""
-    known = "" if syntax.name == syntax else f"{syntax.name}, "
-    return f"compressed in a way that is not decoded ({known}transfer syntax {syntax}); {HOW_TO_DECOMPRESS}"
-
-
-pydicom, has_pydicom = optional_import("pydicom")
-
-CT_IMAGE, ENHANCED_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
-DIRECTORY = "1.2.840.10008.1.3.10"  # the table of contents of a disc
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "SeriesDate"),
     *("PatientID", "Modality", "ImageType", "SequenceName", "SliceThickness", "NumberOfFrames", "AcquisitionNumber"),
@@ -49,6 +29,7 @@ TAGS = [
 PREAMBLE = 128  # bytes before the letters DICM
 BARE_START = re.compile(rb"\x02\0\0\0|\x08\0[\0-\x18]\0|\0\x08\0[\0-\x18]", re.DOTALL)
 """First element of a file without preamble: group 2, or a low one of group 8 in either byte order."""
+TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 DICOM_SUFFIXES = {".dcm", ".dicom", ".dic", ".ima"}
 NO_SLICES = {"dicomdir", "readme", "license", "version"}
 PIXEL_TAGS = (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10")  # either byte order
@@ -63,13 +44,15 @@ whether preamble or transfer syntax are missing, without which other readers do 
 """
 
 
-def require_pydicom() -> None:
-    """Raise ValueError with the command that installs pydicom, where it is missing."""
-    if not has_pydicom:
-        raise ValueError(
-            "this folder has to be read as DICOM, which needs pydicom, and pydicom is not installed: run "
-            "`python -m pip install -r requirements.txt` in the bundle's folder, or `python -m pip install pydicom`."
-        )
+def obstacle(syntax: Any) -> str:
+    """Why pixels of a transfer syntax, a ``pydicom.uid.UID``, are not read and what to do; empty if they are read."""
+    if syntax in READABLE:
+        return ""
+    known = "" if syntax.name == syntax else f"{syntax.name}, "
+    return (
+        f"compressed in a way that is not decoded ({known}transfer syntax {syntax}); export it again uncompressed "
+        "(Explicit VR Little Endian)"
+    )
 
 
 def files_below(folder: str) -> Iterator[tuple[str, list[str]]]:
@@ -86,6 +69,12 @@ def files_below(folder: str) -> Iterator[tuple[str, list[str]]]:
         yield parent, sorted(name for name in names if not name.startswith("."))
 
 
+def _refuse(error: OSError) -> None:
+    raise ValueError(
+        f"folder {error.filename} cannot be opened ({error.strerror}): give yourself the right to read it."
+    )
+
+
 def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], dict[str, str]]:
     """Read the header of every DICOM file in a folder (and its subfolders), sorted by path; others are passed over.
 
@@ -97,7 +86,11 @@ def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], d
     Raises:
         ValueError: pydicom is missing, or a subfolder cannot be opened.
     """
-    require_pydicom()
+    if not has_pydicom:
+        raise ValueError(
+            "this folder has to be read as DICOM, which needs pydicom, and pydicom is not installed: run "
+            "`python -m pip install -r requirements.txt` in the bundle's folder, or `python -m pip install pydicom`."
+        )
     headers: list[Header] = []
     unreadable: dict[str, str] = {}
     for parent, names in islice(files_below(folder), None if subfolders else 1):
@@ -110,12 +103,6 @@ def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], d
             elif _begins_like_dicom(path) or _named_like_a_slice(name, slices, path):
                 unreadable[path] = found
     return [header for header in headers if header.get("SOPClassUID") != DIRECTORY], unreadable
-
-
-def _refuse(error: OSError) -> None:
-    raise ValueError(
-        f"folder {error.filename} cannot be opened ({error.strerror}): give yourself the right to read it."
-    )
 
 
 def _header_of(path: str) -> Header | str:
@@ -153,47 +140,35 @@ def _completed(header: Header, stream: BinaryIO, path: str) -> Header | str:
         if UNDEFINED_LENGTH in pixels:
             return "its pixels are compressed, and it does not say how"
         implicit, little = header.original_encoding
-        uids = pydicom.uid
-        plain = uids.ImplicitVRLittleEndian if implicit else uids.ExplicitVRLittleEndian
-        header.file_meta.TransferSyntaxUID = plain if little else uids.ExplicitVRBigEndian
+        plain = BASE if implicit else f"{BASE}.1"
+        header.file_meta.TransferSyntaxUID = plain if little else f"{BASE}.2"
     return header
 
 
 def _begins_like_dicom(path: str) -> bool:
     start = _start(path)
-    if Path(path).name.lower() in NO_SLICES:
-        return False
-    return start[PREAMBLE : PREAMBLE + 4] == b"DICM" or start[:4] == b"DICM" or bool(BARE_START.match(start))
+    begins = start[PREAMBLE : PREAMBLE + 4] == b"DICM" or start[:4] == b"DICM" or BARE_START.match(start)
+    return bool(begins) and os.path.basename(path).lower() not in NO_SLICES
+
+
+def _start(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(1000)
+    except OSError:
+        return b""
 
 
 def _named_like_a_slice(name: str, slices: list[str], path: str) -> bool:
     if {suffix.lower() for suffix in Path(name).suffixes} & DICOM_SUFFIXES:
         return True
-    if name.lower() in NO_SLICES or _ending(name) not in {_ending(one) for one in slices}:
+    if name.lower() in NO_SLICES or _ending(name) not in map(_ending, slices):
         return False
-    return _shape(name) in {_shape(one) for one in slices} or not _is_text(_start(path))
+    alike = re.sub(r"\d+", "#", name) in (re.sub(r"\d+", "#", one) for one in slices)
+    return alike or not TEXT.fullmatch(_start(path))
 
 
 def _ending(name: str) -> str:
     """Suffix in small letters; none where it is a number, as in names that are UIDs."""
     suffix = Path(name).suffix.lower()
     return "" if suffix[1:].isdigit() else suffix
-
-
-def _shape(name: str) -> str:
-    return re.sub(r"\d+", "#", name)
-
-
-def _start(path: str) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(1024)
-    except OSError:
-        return b""
-
-
-def _is_text(start: bytes) -> bool:
-    try:
-        return bool(start) and start[:1000].decode().replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
-    except UnicodeDecodeError:
-        return False

@@ -1,7 +1,5 @@
 """Headers of a series as results can refer to them: anonymisation leaves out or spoils what the standard wants."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,16 +30,14 @@ UNICODE = "ISO_IR 192"
 def images_of_labels(
     labels: NDArray[np.uint8], affine: NDArray[np.float64], series: str, result: Path
 ) -> tuple[SliceStack, list[Header]]:
-    """The slices of the series that a label map was made of, and their headers to refer to; a warning says the changes.
+    """The slices of the series in a folder, and their headers for a result to refer to.
 
-    Args:
-        labels: label map [column, row, slice].
-        affine: its 4 x 4 matrix from voxel indices to mm (RAS).
-        series: folder of the DICOM series that was segmented.
-        result: the file that will refer to them, for the warning.
+    In the headers, values against the standard are emptied and UIDs that lack are made, derived from the series and
+    the place of the slice: a second result refers to the same ones. A warning says the changes, by names of attributes
+    (values may be of a person) and with the name of the result.
 
     Raises:
-        ValueError: the label map is not on the grid of the series.
+        ValueError: the label map [column, row, slice], with its affine to mm (RAS), is not on the grid of the series.
     """
     stack = stack_in(series)
     if labels.shape != stack.shape or not np.allclose(affine, stack.affine, atol=1e-2):
@@ -49,32 +45,18 @@ def images_of_labels(
             f"the label map ({labels.shape}) is not on the grid of the DICOM series in {series} ({stack.shape}), or "
             "its affine differs: give the label map of this series, in the order in which its slices are stacked."
         )
-    images, changed = images_to_refer_to(stack)
-    if changed:
-        logger.warning("%s: in what it says of the series, %s", result.name, "; ".join(changed))
-    return stack, images
-
-
-def images_to_refer_to(stack: SliceStack) -> tuple[list[Header], list[str]]:
-    """Read the headers of a stack, empty what is against the standard and may be empty, and make the UIDs that lack.
-
-    Made UIDs are derived from the series and the place of the slice: a second result refers to the same ones.
-
-    Returns:
-        The headers, and what was changed, by names of attributes (values may be of a person).
-    """
-    emptied: set[str] = set()
     with pydicom.config.disable_value_validation():
         images = [pydicom.dcmread(one.filename, stop_before_pixels=True, force=True) for one in stack.headers]
-        for image in images:
-            emptied |= _emptied(image)
+        emptied = {name for image in images for name in _emptied(image)}
     made = _completed_uids(images)
     if any(image.get("SliceThickness") in (None, "") for image in images):
         made.append("SliceThickness")  # from their distance
         for image in images:
             image.SliceThickness = f"{np.linalg.norm(stack.affine[:3, 2]):.4f}"
-    changed = {"emptied": sorted(emptied), "made": made}
-    return images, [f"{what} {', '.join(names)}" for what, names in changed.items() if names]
+    for what, names in {"emptied": sorted(emptied), "made": made}.items():
+        if names:
+            logger.warning("%s: in what it says of the series, %s %s", result.name, what, ", ".join(names))
+    return stack, images
 
 
 def _emptied(image: Header) -> set[str]:
@@ -123,14 +105,12 @@ def _completed_uids(images: Sequence[Header]) -> list[str]:
     made = []
     seed = "/".join(str(image.get("SOPInstanceUID") or image.ImagePositionPatient) for image in images)
     for name in OF_SERIES:
-        uids = [str(image.get(name) or "") for image in images]
-        known = [uid for uid in uids if _is_uid(uid)]
+        known = _valid_uids(images, name)
         if len(known) < len(images) or len(set(known)) > 1:
             made.append(name)
         for image in images:
             setattr(image, name, known[0] if known else pydicom.uid.generate_uid(entropy_srcs=[name, seed]))
-    own = [str(image.get("SOPInstanceUID") or "") for image in images]
-    if len({uid for uid in own if _is_uid(uid)}) < len(images):
+    if len(set(_valid_uids(images, "SOPInstanceUID"))) < len(images):
         made.append("SOPInstanceUID")
         for image in images:
             sources = [images[0].SeriesInstanceUID, str(image.ImagePositionPatient)]
@@ -138,5 +118,6 @@ def _completed_uids(images: Sequence[Header]) -> list[str]:
     return made
 
 
-def _is_uid(uid: str) -> bool:
-    return bool(uid) and bool(pydicom.uid.UID(uid).is_valid)
+def _valid_uids(images: Sequence[Header], name: str) -> list[str]:
+    uids = [str(image.get(name) or "") for image in images]
+    return [uid for uid in uids if pydicom.uid.UID(uid).is_valid]

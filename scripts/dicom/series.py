@@ -1,10 +1,9 @@
 """The series in a folder, and the one that is to be segmented."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from scripts.dicom.headers import AGAIN, CT_IMAGE, ENHANCED_CT_IMAGE, Header, headers_below
 
@@ -19,13 +18,13 @@ class Series:
         uid: SeriesInstanceUID.
         headers: header of each file, in the order of their paths.
         obstacle: why it cannot be a CT volume, seen from the kind of its images alone; empty if it may be one.
-        unreadable: files that may be slices of it and cannot be read, each with the reason.
+        unreadable: path of each file that may be a slice of it and cannot be read, and the reason.
     """
 
     uid: str
     headers: tuple[Header, ...]
     obstacle: str = ""
-    unreadable: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         first = self.headers[0]
@@ -45,7 +44,7 @@ def find_series(folder: str, subfolders: bool = True) -> list[Series]:
     """
     headers, unreadable = headers_below(folder, subfolders)
     if unreadable and not headers:
-        raise ValueError(unreadable_files([f"{path} ({reason})" for path, reason in unreadable.items()]))
+        raise ValueError(unreadable_files(unreadable))
     groups: dict[tuple[str, str], dict[str, Header]] = {}
     for header in headers:
         group = groups.setdefault((str(header.get("SeriesInstanceUID") or ""), _obstacle(header)), {})
@@ -57,13 +56,13 @@ def find_series(folder: str, subfolders: bool = True) -> list[Series]:
         suspects = {path: reason for path, reason in unreadable.items() if os.path.dirname(path) not in readable - own}
         if not obstacle:  # frames of the same series in another form are a part of it
             suspects |= {one.filename: FRAMES for one in groups.get((uid, FRAMES), {}).values()}
-        lost = tuple(f"{path} ({reason})" for path, reason in suspects.items())
-        found.append(Series(uid, tuple(group.values()), obstacle, lost))
-    return sorted(found, key=lambda one: (bool(one.obstacle), _number(one), one.uid))
+        found.append(Series(uid, tuple(group.values()), obstacle, suspects))
+    return sorted(found, key=_rank)
 
 
-def unreadable_files(files: Sequence[str]) -> str:
-    """One sentence about slices that cannot be read."""
+def unreadable_files(reasons: Mapping[str, str]) -> str:
+    """One sentence about slices that cannot be read, by path."""
+    files = [f"{path} ({reason})" for path, reason in reasons.items()]
     more = f" and {len(files) - 3} more files" if len(files) > 3 else ""
     return f"DICOM file {', '.join(files[:3])}{more} cannot be read; {AGAIN}, or take it out of the folder."
 
@@ -72,28 +71,16 @@ def _identity(header: Header, group: dict[str, Header]) -> str:
     """Equal for copies of one image. A faulty export may give one UID, or none, to different images."""
     uid = header.get("SOPInstanceUID")
     identity = f"{uid} {header.get('ImagePositionPatient')}"
-    twin = group.get(identity)
-    if not uid or (twin is not None and _pixels(twin) != _pixels(header)):
-        return str(header.filename)
-    return identity
-
-
-def _pixels(header: Header) -> bytes:
-    with open(header.filename, "rb") as stream:
-        stream.seek(header.pixel_start)
-        return stream.read()
+    alike = [header, group[identity]] if identity in group else []
+    pixels = {Path(one.filename).read_bytes()[one.pixel_start :] for one in alike}
+    return str(header.filename) if not uid or len(pixels) > 1 else identity
 
 
 def choose_series(found: Sequence[Series], wanted: str | int | None, folder: str) -> Series:
-    """Choose the series to segment.
+    """Choose the series with this UID or place in the list, from 1 on; None: the only one that may be a volume.
 
     Of several series that could be meant none is chosen for the user: another contrast phase segmented in place of the
     scan that was meant would not be noticed.
-
-    Args:
-        found: the series in the folder.
-        wanted: a SeriesInstanceUID, or the place in the list from 1 on; None: the only one that may be a volume.
-        folder: named in messages.
 
     Raises:
         ValueError: none or several could be meant, or the wanted one is not there; the message lists them.
@@ -132,6 +119,6 @@ def _obstacle(header: Header) -> str:
     return ""
 
 
-def _number(series: Series) -> int:
+def _rank(series: Series) -> tuple[bool, int, str]:
     number = str(series.headers[0].get("SeriesNumber") or "").strip()
-    return int(number) if number.isdecimal() else 0
+    return bool(series.obstacle), int(number) if number.isdecimal() else 0, series.uid

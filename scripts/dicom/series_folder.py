@@ -1,11 +1,11 @@
 """A folder with exactly the files of one series, which is what MONAI's reader takes."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,12 @@ STEPS_PER_HU = 256  # of copies; 1 / 256 has few digits
 
 
 def series_folder(folder: str, wanted: str | int | None = None) -> str | None:
-    """Find the series to segment in a folder, check it, and return a folder that holds it alone.
+    """Find the series to segment in a folder, check it, and return a folder that holds it alone; None without DICOM.
 
     That is the folder itself where nothing else is in it and ITK reads its files by the standard. Otherwise it is a
     temporary folder of the same name, which lasts as long as the process, with links to the files and copies of those
-    that have to be written in another way for ITK.
-
-    Args:
-        folder: searched with its subfolders.
-        wanted: UID or number of the series; None: the only CT series.
-
-    Returns:
-        The folder to read, or None if there is no DICOM file.
+    that have to be written in another way for ITK. Subfolders are searched too; `wanted` is the UID or number of the
+    series, None the only CT series.
 
     Raises:
         ValueError: no series or several could be meant, or the series is no regular volume.
@@ -73,11 +67,7 @@ def stack_in(folder: str) -> SliceStack:
 
 
 def _has_to_be_copied(header: Header, stack: SliceStack) -> bool:
-    return bool(header.incomplete or header.PhotometricInterpretation == "MONOCHROME1" or _rescale_varies(stack))
-
-
-def _rescale_varies(stack: SliceStack) -> bool:
-    return any(one.rescale != stack.numbers[0].rescale for one in stack.numbers)
+    return bool(header.incomplete or header.PhotometricInterpretation == "MONOCHROME1" or stack.rescale_varies)
 
 
 def _folder_of_links(stack: SliceStack, name: str) -> str:
@@ -89,7 +79,7 @@ def _folder_of_links(stack: SliceStack, name: str) -> str:
         link = target / f"{number:05d}.dcm"
         if _has_to_be_copied(header, stack):
             with pydicom.config.disable_value_validation():  # odd names and dates do not concern the reading
-                _write_for_itk(header, link, _rescale_varies(stack))
+                _write_for_itk(header, link, stack.rescale_varies)
             continue
         try:
             link.symlink_to(Path(header.filename).resolve())
@@ -116,7 +106,8 @@ def _write_for_itk(header: Header, path: Path, rescale_varies: bool) -> None:
     image.save_as(path, enforce_file_format=True)
     if not rescale_varies:
         return
-    stored = itk.array_from_image(_decoded(str(path), header)).astype(np.float64)
+    with _decoding(header):
+        stored = itk.array_from_image(itk.imread(str(path))).astype(np.float64)
     syntax = header.file_meta.TransferSyntaxUID
     words = np.rint(stored * STEPS_PER_HU).astype("<i4").view("<u2")  # OW: bytes are swapped within 16 bits
     image.PixelData = (words if syntax.is_little_endian else words.byteswap()).tobytes()
@@ -128,15 +119,13 @@ def _write_for_itk(header: Header, path: Path, rescale_varies: bool) -> None:
     image.save_as(path, enforce_file_format=True)
 
 
-def _decoded(path: str, header: Header) -> Any:
+@contextmanager
+def _decoding(header: Header) -> Iterator[None]:
+    """GDCM's errors name no file."""
     try:
-        return itk.imread(path)
-    except RuntimeError as error:  # GDCM names no file
-        raise ValueError(_not_decoded(header)) from error
-
-
-def _not_decoded(header: Header) -> str:
-    return f"DICOM file {header.filename} cannot be decoded; {AGAIN}."
+        yield
+    except RuntimeError as error:
+        raise ValueError(f"DICOM file {header.filename} cannot be decoded; {AGAIN}.") from error
 
 
 def _check_reader_agrees(folder: str, stack: SliceStack) -> None:
@@ -155,13 +144,13 @@ def _check_reader_agrees(folder: str, stack: SliceStack) -> None:
         raise ValueError(f"DICOM file {os.path.realpath(lost[0])} cannot be decoded; {AGAIN}.")
     if len(volumes) > 1:
         counts = ", ".join(str(len(volume)) for volume in volumes)
-        differing = [tag for tag in SPLITTING_TAGS if _differs(stack.headers, tag)]
+        differing = [tag for tag in SPLITTING_TAGS if len({str(one.get(tag)) for one in stack.headers}) > 1]
         raise ValueError(
             f"the images in {folder} would be read as {len(volumes)} volumes of {counts} images, since they differ in "
             f"{', '.join(differing) or 'their headers'}; {HOW_TO_CONVERT}."
         )
     for path, header, numbers in zip(volumes[0], stack.headers, stack.numbers, strict=True):
-        _compare_values(path, header, numbers, _rescale_varies(stack))
+        _compare_values(path, header, numbers, stack.rescale_varies)
     _compare_grid(volumes[0], folder, stack)
 
 
@@ -169,25 +158,22 @@ def _compare_values(path: str, header: Header, numbers: SliceNumbers, rescale_va
     """Compare the numbers of a slice with those of ITK, and decode what is compressed: its length says nothing."""
     reader = itk.GDCMImageIO.New()
     reader.SetFileName(path)
-    try:
+    with _decoding(header):
         reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise ValueError(_not_decoded(header)) from error
-    slope, intercept = (1 / STEPS_PER_HU, 0.0) if rescale_varies else (numbers.slope, numbers.intercept)
+    rescale = (1 / STEPS_PER_HU, 0.0) if rescale_varies else (numbers.slope, numbers.intercept)
     pairs: dict[str, tuple[Any, Any]] = {
-        "Columns and Rows": ((numbers.columns, numbers.rows), [reader.GetDimensions(axis) for axis in (0, 1)]),
-        "PixelSpacing": (numbers.spacing[::-1], [reader.GetSpacing(axis) for axis in (0, 1)]),
-        "ImagePositionPatient": (numbers.position, [reader.GetOrigin(axis) for axis in range(3)]),
-        "RescaleSlope and RescaleIntercept": (
-            (slope, intercept),
-            (reader.GetRescaleSlope(), reader.GetRescaleIntercept()),
-        ),
+        "Columns and Rows": ((numbers.columns, numbers.rows), map(reader.GetDimensions, range(2))),
+        "PixelSpacing": (numbers.spacing[::-1], map(reader.GetSpacing, range(2))),
+        "ImagePositionPatient": (numbers.position, map(reader.GetOrigin, range(3))),
+        "RescaleSlope and RescaleIntercept": (rescale, (reader.GetRescaleSlope(), reader.GetRescaleIntercept())),
     }
-    for tag, (said, used) in pairs.items():
+    for tag, (said, read) in pairs.items():
+        used = tuple(read)
         if not np.allclose(said, used, rtol=1e-6, atol=1e-4 if tag == "ImagePositionPatient" else 1e-9):
-            raise ValueError(f"{tag} of {name_of(header)} is {said}, and ITK reads {tuple(used)}; {HOW_TO_CONVERT}.")
+            raise ValueError(f"{tag} of {name_of(header)} is {said}, and ITK reads {used}; {HOW_TO_CONVERT}.")
     if header.file_meta.TransferSyntaxUID not in (*UNCOMPRESSED, DEFLATED) and not rescale_varies:
-        _decoded(path, header)
+        with _decoding(header):
+            itk.imread(path)
 
 
 def _compare_grid(files: list[str], folder: str, stack: SliceStack) -> None:
@@ -202,7 +188,3 @@ def _compare_grid(files: list[str], folder: str, stack: SliceStack) -> None:
     off = float(np.abs(corners @ (TO_RAS @ used - stack.affine).T).max())
     if off > min(stack.numbers[0].spacing):
         raise ValueError(f"the series in {folder} would be read up to {off:.1f} mm off its place; {HOW_TO_CONVERT}.")
-
-
-def _differs(headers: tuple[Header, ...], tag: str) -> bool:
-    return len({str(header.get(tag)) for header in headers}) > 1

@@ -1,7 +1,5 @@
 """The numbers of a slice on which place and HU depend, parsed strictly: other readers guess."""
 
-from __future__ import annotations
-
 import math
 import os
 import re
@@ -17,6 +15,7 @@ DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 """A number as the standard writes it (PS3.5, DS): with a point, without separators, units or nan."""
 COSINE_TOLERANCE = 1e-3
 """How far from 1 and 0 the lengths and the product of the two directions of a slice may be; as in GDCM."""
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 PLACE = ("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
 
 
@@ -46,49 +45,33 @@ class SliceNumbers:
     intercept: float
     storage: tuple[int, int, int]
 
-    @property
-    def rescale(self) -> tuple[float, float, tuple[int, int, int]]:
-        """All that a reader needs to make HU of stored values."""
-        return self.slope, self.intercept, self.storage
-
-
-def numbers_of(header: Header) -> SliceNumbers:
-    """Parse the numbers of a slice.
-
-    Raises:
-        Irregular: a number is missing, is none, or cannot be meant; the reason names file, tag and value.
-    """
-    with pydicom.config.disable_value_validation():  # its warnings would precede the refusal
-        return _parsed(header)
-
 
 def name_of(header: Header) -> str:
     """Name of a header's file."""
-    return str(header.filename).replace("\\", "/").rpartition("/")[2]
+    return os.path.basename(str(header.filename))
 
 
-def _parsed(header: Header) -> SliceNumbers:
-    rows, columns = (_integer(header, tag, range(1, 65536)) for tag in ("Rows", "Columns"))
-    height, width = _decimals(header, "PixelSpacing", 2)
-    if min(height, width) <= 0:
-        raise _refusal(header, "PixelSpacing", "two numbers above 0")
-    orientation = np.array(_decimals(header, "ImageOrientationPatient", 6)).reshape(2, 3)
-    if np.abs(orientation @ orientation.T - np.eye(2)).max() > 2 * COSINE_TOLERANCE:
-        raise _refusal(header, "ImageOrientationPatient", "two directions of length 1 at right angles")
-    position = np.array(_decimals(header, "ImagePositionPatient", 3))
-    (slope,), (intercept,) = (_decimals(header, tag, 1) for tag in ("RescaleSlope", "RescaleIntercept"))
-    if slope == 0:
-        raise _refusal(header, "RescaleSlope", "a number other than 0")
-    numbers = SliceNumbers(rows, columns, (height, width), position, orientation, slope, intercept, _storage(header))
-    _check_length(header, numbers)
-    return numbers
+def numbers_of(header: Header) -> SliceNumbers:
+    """Parse the numbers of a slice; raise Irregular, with file, tag and value, if one is missing or cannot be meant."""
+    with pydicom.config.disable_value_validation():  # its warnings would precede the refusal
+        rows, columns = (_integer(header, tag, range(1, 65536)) for tag in ("Rows", "Columns"))
+        height, width = _decimals(header, "PixelSpacing", 2)
+        if min(height, width) <= 0:
+            raise _refusal(header, "PixelSpacing", "two numbers above 0")
+        orientation = np.array(_decimals(header, "ImageOrientationPatient", 6)).reshape(2, 3)
+        if np.abs(orientation @ orientation.T - np.eye(2)).max() > 2 * COSINE_TOLERANCE:
+            raise _refusal(header, "ImageOrientationPatient", "two directions of length 1 at right angles")
+        position = np.array(_decimals(header, "ImagePositionPatient", 3))
+        (slope,), (intercept,) = (_decimals(header, tag, 1) for tag in ("RescaleSlope", "RescaleIntercept"))
+        if slope == 0:
+            raise _refusal(header, "RescaleSlope", "a number other than 0")
+        storage = _storage(header)
+    _check_length(header, rows * columns * storage[0] // 8)
+    return SliceNumbers(rows, columns, (height, width), position, orientation, slope, intercept, storage)
 
 
 def _storage(header: Header) -> tuple[int, int, int]:
-    if header.get("SamplesPerPixel", 1) != 1 or header.get("PhotometricInterpretation") not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
+    if header.get("SamplesPerPixel", 1) != 1 or header.get("PhotometricInterpretation") not in MONOCHROME:
         raise _refusal(header, "PhotometricInterpretation", "MONOCHROME2 with one sample per pixel")
     allocated = _integer(header, "BitsAllocated", (8, 16, 32))
     stored = _integer(header, "BitsStored", range(1, allocated + 1))
@@ -96,16 +79,14 @@ def _storage(header: Header) -> tuple[int, int, int]:
     return allocated, stored, _integer(header, "PixelRepresentation", (0, 1))
 
 
-def _check_length(header: Header, numbers: SliceNumbers) -> None:
+def _check_length(header: Header, pixel_bytes: int) -> None:
     """Refuse a file that is too short, if its pixels are stored one by one: what is compressed has no known length."""
     syntax = header.file_meta.TransferSyntaxUID
-    if syntax not in UNCOMPRESSED:
-        return
-    head = 8 if syntax.is_implicit_VR else 12  # tag, kind and length
-    wanted = header.pixel_start + head + numbers.rows * numbers.columns * numbers.storage[0] // 8
-    missing = wanted - os.path.getsize(header.filename)
-    if missing > 0:
-        raise Irregular(f"{name_of(header)} is cut off, {missing} bytes are missing; {AGAIN}")
+    if syntax in UNCOMPRESSED:
+        head = 8 if syntax.is_implicit_VR else 12  # tag, kind and length
+        missing = header.pixel_start + head + pixel_bytes - os.path.getsize(header.filename)
+        if missing > 0:
+            raise Irregular(f"{name_of(header)} is cut off, {missing} bytes are missing; {AGAIN}")
 
 
 def _decimals(header: Header, tag: str, count: int) -> list[float]:

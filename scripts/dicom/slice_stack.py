@@ -1,7 +1,5 @@
 """Whether the images of a series are slices of one regular volume, and the grid that they make."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +11,8 @@ from scripts.dicom.headers import Header, obstacle
 from scripts.dicom.series import Series, unreadable_files
 from scripts.dicom.slice_numbers import Irregular, SliceNumbers, name_of, numbers_of
 
+EQUAL = {"Rows": "rows", "Columns": "columns", "PixelSpacing": "spacing", "ImageOrientationPatient": "orientation"}
+"""Tags that all slices share, and where :class:`SliceNumbers` has them."""
 PLACE_TOLERANCE = 0.1
 """How far a slice may lie from its place on the regular grid, in slice distances and in pixels; our choice."""
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -39,6 +39,11 @@ class SliceStack:
         """Columns, rows, slices."""
         return self.numbers[0].columns, self.numbers[0].rows, len(self.numbers)
 
+    @property
+    def rescale_varies(self) -> bool:
+        """Whether stored values become HU in another way in some slices than in others."""
+        return len({(one.slope, one.intercept, one.storage) for one in self.numbers}) > 1
+
 
 def slice_stack(series: Series) -> SliceStack:
     """Order the images of a series and work out their grid.
@@ -61,15 +66,9 @@ def _checked_numbers(headers: Sequence[Header]) -> list[SliceNumbers]:
         if why := obstacle(header.file_meta.TransferSyntaxUID):
             raise Irregular(f"{name_of(header)} is {why}")
     numbers = [numbers_of(header) for header in headers]
-    first = numbers[0]
     for header, one in zip(headers, numbers, strict=True):
-        for tag, here, there in (
-            ("Rows", one.rows, first.rows),
-            ("Columns", one.columns, first.columns),
-            ("PixelSpacing", one.spacing, first.spacing),
-            ("ImageOrientationPatient", one.orientation, first.orientation),
-        ):
-            if not np.allclose(here, there, rtol=0.0, atol=1e-4):
+        for tag, field in EQUAL.items():
+            if not np.allclose(getattr(one, field), getattr(numbers[0], field), rtol=0.0, atol=1e-4):
                 values = f"{header.get(tag)} in {name_of(header)} and {headers[0].get(tag)} in {name_of(headers[0])}"
                 raise Irregular(f"{tag} is {values}")
     return numbers

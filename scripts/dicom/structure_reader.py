@@ -1,21 +1,31 @@
-"""Structures of RTSTRUCT and DICOM-SEG files as voxels of the series that they refer to."""
+"""Structures of RTSTRUCT and DICOM-SEG files: which files refer to a series, and their voxels on its grid."""
 
-from __future__ import annotations
-
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.utils.module import optional_import
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import affine_transform, distance_transform_edt
 
 from scripts.dicom.contours import Points, filled
-from scripts.dicom.headers import Header, pydicom
+from scripts.dicom.headers import Header, headers_below, pydicom
+from scripts.dicom.series import unreadable_files
 from scripts.dicom.slice_stack import PLACE_TOLERANCE, TO_RAS, SliceStack
-from scripts.dicom.structure_files import STRUCTURE_SET
+from scripts.files.result_files import results_in
 
 hd, _ = optional_import("highdicom")
 
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # of segments, of label values
+REFERENCES = ("ReferencedFrameOfReferenceSequence", "ReferencedSeriesSequence", "FrameOfReferenceUID")
+LABELS = ("StructureSetLabel", "ContentLabel", "SeriesDescription")
+DATES = (("StructureSetDate", "StructureSetTime"), ("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"))
+IMAGE, STUDIES = "ReferencedSOPInstanceUID", "RTReferencedStudySequence"
+"""UID of an image, or, in items of that sequence, of a study."""
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 """Contours around something; points and open lines are marks."""
 WIDEST_GAP = 1.5
@@ -23,12 +33,66 @@ WIDEST_GAP = 1.5
 purpose stays empty."""
 
 
-class Structures:
-    """The structures of one file.
+@dataclass(frozen=True)
+class StructureFile:
+    """An RTSTRUCT or DICOM-SEG file and what it refers to.
 
-    Args:
-        path: an RTSTRUCT or DICOM-SEG file.
+    Attributes:
+        path: the file.
+        labels: what it is called, in small letters.
+        made: date and time; empty if it does not say.
+        series, images, frames: UIDs of series, of images and of frames of reference that it names.
     """
+
+    path: str
+    labels: tuple[str, ...]
+    made: str
+    series: set[str]
+    images: set[str]
+    frames: set[str]
+
+    def is_of(self, headers: Sequence[Header]) -> bool:
+        """Whether it belongs to a series: it names it or an image of it, or names neither and shares its frame."""
+        first, images = headers[0], {header.get("SOPInstanceUID") for header in headers}
+        if self.series or self.images:
+            return first.get("SeriesInstanceUID") in self.series or not self.images.isdisjoint(images)
+        return first.get("FrameOfReferenceUID") in self.frames
+
+
+def find_structure_files(place: str, results: bool = True) -> list[StructureFile]:
+    """List the RTSTRUCT and DICOM-SEG files below a folder, or the one file that a path names.
+
+    Those that this bundle wrote are passed over in a folder unless `results` are wanted.
+
+    Raises:
+        ValueError: a DICOM file there cannot be read.
+    """
+    if Path(place).is_file():
+        return [_structure_file(place)]
+    headers, unreadable = headers_below(place)
+    if unreadable:
+        raise ValueError(unreadable_files(unreadable))
+    wanted = [Path(header.filename) for header in headers if header.SOPClassUID in (STRUCTURE_SET, *SEGMENTATIONS)]
+    return [_structure_file(str(path)) for path in wanted if results or not results_in(path.parent, [path.name])]
+
+
+def _structure_file(path: str) -> StructureFile:
+    tags = [*REFERENCES, *LABELS, *(tag for pair in DATES for tag in pair)]
+    content = pydicom.dcmread(path, specific_tags=tags, force=True)
+    labels = tuple(str(content[tag].value).strip().lower() for tag in LABELS if content.get(tag))
+    made = (f"{content.get(day) or ''}{content.get(time) or ''}" for day, time in DATES)
+    uids, studies = defaultdict(set), set()
+    for element in content.iterall():
+        if element.VR == "UI" and element.value:
+            uids[element.keyword].add(str(element.value))
+        elif element.keyword == STUDIES:
+            studies |= {str(study.get(IMAGE)) for study in element.value}
+    series, images, frames = (uids[keyword] for keyword in ("SeriesInstanceUID", IMAGE, "FrameOfReferenceUID"))
+    return StructureFile(path, labels, next(filter(None, made), ""), series, images - studies, frames)
+
+
+class Structures:
+    """The structures of one RTSTRUCT or DICOM-SEG file."""
 
     def __init__(self, path: str) -> None:
         self.path, self.content = path, pydicom.dcmread(path, force=True)
@@ -41,11 +105,7 @@ class Structures:
         """Number -> name, without the background that a DICOM-SEG of label values has."""
 
     def region(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
-        """Voxels [column, row, slice] of one structure; none if it is empty.
-
-        Raises:
-            ValueError: its contours are not parallel to the slices.
-        """
+        """Voxels [column, row, slice] of one structure; ValueError if its contours are not parallel to the slices."""
         if not self.is_contours:
             return self._segment(number, stack)
         contours = [
@@ -62,14 +122,10 @@ class Structures:
 
     def _segment(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
         """Nearest voxels of a segment, whatever the order and number of its frames."""
-        region = np.zeros(stack.shape, dtype=bool)
         volume = hd.seg.segread(self.path).get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
         to_volume = np.linalg.inv(volume.affine) @ TO_RAS @ stack.affine
-        plane = np.stack(np.meshgrid(*map(np.arange, stack.shape[:2]), [0], [1], indexing="ij"), axis=-1)[:, :, 0, 0]
-        for k in range(stack.shape[2]):
-            index = np.rint((plane + [0, 0, k, 0]) @ to_volume[:3].T).astype(int)
-            inside = ((index >= 0) & (index < volume.spatial_shape)).all(axis=-1)
-            region[:, :, k][inside] = volume.array[tuple(index[inside].T)] > 0
+        nearest = affine_transform(volume.array, to_volume, output_shape=stack.shape, order=0, mode="grid-constant")
+        region: NDArray[np.bool_] = nearest > 0
         return region
 
 

@@ -5,8 +5,6 @@ second from front to back, the third from feet to head. `picture_of` cuts it so 
 side of the picture, the front at the top of an axial slice, and the head at the top of the other two planes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,7 +15,6 @@ from scipy import ndimage
 
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANE_AXIS: dict[Plane, int] = {"axial": 2, "coronal": 1, "sagittal": 0}
-DISPLAY_AXES = ("L", "P", "S")
 
 
 def plain_text(name: str) -> str:
@@ -28,11 +25,8 @@ def plain_text(name: str) -> str:
 def to_display_order(volume: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
     """Flip and swap the axes of a volume [x, y, z] so that they are [left, posterior, superior].
 
-    Nothing is interpolated: an oblique affine counts as the nearest straight one.
-
-    Args:
-        volume: array on the grid of the scan.
-        affine: 4 x 4 matrix from voxel indices to mm in nibabel's world (right, anterior, superior).
+    The affine is nibabel's, 4 x 4, from voxel indices to mm (right, anterior, superior). Nothing is interpolated: an
+    oblique affine counts as the nearest straight one.
 
     Raises:
         ValueError: if the volume is not three-dimensional or the affine not 4 x 4.
@@ -48,21 +42,21 @@ def to_display_order(volume: NDArray[Any], affine: NDArray[np.float64]) -> NDArr
 
 def display_spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
     """Return the voxel size in mm along [left, posterior, superior], the axes of `to_display_order`."""
-    sizes = [0.0, 0.0, 0.0]
-    for size, axis in zip(np.linalg.norm(affine[:3, :3], axis=0), _turn(affine)[:, 0], strict=True):
-        sizes[int(axis)] = float(size)
-    left, posterior, superior = sizes
+    left, posterior, superior = np.linalg.norm(affine[:3, :3], axis=0)[np.argsort(_turn(affine)[:, 0])].tolist()
     return left, posterior, superior
+
+
+def _turn(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Axis and direction of the display for each axis of the scan."""
+    turn: NDArray[np.float64] = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "P", "S")))
+    return turn
 
 
 def picture_of(volume: NDArray[Any], plane: Plane, index: int) -> NDArray[Any]:
     """Cut one slice out of a volume in display order, as a picture [row, column] with row 0 at the top.
 
-    Args:
-        volume: array [left, posterior, superior] from `to_display_order`.
-        plane: axial (columns: right to left, rows: front to back), coronal (right to left, head to feet) or sagittal
-            (front to back, head to feet).
-        index: position along the axis that the plane cuts.
+    Columns run from right to left, in a sagittal picture from front to back; rows from head to feet, in an axial one
+    from front to back. `index` counts along the axis that the plane cuts.
     """
     picture: NDArray[Any] = np.take(volume, index, axis=PLANE_AXIS[plane]).T
     return picture if plane == "axial" else picture[::-1]
@@ -85,17 +79,11 @@ def slices_with_most_organs(
 
     Example: with areas 0 4 2 0 of one organ and 0 0 2 4 of another, two slices are 1 and 3.
 
-    Args:
-        label_maps: label maps [left, posterior, superior]; each organ of each map is to be seen.
-        plane: the plane that is cut.
-        count: number of slices wanted; there are fewer once another one would gain nothing.
-        class_count: highest class index.
-
-    Returns:
-        Indices in rising order; the middles of equal stretches of the volume if there is no organ.
+    Each organ of each label map [left, posterior, superior] is to be seen. Indices are in rising order, and fewer than
+    `count` once another slice would gain nothing; without organs they are the middles of equal stretches.
     """
     axis = PLANE_AXIS[plane]
-    others = tuple(other for other in range(3) if other != axis)
+    others = tuple({0, 1, 2} - {axis})
     classes = range(1, class_count + 1)
     areas = np.array([(labels == index).sum(axis=others) for labels in label_maps for index in classes], dtype=float)
     areas = areas[areas.any(axis=1)]
@@ -104,26 +92,22 @@ def slices_with_most_organs(
         return [int(stretch[len(stretch) // 2]) for stretch in stretches if stretch.size]
     shown_by_slice = areas / areas.max(axis=1, keepdims=True)
     shown = np.zeros((len(areas), 1))
-    chosen: list[int] = []
-    while len(chosen) < count:
+    chosen: set[int] = set()
+    for _ in range(count):
         gains = np.maximum(shown_by_slice - shown, 0.0).sum(axis=0)
         best = int(np.argmax(gains))
-        if gains[best] <= 0:
-            break
-        chosen.append(best)
-        shown = np.maximum(shown, shown_by_slice[:, [best]])
+        if gains[best] > 0:
+            chosen.add(best)
+            shown = np.maximum(shown, shown_by_slice[:, [best]])
     return sorted(chosen)
 
 
 def box_around_organs(
     label_maps: Sequence[NDArray[Any]], spacing: Sequence[float], margin_mm: float
 ) -> tuple[slice, slice, slice]:
-    """Return the box [left, posterior, superior] around all organs with a margin, or the whole volume without organs.
+    """Return the box around all organs [left, posterior, superior] with a margin; the whole volume without organs.
 
-    Args:
-        label_maps: label maps in display order.
-        spacing: voxel size in mm along the same axes.
-        margin_mm: margin around the organs, in mm, as far as the volume reaches.
+    Label maps and spacing (mm) are in display order; the margin goes as far as the volume reaches.
     """
     occupied = np.any([labels > 0 for labels in label_maps], axis=0)
     if not occupied.any():
@@ -135,10 +119,3 @@ def box_around_organs(
         for box, margin, size in zip(around, margins, occupied.shape, strict=True)
     )
     return left, posterior, superior
-
-
-def _turn(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    scan_axes = io_orientation(affine)
-    display_axes = axcodes2ornt(DISPLAY_AXES)
-    turn: NDArray[np.float64] = ornt_transform(scan_axes, display_axes)
-    return turn

@@ -1,14 +1,11 @@
 """One case as a picture: organs over the CT, in the planes and the orientation a radiologist expects."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -29,7 +26,6 @@ from scripts.drawing.display import (
 from scripts.files.atomic_write import replacing
 
 SOFT_TISSUE_WINDOW_HU = (-175.0, 275.0)
-AXIAL_SLICES = 4
 PANEL_COLUMNS = 3
 # Our choice: enough around the organs to know where one is, so that small organs in a wide scan stay visible.
 MARGIN_MM = 40.0
@@ -37,26 +33,11 @@ FILL_OPACITY = 0.3
 REFERENCE_COLOUR = "white"
 # Bright enough for dark CT, far apart for neighbouring class indices; white is kept for the reference.
 ORGAN_COLOURS = (
-    "#e6194b",
-    "#3cb44b",
-    "#ffe119",
-    "#4f7dff",
-    "#f58231",
-    "#b84fd8",
-    "#42d4f4",
-    "#f032e6",
-    "#bfef45",
-    "#fabed4",
-    "#2fa59b",
-    "#dcbeff",
-    "#c98a3c",
-    "#fff8b0",
-    "#ff8a80",
-    "#aaffc3",
-    "#b5b51f",
-    "#ffd8b1",
+    *("#e6194b", "#3cb44b", "#ffe119", "#4f7dff", "#f58231", "#b84fd8", "#42d4f4", "#f032e6", "#bfef45"),
+    *("#fabed4", "#2fa59b", "#dcbeff", "#c98a3c", "#fff8b0", "#ff8a80", "#aaffc3", "#b5b51f", "#ffd8b1"),
 )
 EDGE_LETTERS: dict[Plane, tuple[str, str]] = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
+SLICES: dict[Plane, int] = {"axial": 4, "coronal": 1, "sagittal": 1}
 COUNTED_FROM: dict[Plane, str] = {"axial": "below", "coronal": "the front", "sagittal": "the right"}
 
 
@@ -65,17 +46,8 @@ def organ_colour(class_index: int) -> str:
     return ORGAN_COLOURS[(class_index - 1) % len(ORGAN_COLOURS)]
 
 
-def save_overlay(
-    image: NDArray[Any],
-    labels: NDArray[Any],
-    affine: NDArray[np.float64],
-    organs: Sequence[str],
-    path: str | os.PathLike[str],
-    reference: NDArray[Any] | None = None,
-    title: str = "",
-) -> None:
-    """Write the picture of :func:`overlay_figure`, which takes the other arguments, as the PNG `path`."""
-    figure = overlay_figure(image, labels, affine, organs, reference, title)
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a picture as PNG, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -112,10 +84,14 @@ def overlay_figure(
     spacing = display_spacing(affine)
     box = box_around_organs(label_maps, spacing, MARGIN_MM)
     shown = [label_map[box] for label_map in label_maps]
-    panels = _panels(shown, len(organs))
+    panels = [
+        (plane, index)
+        for plane, count in SLICES.items()
+        # From head to feet, as one scrolls through an abdomen.
+        for index in reversed(slices_with_most_organs(shown, plane, count, len(organs)))
+    ]
     rows = -(-len(panels) // PANEL_COLUMNS)
     figure = Figure(figsize=(13.0, 1.0 + 4.0 * rows), dpi=120, facecolor="black", layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(rows, PANEL_COLUMNS, squeeze=False).flat
     for axes, (plane, index) in zip(grid, panels, strict=False):
         draw_panel(axes, image[box], shown, plane, index, spacing)
@@ -139,32 +115,25 @@ def draw_panel(
     index: int,
     spacing: Sequence[float],
 ) -> None:
-    """Draw one slice of volumes in display order.
+    """Draw one slice of volumes in display order [left, posterior, superior], with voxels of `spacing` mm.
 
-    Args:
-        axes: matplotlib axes to draw on.
-        image: CT [left, posterior, superior] in HU.
-        label_maps: the label map to colour, and possibly the reference to draw dashed.
-        plane: the plane that is cut.
-        index: position along the axis that the plane cuts.
-        spacing: voxel size in mm along the axes of the volumes.
+    The image is in HU. The first label map is coloured, a second one is the reference, drawn dashed. `index` counts
+    along the axis that the plane cuts.
     """
     low, high = SOFT_TISSUE_WINDOW_HU
-    picture = picture_of(image, plane, index)
-    axes.imshow(
-        picture, cmap="gray", vmin=low, vmax=high, aspect=pixel_aspect(spacing, plane), interpolation="bilinear"
-    )
-    coloured = picture_of(label_maps[0], plane, index)
-    for class_index in _classes_in(coloured):
-        colour = organ_colour(class_index)
-        grid = _contour_grid(coloured == class_index)
-        axes.contourf(*grid, levels=[0.5, 1.5], colors=[colour], alpha=FILL_OPACITY)
-        axes.contour(*grid, levels=[0.5], colors=[colour], linewidths=1.3)
-    for reference in label_maps[1:]:
-        dashed = picture_of(reference, plane, index)
-        for class_index in _classes_in(dashed):
-            grid = _contour_grid(dashed == class_index)
-            axes.contour(*grid, levels=[0.5], colors=[REFERENCE_COLOUR], linewidths=0.9, linestyles="dashed")
+    picture, aspect = picture_of(image, plane, index), pixel_aspect(spacing, plane)
+    axes.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
+    for number, labels in enumerate(picture_of(label_map, plane, index) for label_map in label_maps):
+        for class_index in _classes_in(labels):
+            # One empty pixel on every side closes the contour of an organ that reaches the edge of the picture.
+            organ = np.pad(labels == class_index, 1).astype(np.float32)
+            grid = np.arange(-1, organ.shape[1] - 1), np.arange(-1, organ.shape[0] - 1), organ
+            if number > 0:
+                axes.contour(*grid, levels=[0.5], colors=[REFERENCE_COLOUR], linewidths=0.9, linestyles="dashed")
+                continue
+            colour = organ_colour(class_index)
+            axes.contourf(*grid, levels=[0.5, 1.5], colors=[colour], alpha=FILL_OPACITY)
+            axes.contour(*grid, levels=[0.5], colors=[colour], linewidths=1.3)
     height, width = picture.shape
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     for x, letter in zip((0.02, 0.98), EDGE_LETTERS[plane], strict=True):
@@ -174,24 +143,8 @@ def draw_panel(
         text.set_path_effects([withStroke(linewidth=2.5, foreground="black")])
 
 
-def _panels(label_maps: Sequence[NDArray[Any]], class_count: int) -> list[tuple[Plane, int]]:
-    counts: dict[Plane, int] = {"axial": AXIAL_SLICES, "coronal": 1, "sagittal": 1}
-    panels: list[tuple[Plane, int]] = []
-    for plane, count in counts.items():
-        # From head to feet, as one scrolls through an abdomen.
-        chosen = reversed(slices_with_most_organs(label_maps, plane, count, class_count))
-        panels.extend((plane, index) for index in chosen)
-    return panels
-
-
 def _classes_in(labels: NDArray[Any]) -> list[int]:
     return [int(value) for value in np.unique(labels) if value > 0]
-
-
-def _contour_grid(organ: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    # One empty pixel on every side closes the contour of an organ that reaches the edge of the picture.
-    rows, columns = organ.shape
-    return np.arange(-1, columns + 1), np.arange(-1, rows + 1), np.pad(organ, 1).astype(np.float32)
 
 
 def legend_handles(label_maps: Sequence[NDArray[Any]], organs: Sequence[str]) -> list[Patch | Line2D]:

@@ -7,8 +7,6 @@ MONAI Label needs an older numpy and pydicom than the bundle, hence an environme
 network. The build of torch is chosen as for the bundle itself (`scripts/torch_choice.py`, AGSCL_TORCH overrides it).
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json
@@ -20,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.files.atomic_write import replacing
+from scripts.runtime.plain_errors import install_plain_errors
 from scripts.torch_choice import pinned_torch, torch_attempts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +57,7 @@ sys.meta_path.insert(0, DeclareOperators)
 '''
 
 
-class EnvironmentProblem(Exception):
+class EnvironmentProblem(ValueError):
     """The environment cannot be made; the message says what to do."""
 
 
@@ -81,11 +80,7 @@ def monai_of(folder: Path = FOLDER) -> str:
 
 
 def require(folder: Path = FOLDER) -> Path:
-    """The interpreter of the environment, which must be complete.
-
-    Raises:
-        EnvironmentProblem: it is not there, or was made for other requirements.
-    """
+    """The interpreter of the environment; EnvironmentProblem if it is not there or was made for other requirements."""
     if not monai_of(folder):
         raise EnvironmentProblem(
             f"no complete environment in {folder}: run `python -m scripts.monai_label.environment`."
@@ -93,20 +88,10 @@ def require(folder: Path = FOLDER) -> Path:
     return python_of(folder)
 
 
-def failure_of(python: Path, code: str) -> str:
-    """What went wrong with a line of Python; empty if nothing."""
-    finished = subprocess.run([str(python), "-c", code], capture_output=True, encoding="utf-8")
-    return "" if finished.returncode == 0 else finished.stderr.strip() or f"exit status {finished.returncode}"
-
-
-def pip_install(folder: Path, *arguments: str) -> bool:
-    """Install into the environment, with pip's messages shown."""
-    command = [str(python_of(folder)), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
-    return subprocess.run(command, cwd=ROOT).returncode == 0
-
-
-def make_venv(folder: Path) -> None:
-    """Make the virtual environment where it is missing."""
+def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
+    """Bring the environment to a version of MONAI, if it has another; EnvironmentProblem says why it cannot be made."""
+    if monai_of(folder) == monai:
+        return
     if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
         raise EnvironmentProblem(
             "this is Python {}.{}, and MONAI Label runs on {}.{} to {}.{}: start this module with one of these, for "
@@ -114,79 +99,70 @@ def make_venv(folder: Path) -> None:
                 *sys.version_info[:2], *OLDEST_PYTHON, *NEWEST_PYTHON
             )
         )
-    if not python_of(folder).exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)]).returncode:
+    python = python_of(folder)
+    if not python.exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)]).returncode:
         raise EnvironmentProblem(
             f"{folder} could not be made: see above. Is there disk space, and may you write there?"
         )
-
-
-def install_torch(folder: Path) -> None:
-    """Install torch and, from the same place, the torchvision that belongs to it."""
-    pin = pinned_torch((ROOT / "requirements.txt").read_text(encoding="utf-8"))
-    gpu = subprocess.run("nvidia-smi -L", shell=True, capture_output=True, encoding="utf-8")
-    attempts = torch_attempts(pin, platform.system(), "GPU" in gpu.stdout, os.environ.get("AGSCL_TORCH", ""))
-    for attempt in attempts:
-        print(f"installing {attempt.announcement}, and torchvision", flush=True)
-        if pip_install(folder, *attempt.pip_arguments, "torchvision"):
-            return
-    raise EnvironmentProblem("torch could not be installed: see above. AGSCL_TORCH may name another requirement.")
-
-
-def mend_torchvision(folder: Path) -> None:
-    """Make torchvision importable beside a torch of another build, where it is not."""
-    python = python_of(folder)
-    if MISSING_OPERATOR not in failure_of(python, "import torchvision"):
-        return
-    where = subprocess.run(
-        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        capture_output=True,
-        encoding="utf-8",
-    )
-    site_packages = Path(where.stdout.strip())
-    (site_packages / "agscl_torchvision_hook.py").write_text(HOOK, encoding="utf-8")
-    (site_packages / "agscl_torchvision_hook.pth").write_text("import agscl_torchvision_hook\n", encoding="utf-8")
-    print("torchvision is of another build than torch: its operators are declared, not implemented", flush=True)
-
-
-def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
-    """Bring the environment to a version of MONAI; does nothing when it is there.
-
-    Raises:
-        EnvironmentProblem: it cannot be made; says why.
-    """
-    if monai_of(folder) == monai:
-        return
-    make_venv(folder)
     (folder / STAMP).unlink(missing_ok=True)
-    if failure_of(python_of(folder), "import torch"):
-        install_torch(folder)
+    if _failure_of(python, "import torch"):
+        _install_torch(python)
     print(f"installing MONAI Label with monai {monai} (about 160 packages, 2 to 20 minutes)", flush=True)
-    if not pip_install(folder, "-r", str(REQUIREMENTS), f"monai=={monai}"):
+    if not _pip_install(python, "-r", str(REQUIREMENTS), f"monai=={monai}"):
         raise EnvironmentProblem("the packages could not be installed: see above. Run the same command to try again.")
-    mend_torchvision(folder)
-    failure = failure_of(python_of(folder), "import monailabel.main, monailabel.transform.post")
+    _fix_torchvision(python)
+    failure = _failure_of(python, "import monailabel.main, monailabel.transform.post")
     if failure:
         raise EnvironmentProblem(f"{folder} was made and cannot import MONAI Label:\n{failure}")
     with replacing(folder / STAMP) as temporary:
         temporary.write_text(json.dumps(wanted(monai)), encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the environment; return the exit status."""
+def _failure_of(python: Path, code: str) -> str:
+    """What went wrong with a line of Python; empty if nothing."""
+    finished = subprocess.run([str(python), "-c", code], capture_output=True, encoding="utf-8")
+    return "" if finished.returncode == 0 else finished.stderr.strip() or f"exit status {finished.returncode}"
+
+
+def _pip_install(python: Path, *arguments: str) -> bool:
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
+    return subprocess.run(command, cwd=ROOT).returncode == 0
+
+
+def _install_torch(python: Path) -> None:
+    """Install torch and, from the same place, the torchvision that belongs to it."""
+    pin = pinned_torch((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    gpu = subprocess.run("nvidia-smi -L", shell=True, capture_output=True, encoding="utf-8")
+    for attempt in torch_attempts(pin, platform.system(), "GPU" in gpu.stdout, os.environ.get("AGSCL_TORCH", "")):
+        print(f"installing {attempt.announcement}, and torchvision", flush=True)
+        if _pip_install(python, *attempt.pip_arguments, "torchvision"):
+            return
+    raise EnvironmentProblem("torch could not be installed: see above. AGSCL_TORCH may name another requirement.")
+
+
+def _fix_torchvision(python: Path) -> None:
+    """Make torchvision importable beside a torch of another build, where it is not."""
+    if MISSING_OPERATOR not in _failure_of(python, "import torchvision"):
+        return
+    ask = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site_packages = Path(subprocess.check_output(ask, encoding="utf-8").strip())
+    (site_packages / "agscl_torchvision_hook.py").write_text(HOOK, encoding="utf-8")
+    (site_packages / "agscl_torchvision_hook.pth").write_text("import agscl_torchvision_hook\n", encoding="utf-8")
+    print("torchvision is of another build than torch: its operators are declared, not implemented", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Make the environment."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.monai_label.environment", description="Make the environment of the MONAI Label server."
     )
     parser.add_argument("--monai", default=MONAI_VERSION, metavar="VERSION", help=f"default: {MONAI_VERSION}")
     parser.add_argument("--folder", default=FOLDER, type=Path, help=f"default: {FOLDER.name} in the bundle's folder")
     given = parser.parse_args(arguments)
-    try:
-        make(given.monai, given.folder.absolute())  # pip runs in the bundle's folder
-    except EnvironmentProblem as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        return 1
+    make(given.monai, given.folder.absolute())  # pip runs in the bundle's folder
     print(f"ready: {python_of(given.folder)} (monai {monai_of(given.folder)})")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    install_plain_errors()
+    main()

@@ -5,26 +5,24 @@ every run gets a folder of its own, ``fine_tuning_001``, ``fine_tuning_002``, ..
 asked for again with the same weights, cases and settings, goes on where it was. The coarse stage is not trained.
 """
 
-from __future__ import annotations
-
 import json
 import logging
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from ignite.engine import Engine
+from monai.data import Dataset
 
 from scripts.dataset.check import check_dataset
 from scripts.dataset.stamp import dataset_digest
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import digest
 from scripts.inference.weights import load_weights
-from scripts.preprocessing.slice_store import SliceStore
+from scripts.queries.batches import QueryBatches
 from scripts.runtime.processes import world_size
 from scripts.runtime.resume import save_weights
 from scripts.runtime.run_folder import RunPlace, claim, record_weights
@@ -35,18 +33,6 @@ logger = logging.getLogger(__name__)
 PREFIX = "fine_tuning_"
 REPORT = "fine_tuning.json"
 """Written last: a folder that has it holds a finished run."""
-
-
-class Cases(Protocol):
-    """What has cases: a dataset."""
-
-    data: list[dict[str, Any]]
-
-
-class TrainingCases(Cases, Protocol):
-    """Cases whose slices are in a store."""
-
-    store: SliceStore
 
 
 class FineTuning:
@@ -66,8 +52,8 @@ class FineTuning:
     def __init__(
         self,
         trainer: Engine,
-        training: TrainingCases,
-        validation: Cases,
+        training: QueryBatches,
+        validation: Dataset,
         network: torch.nn.Module,
         model_path: str,
         place: RunPlace,
@@ -95,7 +81,16 @@ class FineTuning:
         if not weights.exists():
             logger.info("no validation case: the weights of the last epoch are the result")
             save_weights(self.network.state_dict(), weights)
-        self._finish(weights, splits, begun)
+        report = {
+            "began_with": {"path": str(self.model_path), "sha256": begun["weights"]},
+            "result": {"path": str(weights), "sha256": digest(weights)},
+            "previous_weights": self._publish(weights),
+            "epochs": self.trainer.state.epoch,
+            "cases": {split: [case["case"] for case in cases] for split, cases in splits.items()},
+        }
+        with replacing(folder / REPORT) as temporary:
+            temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        logger.info("fine-tuned weights: %s", weights)
         return folder
 
     def _checked_splits(self) -> dict[str, Sequence[Mapping[str, Any]]]:
@@ -110,35 +105,22 @@ class FineTuning:
         check_dataset(splits, self.training.store.organs)
         return splits
 
-    def _finish(self, weights: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]], begun: dict[str, str]) -> None:
-        """Publish the weights and leave a report."""
-        previous = None
-        if self.published is not None and same_file(self.published, self.model_path):
-            previous = replace_weights(weights, self.published)
-            logger.info("%s has the new weights, the old ones are kept in %s", self.published, previous)
-        report = {
-            "began_with": {"path": str(self.model_path), "sha256": begun["weights"]},
-            "result": {"path": str(weights), "sha256": digest(weights)},
-            "previous_weights": None if previous is None else str(previous),
-            "epochs": self.trainer.state.epoch,
-            "cases": {split: [case["case"] for case in cases] for split, cases in splits.items()},
-        }
-        with replacing(weights.parent / REPORT) as temporary:
-            temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
-        logger.info("fine-tuned weights: %s", weights)
+    def _publish(self, weights: Path) -> str | None:
+        """Replace the published weights, if these were fine-tuned; return where the old ones are kept."""
+        if self.published is None or not (self.published.exists() and self.published.samefile(self.model_path)):
+            return None
+        previous = replace_weights(weights, self.published)
+        logger.info("%s has the new weights, the old ones are kept in %s", self.published, previous)
+        return str(previous)
 
 
 def begin_run(parent: Path, config: Mapping[str, Any], begun: Mapping[str, str]) -> Path:
-    """Folder of a run: the last one, if it is unfinished and was begun with the same, else a new one.
+    """Folder of a run below `parent`: the last one, if it is unfinished and was begun with the same, else a new one.
 
-    Args:
-        parent: folder of the runs.
-        config: of the running workflow.
-        begun: digest of the weights and of the cases.
+    `config` is that of the running workflow, `begun` has the digests of weights and cases.
     """
-    numbers = [
-        int(match[1]) for path in parent.glob(f"{PREFIX}*") if (match := re.match(rf"{PREFIX}(\d+)$", path.name))
-    ]
+    names = (path.name.removeprefix(PREFIX) for path in parent.glob(f"{PREFIX}*"))
+    numbers = [int(name) for name in names if name.isdecimal()]
     last = max(numbers, default=0)
     folder = parent / f"{PREFIX}{last:03d}"
     if last and not (folder / REPORT).exists():
@@ -150,12 +132,9 @@ def begin_run(parent: Path, config: Mapping[str, Any], begun: Mapping[str, str])
 
 
 def replace_weights(new: Path, target: Path) -> Path:
-    """Put weights in the place of others, which are kept beside it as ``model_until_<UTC time>.pt``.
+    """Put weights in the place of others, which are kept beside it as ``model_until_<UTC time>.pt``; return that path.
 
     The name is longer than the target's, since MONAI Label takes the shortest for the default.
-
-    Returns:
-        Where the old weights are.
     """
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d_%H-%M-%S")
     kept = target.with_name(f"{target.stem}_until_{now}{target.suffix}")
@@ -167,8 +146,3 @@ def replace_weights(new: Path, target: Path) -> Path:
         shutil.copyfile(new, temporary)
         record_weights(target, temporary)
     return kept
-
-
-def same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to one file that exists."""
-    return one.exists() and other.exists() and one.samefile(other)

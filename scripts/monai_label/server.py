@@ -6,8 +6,6 @@ The server works on a copy of the bundle, in `WORKSPACE/app/model/NAME`: fine-tu
 in the bundle itself. A second start goes on with that copy; delete it to begin with the bundle's weights again.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil
@@ -18,73 +16,59 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
 
 from scripts.monai_label.environment import FOLDER, ROOT, EnvironmentProblem, python_of, require
 
 NAME = "agscl_ct_segmentation"
 """Name of the model in clients. MONAI Label reads the kind of task from it: keep "segmentation" in the name."""
+NEEDED = ("configs/inference.json", "configs/train.json", "configs/metadata.json", "models/model.pt")
 PARTS = ("configs", "scripts", "models", "LICENSE")
 START_SECONDS, STOP_SECONDS = 600.0, 30.0
 
 
-def prepare_app(bundle: Path, workspace: Path, python: Path, name: str = NAME) -> Path:
-    """Put MONAI Label's bundle app and a copy of the bundle in a workspace; return the copy.
+def prepare_app(bundle: Path, workspace: Path, python: Path) -> Path:
+    """Put MONAI Label's bundle app and a copy of the bundle in a workspace, where what is there stays; return the copy.
 
-    Args:
-        bundle: folder of the bundle, with its weights in `models/model.pt`.
-        workspace: folder of the server; what is there stays.
-        python: interpreter of the MONAI Label environment.
-        name: name of the model.
+    The app comes from the MONAI Label environment, whose interpreter is `python`.
 
     Raises:
         FileNotFoundError: the bundle lacks what MONAI Label reads.
     """
-    copy = workspace / "app" / "model" / name
+    app = workspace / "app"
+    copy = app / "model" / NAME
     if copy.exists():
         return copy
-    needed = ["configs/inference.json", "configs/train.json", "configs/metadata.json", "models/model.pt"]
-    missing = [file for file in needed if not (bundle / file).is_file()]
+    missing = [file for file in NEEDED if not (bundle / file).is_file()]
     if missing:
         raise FileNotFoundError(
             f"{bundle} has no {', '.join(missing)}, which MONAI Label reads: name the folder of a complete bundle with "
             "--bundle; weights are downloaded with `python -m monai.bundle download_large_files` or trained."
         )
-    app = workspace / "app"
     if not (app / "main.py").exists():  # what `monailabel apps --download` does
+        installed = python.parents[1] / "monailabel/sample-apps/monaibundle"
         shutil.copytree(
-            app_of(python), app, ignore=shutil.ignore_patterns("logs", "model", "__pycache__"), dirs_exist_ok=True
+            installed, app, ignore=shutil.ignore_patterns("logs", "model", "__pycache__"), dirs_exist_ok=True
         )
-    draft = copy.with_name(f".{name}")
+    draft = copy.with_name(f".{NAME}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    for part in PARTS:
-        source = bundle / part
+    for source in map(bundle.joinpath, PARTS):
         if source.is_dir():
-            shutil.copytree(source, draft / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, draft / source.name, ignore=shutil.ignore_patterns("__pycache__"))
         elif source.exists():
-            shutil.copy2(source, draft / part)
+            shutil.copy2(source, draft)
     os.replace(draft, copy)
     return copy
-
-
-def app_of(python: Path) -> Path:
-    """MONAI Label's bundle app, which its installation puts beside the packages of the environment."""
-    return python.parents[1] / "monailabel" / "sample-apps" / "monaibundle"
 
 
 class Server:
     """The MONAI Label server as a context: started on entry, stopped on exit.
 
-    Args:
-        app: folder of the app, as :func:`prepare_app` makes it.
-        studies: folder of the scans, or the address of a DICOMweb store.
-        port: port that it listens on.
-        host: address it listens on; the default is reached from this machine only.
-        environment: folder of the MONAI Label environment.
-        log: file for what the server prints; None: the terminal.
-        name: name of the model.
+    It serves `studies`, a folder of scans or the address of a DICOMweb store, with the app that :func:`prepare_app`
+    put in a folder. The default host is reached from this machine only. What it prints goes to the file `log`, or to
+    the terminal.
     """
 
     def __init__(
@@ -95,36 +79,24 @@ class Server:
         host: str = "127.0.0.1",
         environment: Path = FOLDER,
         log: Path | None = None,
-        name: str = NAME,
     ) -> None:
-        self.app, self.studies, self.port, self.host, self.log = app.resolve(), studies, port, host, log
-        options = {"models": name, "zoo_source": "local", "sam2": "false"}  # nothing is fetched from the network
+        self.app, self.port, self.log = app.resolve(), port, log
+        self.url = f"http://127.0.0.1:{port}"
         self.command = [str(python_of(environment.absolute())), "-m", "monailabel.main", "start_server"]
         self.command += ["--app", str(self.app), "--studies", studies, "--host", host, "--port", str(port)]
-        for key, value in options.items():
-            self.command += ["--conf", key, value]
+        # Nothing is fetched from the network.
+        self.command += ["--conf", "models", NAME, "--conf", "zoo_source", "local", "--conf", "sam2", "false"]
         self.process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def url(self) -> str:
-        """Address for clients on this machine."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Server:
-        """Start the server, and wait until it answers.
-
-        Raises:
-            RuntimeError: it ended, or does not answer in time; names the log.
-        """
+    def __enter__(self) -> "Server":
+        """Start the server and wait until it answers; RuntimeError if it ends or does not answer in time."""
         if answers(self.url):
             raise RuntimeError(f"port {self.port} is in use by another server: choose a free one.")
-        output = None if self.log is None else self.log.open("wb")
-        # Not in the bundle's folder, whose scripts would be imported instead of the copy's.
-        self.process = subprocess.Popen(
-            self.command, cwd=self.app, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        if output is not None:
-            output.close()
+        with nullcontext() if self.log is None else self.log.open("wb") as output:
+            # Not in the bundle's folder, whose scripts would be imported instead of the copy's.
+            self.process = subprocess.Popen(
+                self.command, cwd=self.app, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
         deadline = time.monotonic() + START_SECONDS
         while not answers(self.url):
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -134,10 +106,7 @@ class Server:
             time.sleep(0.5)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the server."""
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:
@@ -147,11 +116,8 @@ class Server:
         for word in (signal.SIGINT, signal.SIGKILL):
             if self.process.poll() is None:
                 os.killpg(self.process.pid, word)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(STOP_SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                continue
         self.process = None
 
 

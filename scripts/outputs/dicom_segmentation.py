@@ -1,7 +1,5 @@
 """A label map as DICOM-SEG, slice for slice on the images of the series that it was made from."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -10,144 +8,22 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import to_rgb
 from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
 from monai.utils.module import optional_import
 from numpy.typing import NDArray
 
 from scripts.dicom.referred_images import images_of_labels
 from scripts.drawing.overlay import organ_colour
 from scripts.files.atomic_write import replacing
-from scripts.files.result_files import bundle_identity, result_path
-from scripts.outputs.scan_outputs import scan_name
+from scripts.files.result_files import bundle_identity
+from scripts.outputs.scan_outputs import ScanSaverd, scan_name
 
 hd, has_highdicom = optional_import("highdicom")
+codes, _ = optional_import("pydicom.sr.codedict", name="codes")
 logger = logging.getLogger(__name__)
 
 SERIES_NUMBER = 9001
 """High, so that a viewer lists the segmentation behind the images of the study; our choice."""
-
-
-def require_highdicom() -> None:
-    """Raise ValueError with the command that installs highdicom, where it is missing."""
-    if not has_highdicom:
-        raise ValueError(
-            "a DICOM-SEG file is written with highdicom, and highdicom is not installed: run `python -m pip install -r "
-            "requirements.txt` in the bundle's folder, or `python -m pip install highdicom`."
-        )
-
-
-def write_segmentation(
-    labels: NDArray[np.uint8], affine: NDArray[np.float64], series: str, organs: Sequence[str], path: Path
-) -> None:
-    """Write a DICOM-SEG file, whole or not at all; the number of a segment is the class index of its organ.
-
-    Args:
-        labels: label map [column, row, slice].
-        affine: its 4 x 4 matrix from voxel indices to mm (RAS).
-        series: folder of the DICOM series that was segmented.
-        organs: organ names in the order of their class indices.
-        path: the file to write.
-
-    Raises:
-        ValueError: highdicom is missing, or the label map is not on the grid of the series.
-    """
-    require_highdicom()
-    _, images = images_of_labels(labels, affine, series, path)
-    bundle = bundle_identity()
-    segmentation = hd.seg.Segmentation(
-        source_images=images,
-        pixel_array=np.ascontiguousarray(labels.transpose(2, 1, 0)),
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(index, organ) for index, organ in enumerate(organs, start=1)],
-        series_instance_uid=hd.UID(),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer=bundle.name,
-        manufacturer_model_name=bundle.name,
-        software_versions=bundle.version,
-        device_serial_number="none",
-        content_label="ORGANS",
-        content_description="Organs found automatically; research only",
-        series_description="Organs found automatically (research only)",
-    )
-    with replacing(path) as temporary:
-        segmentation.save_as(temporary)
-
-
-def _description(index: int, organ: str) -> Any:
-    bundle = bundle_identity()
-    structure, side = organ_code(organ)
-    described = hd.seg.SegmentDescription(
-        segment_number=index,
-        segment_label=organ.replace("_", " "),
-        segmented_property_category=codes.SCT.AnatomicalStructure,
-        segmented_property_type=structure,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=bundle.name, family=codes.DCM.ArtificialIntelligence, version=bundle.version
-        ),
-        display_color=hd.color.CIELabColor.from_rgb(*(round(255 * value) for value in to_rgb(organ_colour(index)))),
-    )
-    if side is not None:
-        modifier = hd.sr.CodedConcept(side.value, side.scheme_designator, side.meaning)
-        described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
-    return described
-
-
-class SaveOnSeriesd(MapTransform):
-    """Base of what writes a DICOM file for scans that were read from a DICOM series; others have nothing to refer to.
-
-    Where it cannot be written a warning says so, and the case goes on with its label map.
-
-    Args:
-        keys: label map [1, i, j, k] on the scan's grid.
-        output_dir: folder of the files.
-        organs: organ names in the order of their class indices.
-    """
-
-    kinds: tuple[str, ...]
-    name: str
-    """Of the kind of file, for messages."""
-    write: Callable[..., None]
-    """Takes label map, affine, folder of the series, organs and the path to write."""
-
-    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str]) -> None:
-        super().__init__(keys)
-        self.output_dir, self.organs = Path(output_dir), list(organs)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the label maps under the keys."""
-        series = str(data["image"].meta["filename_or_obj"])
-        if not Path(series).is_dir():
-            logger.info("%s is no DICOM series: no %s is written", scan_name(data), self.name)
-            return dict(data)
-        for key in self.key_iterator(data):
-            labels: MetaTensor = data[key]
-            voxels = labels.as_tensor()[0].to("cpu").numpy().astype(np.uint8)
-            path = result_path(self.output_dir, scan_name(data), self.kinds[0])
-            try:
-                type(self).write(voxels, labels.affine.numpy(), series, self.organs, path)
-            except Exception as error:  # headers are odd in many ways, and the label map is there
-                logger.warning("%s: no %s is written (%s: %s)", scan_name(data), self.name, type(error).__name__, error)
-        return dict(data)
-
-
-class SaveDicomSegmentationd(SaveOnSeriesd):
-    """Write `<case>_seg.dcm`; see :class:`SaveOnSeriesd`."""
-
-    kinds = ("dicom_seg",)
-    name = "DICOM-SEG"
-    write = staticmethod(write_segmentation)
-
-    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str]) -> None:
-        super().__init__(keys, output_dir, organs)
-        require_highdicom()
-
-
-codes, _ = optional_import("pydicom.sr.codedict", name="codes")
-
+SERIES_DESCRIPTION = "Organs found automatically (research only)"
 SIDES = {"left": "Left", "right": "Right"}
 OTHER_WORDS = {
     "brainstem": "BrainStem",
@@ -173,3 +49,104 @@ def organ_code(organ: str) -> tuple[Any, Any | None]:
     keyword = OTHER_WORDS.get(name) or "".join(word.capitalize() for word in name.split("_"))
     structure = getattr(codes.SCT, keyword, codes.SCT.AnatomicalStructure)
     return structure, getattr(codes.SCT, sides[0]) if len(sides) == 1 else None
+
+
+def organ_rgb(class_index: int) -> list[int]:
+    """Red, green and blue, 0 to 255, in which an organ is drawn."""
+    return [round(255 * value) for value in to_rgb(organ_colour(class_index))]
+
+
+def write_segmentation(
+    labels: NDArray[np.uint8], affine: NDArray[np.float64], series: str, organs: Sequence[str], path: Path
+) -> None:
+    """Write a DICOM-SEG file, whole or not at all; the number of a segment is the class index of its organ.
+
+    Args:
+        labels: label map [column, row, slice].
+        affine: its 4 x 4 matrix from voxel indices to mm (RAS).
+        series: folder of the DICOM series that was segmented.
+        organs: organ names in the order of their class indices.
+        path: the file to write.
+
+    Raises:
+        ValueError: the label map is not on the grid of the series.
+    """
+    _, images = images_of_labels(labels, affine, series, path)
+    bundle = bundle_identity()
+    segmentation = hd.seg.Segmentation(
+        source_images=images,
+        pixel_array=np.ascontiguousarray(labels.transpose(2, 1, 0)),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_description(index, organ) for index, organ in enumerate(organs, start=1)],
+        series_instance_uid=hd.UID(),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=bundle.name,
+        manufacturer_model_name=bundle.name,
+        software_versions=bundle.version,
+        device_serial_number="none",
+        content_label="ORGANS",
+        content_description="Organs found automatically; research only",
+        series_description=SERIES_DESCRIPTION,
+    )
+    with replacing(path) as temporary:
+        segmentation.save_as(temporary)
+
+
+def _description(index: int, organ: str) -> Any:
+    bundle = bundle_identity()
+    structure, side = organ_code(organ)
+    described = hd.seg.SegmentDescription(
+        segment_number=index,
+        segment_label=organ.replace("_", " "),
+        segmented_property_category=codes.SCT.AnatomicalStructure,
+        segmented_property_type=structure,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=bundle.name, family=codes.DCM.ArtificialIntelligence, version=bundle.version
+        ),
+        display_color=hd.color.CIELabColor.from_rgb(*organ_rgb(index)),
+    )
+    if side is not None:
+        modifier = hd.sr.CodedConcept.from_code(side)
+        described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    return described
+
+
+class SaveOnSeriesd(ScanSaverd):
+    """Base of what writes a DICOM file for scans that were read from a DICOM series; others have nothing to refer to.
+
+    Where it cannot be written a warning says so, and the case goes on with its label map.
+    """
+
+    name: str
+    """Of the kind of file, for messages."""
+    write: Callable[..., None]
+    """With the arguments of :func:`write_segmentation`."""
+
+    def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
+        case, series = scan_name(data), str(data["image"].meta["filename_or_obj"])
+        if not Path(series).is_dir():
+            logger.info("%s is no DICOM series: no %s is written", case, self.name)
+            return
+        try:
+            self.write(value[0].cpu().numpy().astype(np.uint8), value.affine.numpy(), series, self.organs, path)
+        except Exception as error:  # headers are odd in many ways, and the label map is there
+            logger.warning("%s: no %s is written (%s: %s)", case, self.name, type(error).__name__, error)
+
+
+class SaveDicomSegmentationd(SaveOnSeriesd):
+    """Write `<case>_seg.dcm`, with the arguments of :class:`ScanSaverd`; ValueError if highdicom is missing."""
+
+    kinds = ("dicom_seg",)
+    name = "DICOM-SEG"
+    write = staticmethod(write_segmentation)
+
+    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str]) -> None:
+        super().__init__(keys, output_dir, organs)
+        if not has_highdicom:
+            raise ValueError(
+                "a DICOM-SEG file is written with highdicom, and highdicom is not installed: run `python -m pip "
+                "install -r requirements.txt` in the bundle's folder, or `python -m pip install highdicom`."
+            )

@@ -1,6 +1,4 @@
-"""What inference writes for each scan: the label map, and if wanted class scores and an overlay picture."""
-
-from __future__ import annotations
+"""What inference writes for each scan, never half-written: label map, class scores, overlay picture, palette PNG."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -10,16 +8,19 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged
+from monai.utils.module import optional_import
 from numpy.typing import NDArray
 
 from scripts.dataset.datalist_file import NIFTI_SUFFIXES, case_name
+from scripts.dataset.layouts.voc import voc_colours
 from scripts.dataset.nifti_header import label_header
-from scripts.drawing.overlay import save_overlay
+from scripts.drawing.overlay import overlay_figure, save_figure
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import result_path
 from scripts.preprocessing.scan_reader import load_volume
+
+pillow, _ = optional_import("PIL.Image")
 
 
 def write_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> None:
@@ -38,9 +39,8 @@ def write_labels(path: Path, voxels: NDArray[np.uint8], affine: NDArray[np.float
         return write_nifti(path, voxels, affine)
     header = label_header(scan, voxels.shape)
     image_class: Any = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    image = image_class(voxels, None, header)
     with replacing(path) as temporary:
-        nib.save(image, temporary)
+        nib.save(image_class(voxels, None, header), temporary)
 
 
 def scan_name(data: Mapping[Hashable, Any]) -> str:
@@ -48,91 +48,78 @@ def scan_name(data: Mapping[Hashable, Any]) -> str:
     return str(data.get("case") or case_name(str(data["image"].meta["filename_or_obj"])))
 
 
-class ScanSaverd(SaveImaged):
-    """Base of what writes a file of its own for each scan.
+class ScanSaverd(MapTransform):
+    """Base of what writes files for each scan; a subclass says their `kinds`, the first of which `_write` gets.
 
-    Clients that take the result themselves strip the savers: MONAI Label by class, MONAI Deploy by "SaveImage" in the
-    name.
+    Clients that take label map or scores themselves strip their savers: MONAI Label by the class SaveImaged, MONAI
+    Deploy by "SaveImage" in the name.
 
     Args:
-        keys: keys of the data that are written.
+        keys: label maps [1, i, j, k] on the scan's grid, or what the subclass says.
         output_dir: folder of the files.
+        organs: organ names in the order of their class indices, where the files name organs.
     """
 
-    def __init__(self, keys: KeysCollection, output_dir: str) -> None:
-        super().__init__(keys, output_dir=output_dir, print_log=False)
-        self.output_dir = Path(output_dir)
+    kinds: tuple[str, ...]
 
-
-class SaveImageLabelsd(ScanSaverd):
-    """Write the fused labels as `<case>_seg.nii.gz` on the scan's own grid, never half-written.
-
-    Args:
-        keys: label map [1, i, j, k] uint8 with the scan's affine.
-        output_dir: folder of the label maps.
-    """
-
-    kinds = ("labels",)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the label maps under the keys."""
-        for key in self.key_iterator(data):
-            labels: MetaTensor = data[key]
-            voxels = labels.as_tensor()[0].to(torch.uint8).cpu().numpy()
-            scan = str(data["image"].meta.get("filename_or_obj", ""))
-            path = result_path(self.output_dir, scan_name(data), "labels")
-            write_labels(path, voxels, labels.affine.numpy(), scan)
-        return dict(data)
-
-
-class SaveImageScoresd(ScanSaverd):
-    """Write the class scores as `<case>_scores.nii.gz`, 4D float16-rounded float32, on the working grid.
-
-    Args:
-        keys: class scores [class, x, y, z].
-        output_dir: folder of the score maps.
-    """
-
-    kinds = ("scores",)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Write the class scores under the keys."""
-        for key in self.key_iterator(data):
-            scores = torch.as_tensor(data[key]).detach().half().float().cpu().numpy()
-            path = result_path(self.output_dir, scan_name(data), "scores")
-            write_nifti(path, np.moveaxis(scores, 0, -1), data["image"].affine.numpy())
-        return dict(data)
-
-
-class SaveOverlayd(MapTransform):
-    """Write `<case>_overlay.png`: slices of the scan with the fused labels drawn over them.
-
-    Args:
-        keys: label map [1, i, j, k] on the scan's grid.
-        output_dir: folder of the pictures.
-        organs: organ names in the order of their class indices.
-    """
-
-    kinds = ("overlay",)
-
-    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str]) -> None:
+    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str] = ()) -> None:
         super().__init__(keys)
         self.output_dir, self.organs = Path(output_dir), list(organs)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Draw the label maps under the keys."""
+        """Write what lies under the keys."""
         for key in self.key_iterator(data):
-            labels: MetaTensor = data[key]
-            scan = load_volume(data["image"].meta["filename_or_obj"])
-            label = data.get("label")
-            reference = None if label is None else label[0].numpy()
-            save_overlay(
-                scan[0].numpy(),
-                labels[0].cpu().numpy(),
-                labels.affine.numpy(),
-                self.organs,
-                result_path(self.output_dir, scan_name(data), "overlay"),
-                reference=reference,
-                title=scan_name(data),
-            )
+            self._write(data[key], data, result_path(self.output_dir, scan_name(data), self.kinds[0]))
         return dict(data)
+
+    def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
+        raise NotImplementedError
+
+
+class SaveImageLabelsd(ScanSaverd, SaveImaged):
+    """Write the fused labels as `<case>_seg.nii.gz`: uint8, on the scan's own grid."""
+
+    kinds = ("labels",)
+
+    def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
+        scan = str(data["image"].meta.get("filename_or_obj", ""))
+        write_labels(path, value[0].cpu().numpy().astype(np.uint8), value.affine.numpy(), scan)
+
+
+class SaveImageScoresd(ScanSaverd, SaveImaged):
+    """Write class scores [class, x, y, z] as `<case>_scores.nii.gz`: float32 rounded to float16, classes last.
+
+    They lie on the working grid.
+    """
+
+    kinds = ("scores",)
+
+    def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
+        scores = torch.as_tensor(value).detach().half().float().cpu().numpy()
+        write_nifti(path, np.moveaxis(scores, 0, -1), data["image"].affine.numpy())
+
+
+class SaveOverlayd(ScanSaverd):
+    """Write `<case>_overlay.png`: slices of the scan with the fused labels, and the reference if there is one."""
+
+    kinds = ("overlay",)
+
+    def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
+        scan = load_volume(data["image"].meta["filename_or_obj"])[0].numpy()
+        labels, affine = value[0].cpu().numpy(), value.affine.numpy()
+        reference = None if data.get("label") is None else data["label"][0].numpy()
+        save_figure(overlay_figure(scan, labels, affine, self.organs, reference, title=scan_name(data)), path)
+
+
+class SavePaletteLabelsd(ScanSaverd, SaveImaged):
+    """Write class indices [1, x, y, 1] of a photograph as `<case>.png` with VOC's palette, as VOC's server takes it."""
+
+    kinds = ("palette_labels",)
+
+    def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
+        # A picture has rows first: y, then x.
+        rows = value[0, :, :, 0].cpu().numpy().astype(np.uint8).T
+        picture = pillow.fromarray(np.ascontiguousarray(rows), mode="L")
+        picture.putpalette([part for colour in voc_colours() for part in colour])
+        with replacing(path) as temporary:
+            picture.save(temporary, optimize=True)

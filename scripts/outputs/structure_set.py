@@ -1,25 +1,28 @@
 """A label map as RTSTRUCT (DICOM-RT structure set): contours on the slices of the series that it was made from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from scripts.dicom.contours import Points, contours_of
 from scripts.dicom.headers import Header, pydicom
 from scripts.dicom.referred_images import EMPTY_IF_UNKNOWN, images_of_labels
 from scripts.dicom.slice_numbers import SliceNumbers
-from scripts.dicom.structure_files import STRUCTURE_SET
-from scripts.drawing.overlay import organ_colour
+from scripts.dicom.structure_reader import STRUCTURE_SET
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity
-from scripts.outputs.dicom_segmentation import SERIES_NUMBER, SaveOnSeriesd, codes, organ_code
+from scripts.outputs.dicom_segmentation import (
+    SERIES_DESCRIPTION,
+    SERIES_NUMBER,
+    SaveOnSeriesd,
+    codes,
+    organ_code,
+    organ_rgb,
+)
 
 STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which stands for "the study" here
 NOTICE = "Found automatically; research only"
@@ -30,17 +33,8 @@ def write_structure_set(
 ) -> None:
     """Write an RTSTRUCT file, whole or not at all; the number of an ROI is the class index of its organ.
 
-    Every organ has an ROI; one that was not found has no contours.
-
-    Args:
-        labels: label map [column, row, slice].
-        affine: its 4 x 4 matrix from voxel indices to mm (RAS).
-        series: folder of the DICOM series that was segmented.
-        organs: organ names in the order of their class indices.
-        path: the file to write.
-
-    Raises:
-        ValueError: the label map is not on the grid of the series.
+    Every organ has an ROI; one that was not found has no contours. Arguments and errors are those of
+    :func:`scripts.outputs.dicom_segmentation.write_segmentation`.
     """
     stack, images = images_of_labels(labels, affine, series, path)
     content = _general(images)
@@ -59,8 +53,7 @@ def write_structure_set(
 
 def _item(**values: Any) -> Header:
     item = pydicom.Dataset()
-    for keyword, value in values.items():
-        setattr(item, keyword, value)
+    item.update(values)
     return item
 
 
@@ -72,7 +65,7 @@ def _general(images: Sequence[Header]) -> Header:
         SOPInstanceUID=pydicom.uid.generate_uid(),
         SeriesInstanceUID=pydicom.uid.generate_uid(),
         SeriesNumber=SERIES_NUMBER + 1,
-        SeriesDescription="Organs found automatically (research only)",
+        SeriesDescription=SERIES_DESCRIPTION,
         Modality="RTSTRUCT",
         InstanceNumber=1,
         OperatorsName="",
@@ -106,11 +99,10 @@ def _reference(image: Header) -> Header:
 
 
 def _contours(organ: NDArray[np.bool_], index: int, slices: Sequence[SliceNumbers], images: Sequence[Header]) -> Header:
-    colour = [round(255 * value) for value in to_rgb(organ_colour(index))]
-    found = _item(ReferencedROINumber=index, ROIDisplayColor=colour)
+    found = _item(ReferencedROINumber=index, ROIDisplayColor=organ_rgb(index))
     drawn = [
-        _contour(points, slices[int(k)], images[int(k)])
-        for k in np.flatnonzero(organ.any(axis=(0, 1)))
+        _contour(points, slices[k], images[k])
+        for k in np.flatnonzero(organ.any(axis=(0, 1))).tolist()
         for points in contours_of(organ[:, :, k])
     ]
     for number, contour in enumerate(drawn, start=1):
@@ -138,10 +130,14 @@ def _observation(index: int, organ: str) -> Header:
     code = _code(structure)
     if side is not None:
         code.SegmentedPropertyTypeModifierCodeSequence = [_code(side)]
-    observation = _item(ObservationNumber=index, ReferencedROINumber=index, RTROIInterpretedType="ORGAN")
-    observation.ROIInterpreter, observation.RTROIIdentificationCodeSequence = "", [code]
-    observation.SegmentedPropertyCategoryCodeSequence = [_code(codes.SCT.AnatomicalStructure)]
-    return observation
+    return _item(
+        ObservationNumber=index,
+        ReferencedROINumber=index,
+        RTROIInterpretedType="ORGAN",
+        ROIInterpreter="",
+        RTROIIdentificationCodeSequence=[code],
+        SegmentedPropertyCategoryCodeSequence=[_code(codes.SCT.AnatomicalStructure)],
+    )
 
 
 def _code(concept: Any) -> Header:
@@ -150,7 +146,7 @@ def _code(concept: Any) -> Header:
 
 
 class SaveStructureSetd(SaveOnSeriesd):
-    """Write `<case>_rtstruct.dcm`; see :class:`scripts.outputs.dicom_segmentation.SaveOnSeriesd`."""
+    """Write `<case>_rtstruct.dcm`, with the arguments of :class:`scripts.outputs.scan_outputs.ScanSaverd`."""
 
     kinds = ("rtstruct",)
     name = "RTSTRUCT"

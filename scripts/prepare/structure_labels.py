@@ -20,8 +20,7 @@ from scripts.dataset.datalist_file import read_datalist
 from scripts.dataset.problems import listed
 from scripts.dicom.series import choose_series, find_series
 from scripts.dicom.slice_stack import SliceStack, slice_stack
-from scripts.dicom.structure_files import StructureFile, find_structure_files
-from scripts.dicom.structure_reader import Structures
+from scripts.dicom.structure_reader import StructureFile, Structures, find_structure_files
 from scripts.outputs.scan_outputs import write_nifti
 from scripts.prepare.scan_entry import ScanEntry
 
@@ -79,8 +78,7 @@ def label_maps_of(
     if place and not os.path.exists(place):
         raise FileNotFoundError(f"'{place}' does not exist; give the folder of the structures with --labels.")
     shared = find_structure_files(place, results) if place else []
-    labelled, unnamed = [], Counter[str]()
-    used: set[str] = set()
+    labelled, unnamed, used = [], Counter[str](), set[str]()
     for scan in scans:
         if not os.path.isdir(scan.image):
             raise ValueError(f"{scan.image} is no DICOM series, so no structures refer to it; give it with --values.")
@@ -88,15 +86,15 @@ def label_maps_of(
         files = find_structure_files(scan.label) if scan.label else shared
         found = [one for one in files if one.is_of(series.headers)]
         used.update(one.path for one in found)
-        if not found:
-            if scan.label:
-                raise ValueError(f"no structures in {scan.label} refer to the series in {scan.image}.")
-            labelled.append(scan)
-            continue
-        structures = Structures(_chosen(found, wanted, scan.case).path)
-        organs = _organs_of(structures, spellings)
-        unnamed.update({name for number, name in structures.names.items() if number not in organs.values()})
-        labelled.append(_with_labels(scan, structures, organs, list(spellings), slice_stack(series), output_dir))
+        if scan.label and not found:
+            raise ValueError(f"no structures in {scan.label} refer to the series in {scan.image}.")
+        if found:
+            structures = Structures(_chosen(found, wanted, scan.case).path)
+            organs = _organs_of(structures, spellings)
+            unnamed.update({name for number, name in structures.names.items() if number not in organs.values()})
+            path = Path(output_dir).absolute() / FOLDER / f"{scan.case}.nii.gz"
+            scan = _with_labels(scan, structures, organs, list(spellings), slice_stack(series), path)
+        labelled.append(scan)
     unused = [one.path for one in shared if one.path not in used]
     if unused:
         logger.warning("%d structure files in %s refer to no scan: %s", len(unused), place, listed(unused, 3))
@@ -110,14 +108,12 @@ def label_maps_of(
 
 
 def _chosen(files: Sequence[StructureFile], wanted: str | None, case: str) -> StructureFile:
-    count = len(files)
-    found = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
-    if wanted:
-        files = [one for one in files if any(_fits(label, wanted) for label in one.labels)]
-    newest = [one for one in files if one.made == max(other.made for other in files)]
+    meant = [one for one in files if not wanted or any(_fits(label, wanted) for label in one.labels)]
+    newest = [one for one in meant if one.made == max(other.made for other in meant)]
     if len(newest) != 1:
-        what = f"of which {len(newest)} are called '{wanted}'" if wanted else f"of which {len(newest)} are the newest"
-        raise ValueError(f"{case} has {count} structure files, {what}: {found}. Name one with --structure_set LABEL.")
+        described = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
+        what = f"of which {len(newest)} are {f'called {wanted!r}' if wanted else 'the newest'}: {described}"
+        raise ValueError(f"{case} has {len(files)} structure files, {what}. Name one with --structure_set LABEL.")
     return newest[0]
 
 
@@ -148,12 +144,7 @@ def _organs_of(structures: Structures, spellings: Spellings) -> dict[str, int]:
 
 
 def _with_labels(
-    scan: ScanEntry,
-    structures: Structures,
-    numbers: Mapping[str, int],
-    order: Sequence[str],
-    stack: SliceStack,
-    output_dir: str,
+    scan: ScanEntry, structures: Structures, numbers: Mapping[str, int], order: list[str], stack: SliceStack, path: Path
 ) -> ScanEntry:
     """Write the label map; where structures overlap, the organ that is named later is seen."""
     labels = np.zeros(stack.shape, dtype=np.uint8)
@@ -173,6 +164,5 @@ def _with_labels(
     if not kept:
         logger.warning("%s: none of its structures is named, it is unlabelled.", scan.case)
         return replace(scan, label=None, organs=None)
-    path = Path(output_dir).absolute() / FOLDER / f"{scan.case}.nii.gz"
     write_nifti(path, labels, stack.affine)
     return replace(scan, label=str(path), organs=kept)

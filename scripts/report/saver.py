@@ -1,80 +1,163 @@
-"""The last step of inference where a report is wanted."""
-
-from __future__ import annotations
+"""The report on one scan: volume and mean HU of every organ, and pictures to check them by."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
-from scripts.drawing.overlay import overlay_figure
+from scripts.drawing.display import (
+    box_around_organs,
+    display_spacing,
+    plain_text,
+    slices_with_most_organs,
+    to_display_order,
+)
+from scripts.drawing.html import embedded, png, table, write_page
+from scripts.drawing.overlay import MARGIN_MM, draw_panel, organ_colour, overlay_figure
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity, result_path
-from scripts.outputs.scan_outputs import scan_name
+from scripts.outputs.scan_outputs import ScanSaverd, scan_name
 from scripts.preprocessing.scan_reader import WARNINGS, load_volume
-from scripts.report.page import montage_figure, organ_measures, report_page
+
+MONTAGE_COLUMNS = 4
+MM3_PER_ML = 1000.0
 
 
-class SaveReportd(MapTransform):
+class SaveReportd(ScanSaverd):
     """Write `<case>_report.html` with measures and pictures, and the measures alone as `<case>_organs.csv`.
 
-    Args:
-        keys: label map [1, i, j, k] on the scan's grid.
-        output_dir: folder of the reports.
-        organs: organ names in the order of their class indices.
-        model_path: weights, named in the report.
+    Besides the arguments of :class:`ScanSaverd` it takes `model_path`, the weights to name in the report.
     """
 
     kinds = ("report", "measures")
 
     def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str], model_path: str = "") -> None:
-        super().__init__(keys)
-        self.output_dir, self.organs, self.weights = Path(output_dir), list(organs), Path(model_path).name
+        super().__init__(keys, output_dir, organs)
+        self.weights = Path(model_path).name
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Report on the label maps under the keys."""
-        for key in self.key_iterator(data):
-            labels: MetaTensor = data[key]
-            scan = load_volume(data["image"].meta["filename_or_obj"])
-            warnings = str(data["image"].meta.get(WARNINGS, ""))
-            self._write(scan_name(data), scan[0].numpy(), labels[0].cpu().numpy(), labels.affine.numpy(), warnings)
-        return dict(data)
-
-    def _write(
-        self, name: str, image: NDArray[Any], labels: NDArray[np.uint8], affine: NDArray[np.float64], warnings: str
-    ) -> None:
+    def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
+        name, warnings = scan_name(data), str(data["image"].meta.get(WARNINGS, ""))
+        image = load_volume(data["image"].meta["filename_or_obj"])[0].numpy()
+        labels, affine = value[0].cpu().numpy(), value.affine.numpy()
         measures = organ_measures(image, labels, affine, self.organs)
+        with replacing(result_path(self.output_dir, name, "measures")) as temporary:
+            rounded = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
+            rounded = rounded.assign(warnings=warnings.replace("\n", " "))
+            rounded.to_csv(temporary, index=False, errors="backslashreplace")
         figures = {"Overview": overlay_figure(image, labels, affine, self.organs)}
         montage = montage_figure(image, labels, affine, self.organs)
         if montage is not None:
             figures["Each organ where it is largest"] = montage
-        bundle = bundle_identity()
-        made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-        page = report_page(
-            title=f"Organs in {name}",
-            notice=bundle.intended_use,
-            facts=_facts(image.shape, affine, sum(measure.volume_ml > 0 for measure in measures), len(measures)),
-            warnings=warnings.splitlines(),
-            measures=measures,
-            figures=figures,
-            footer=f"{bundle.name} {bundle.version}, weights {self.weights or 'not named'}; made {made}. Organs were "
-            "outlined automatically and nobody has checked them.",
+        bundle, made = bundle_identity(), datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+        notices = [bundle.intended_use, *(f"Warning: {line}" for line in warnings.splitlines())]
+        parts = [
+            *(f'<p class="notice">{escape(notice)}</p>' for notice in notices),
+            f'<p class="facts">{_facts(measures, image.shape, affine)}</p>',
+            "<h2>Organs</h2>",
+            table(["organ", "volume (mL)", "mean HU", "remark"], map(_row, measures)),
+            *(f"<h2>{heading}</h2>{embedded(png(figure), heading)}" for heading, figure in figures.items()),
+            f"<footer>{bundle.name} {bundle.version}, weights {escape(self.weights) or 'not named'}; made {made}. "
+            "Organs were outlined automatically and nobody has checked them.</footer>",
+        ]
+        write_page(path, f"Organs in {name}", parts)
+
+
+@dataclass(frozen=True)
+class OrganFinding:
+    """Measures of one organ, 0 ml and no HU if it was not found.
+
+    `cut_off` says whether it reaches the edge of the scan, so that a part of it may lie outside.
+    """
+
+    organ: str
+    class_index: int
+    volume_ml: float
+    mean_hu: float | None
+    cut_off: bool
+
+
+def organ_measures(
+    image: NDArray[Any], labels: NDArray[Any], affine: NDArray[np.float64], organs: Sequence[str]
+) -> list[OrganFinding]:
+    """Measure every organ.
+
+    Args:
+        image: CT [x, y, z] in HU.
+        labels: label map [x, y, z]; class index of an organ = position in `organs` + 1.
+        affine: 4 x 4 matrix from voxel indices to mm.
+        organs: names.
+
+    Raises:
+        ValueError: the shapes differ, or a class index has no name.
+    """
+    highest = int(labels.max(initial=0))
+    if image.shape != labels.shape or highest > len(organs):
+        raise ValueError(
+            f"image and label map have the shapes {image.shape} and {labels.shape}, and the highest class index is "
+            f"{highest} of {len(organs)} organs: give a label map on the scan's grid and the organs of its config."
         )
-        table = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
-        with replacing(result_path(self.output_dir, name, "measures")) as temporary:
-            table.assign(warnings=warnings.replace("\n", " ")).to_csv(temporary, index=False, errors="backslashreplace")
-        with replacing(result_path(self.output_dir, name, "report")) as temporary:
-            temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
+    flat, count = labels.astype(np.intp).ravel(), len(organs) + 1
+    voxels = np.bincount(flat, minlength=count)
+    total_hu = np.bincount(flat, weights=image.astype(np.float64).ravel(), minlength=count)
+    at_edge = {int(value) for axis in range(3) for value in np.unique(np.take(labels, [0, -1], axis=axis))}
+    return [
+        OrganFinding(
+            organ=organ,
+            class_index=index,
+            volume_ml=float(voxels[index] * voxel_ml),
+            mean_hu=float(total_hu[index] / voxels[index]) if voxels[index] else None,
+            cut_off=index in at_edge,
+        )
+        for index, organ in enumerate(organs, start=1)
+    ]
 
 
-def _facts(shape: Sequence[int], affine: NDArray[np.float64], found: int, wanted: int) -> str:
+def _facts(measures: Sequence[OrganFinding], shape: Sequence[int], affine: NDArray[np.float64]) -> str:
+    found = sum(measure.volume_ml > 0 for measure in measures)
     voxels = " x ".join(str(size) for size in shape)
     spacing = " x ".join(f"{size:.2f}" for size in np.linalg.norm(affine[:3, :3], axis=0))
-    return f"{found} of {wanted} organs found in a scan of {voxels} voxels of {spacing} mm."
+    return f"{found} of {len(measures)} organs found in a scan of {voxels} voxels of {spacing} mm."
+
+
+def _row(measure: OrganFinding) -> list[str]:
+    chip = f'<span class="colour" style="background: {organ_colour(measure.class_index)}"></span>'
+    name = chip + escape(measure.organ.replace("_", " "))
+    if measure.mean_hu is None:
+        return [f'<span class="absent">{cell}</span>' for cell in (name, "-", "-", "not found")]
+    remark = "reaches the edge of the scan, a part may be missing" if measure.cut_off else ""
+    return [name, f"{measure.volume_ml:.1f}", f"{measure.mean_hu:.0f}", remark]
+
+
+def montage_figure(
+    image: NDArray[Any], labels: NDArray[Any], affine: NDArray[np.float64], organs: Sequence[str]
+) -> Figure | None:
+    """Draw the axial slice in which each organ is largest, cut to its surroundings; None if no organ was found.
+
+    The arguments are those of :func:`organ_measures`.
+    """
+    image, labels = to_display_order(image, affine), to_display_order(labels, affine)
+    spacing = display_spacing(affine)
+    found = [index for index in range(1, len(organs) + 1) if (labels == index).any()]
+    if not found:
+        return None
+    rows = -(-len(found) // MONTAGE_COLUMNS)
+    figure = Figure(figsize=(13.0, 3.4 * rows), dpi=110, facecolor="black", layout="constrained")
+    panels = figure.subplots(rows, MONTAGE_COLUMNS, squeeze=False).flat
+    for axes, index in zip(panels, found, strict=False):
+        organ = (labels == index).astype(np.uint8)
+        box = box_around_organs([organ], spacing, MARGIN_MM)
+        (largest,) = slices_with_most_organs([organ[box]], "axial", 1, class_count=1)
+        draw_panel(axes, image[box], [labels[box]], "axial", largest, spacing)
+        axes.set_title(plain_text(organs[index - 1].replace("_", " ")), color=organ_colour(index), fontsize=12)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    return figure

@@ -27,8 +27,7 @@ from structure_sets import (
 )
 
 from scripts.dicom.series_folder import stack_in
-from scripts.dicom.structure_files import find_structure_files
-from scripts.dicom.structure_reader import Structures
+from scripts.dicom.structure_reader import Structures, find_structure_files
 from scripts.outputs.dicom_segmentation import write_segmentation
 from scripts.outputs.structure_set import write_structure_set
 

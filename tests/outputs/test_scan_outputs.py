@@ -16,8 +16,14 @@ from PIL import Image
 from tiny_dataset import save
 
 from scripts.dataset.layouts.voc import voc_colours
-from scripts.outputs.palette_labels import SavePaletteLabelsd
-from scripts.outputs.scan_outputs import SaveImageLabelsd, SaveImageScoresd, SaveOverlayd, scan_name, write_nifti
+from scripts.outputs.scan_outputs import (
+    SaveImageLabelsd,
+    SaveImageScoresd,
+    SaveOverlayd,
+    SavePaletteLabelsd,
+    scan_name,
+    write_nifti,
+)
 from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGridd
 
 # An oblique left-posterior-superior grid whose numbers float32 does not hold exactly.

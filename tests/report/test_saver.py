@@ -18,8 +18,7 @@ from tiny_dataset import save
 
 from scripts.drawing.overlay import organ_colour
 from scripts.files.result_files import bundle_identity
-from scripts.report.page import montage_figure, organ_measures
-from scripts.report.saver import SaveReportd
+from scripts.report.saver import SaveReportd, montage_figure, organ_measures
 
 ORGANS = ["spleen", "right_kidney", "liver"]
 AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
