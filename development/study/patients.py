@@ -1,6 +1,6 @@
 """The patients of best, median and worst mean Dice as one picture, from an evaluation's folder.
 
-    python -m scripts.evaluation.patients runs/mine/evaluation --dataset_dir DATASET --output docs/images/patients.png
+    python -m development.study.patients runs/mine/evaluation --dataset_dir DATASET --output docs/images/patients.png
 
 The pictures beside a table of scores: what a typical result looks like, and whether the worst one is the network's
 fault or the reference's.
@@ -130,7 +130,7 @@ def patients_figure(patients: Sequence[ScoredPatient], organs: Sequence[str], ti
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the picture."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.evaluation.patients",
+        prog="python -m development.study.patients",
         description="Draw the best, median and worst patient by mean Dice: organs found in colour, reference dashed.",
     )
     parser.add_argument("folder", type=Path, help="output_dir of an evaluation run")
