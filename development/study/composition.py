@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from development.study.plan import NO_REGIME, Plan, Run
 from scripts.dataset.datalists import load_cases
 from scripts.files.atomic_write import replacing
-from scripts.runtime.plain_errors import bundle_command
+from scripts.runtime.running_config import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = "settings.yaml"

@@ -48,21 +48,19 @@ def join_processes() -> torch.device:
     Raises:
         ValueError: there are fewer GPUs than processes on this machine.
     """
-    local, together = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    on_gpu = torch.cuda.is_available()
-    if on_gpu and local >= torch.cuda.device_count():
+    local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if 0 < gpus <= local:
         raise ValueError(
-            f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}: give "
-            "torchrun that number as --nproc_per_node."
+            f"process {local} of this machine has no GPU of its own, there are {gpus}: give torchrun that number as "
+            "--nproc_per_node."
         )
-    if on_gpu:
-        torch.cuda.set_device(local)
-    if together > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    device = local_device()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE)
         atexit.register(_leave_processes)
         if not is_first_process():
             logging.disable(logging.WARNING)  # one log is enough
-    return torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    return device
 
 
 def _leave_processes() -> None:

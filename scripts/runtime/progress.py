@@ -37,15 +37,10 @@ def readable_duration(seconds: float) -> str:
 
 
 class StageProgress:
-    """Handler of a trainer.
+    """Handler of a trainer; the name of the stage is shown before the bar."""
 
-    Args:
-        stage: name shown before the bar.
-        log_every: epochs between two log lines.
-    """
-
-    def __init__(self, stage: str, log_every: int = 1) -> None:
-        self.stage, self.log_every = stage, max(1, log_every)
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
         self.bar: tqdm[Any] | None = None
         self.shown = ExitStack()
         self.losses: list[float] = []
@@ -63,9 +58,8 @@ class StageProgress:
     def _open(self, engine: Engine) -> None:
         if self.bar is not None:
             return
-        self.first, self.started = engine.state.iteration, time.monotonic()
-        self.spoken = self.started
-        self.losses = []
+        self.first, self.losses = engine.state.iteration, []
+        self.started = self.spoken = time.monotonic()
         terminal = sys.stderr.isatty() and is_first_process()
         bar: tqdm[Any] = tqdm(
             total=total_iterations(engine), initial=self.first, desc=self.stage, unit="it", disable=not terminal
@@ -87,7 +81,7 @@ class StageProgress:
             self._say(engine, f"iteration {engine.state.iteration} of {total_iterations(engine)}")
 
     def _report(self, engine: Engine) -> None:
-        if self.losses and (engine.state.epoch % self.log_every == 0 or engine.state.epoch == engine.state.max_epochs):
+        if self.losses:
             mean = sum(self.losses) / len(self.losses)
             self._say(engine, f"epoch {engine.state.epoch} of {engine.state.max_epochs}, loss {mean:.4f}")
             for listener in LISTENERS:
