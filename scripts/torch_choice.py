@@ -43,13 +43,10 @@ def pinned_torch(requirements: str) -> str:
 
 
 def torch_attempts(pin: str, system: str, has_gpu: bool, override: str) -> list[TorchAttempt]:
-    """List the ways to install torch on this machine; the next is tried when one fails.
+    """List the ways to install the pinned torch on this machine; the next is tried when one fails.
 
-    Args:
-        pin: the pinned requirement.
-        system: name of the system, from `platform.system()`.
-        has_gpu: whether an NVIDIA GPU answers.
-        override: the user's own choice (AGSCL_TORCH): a pip requirement or a wheel's path; empty for none.
+    `system` is that of `platform.system()`, `has_gpu` whether an NVIDIA GPU answers, and `override` the user's own
+    choice (AGSCL_TORCH), a pip requirement or a wheel's path; empty for none.
     """
     if override:
         return [TorchAttempt(f"{override}, from AGSCL_TORCH", [override])]

@@ -40,41 +40,34 @@ NOTE = "written by python -m scripts.export.standalone_configs; edit the YAML co
 
 def expected_texts(folder: Path = CONFIGS) -> dict[str, str]:
     """What every generated file should hold, by its name; a release is without some configs."""
-    texts: dict[str, str] = {}
-
-    def text_of(name: str) -> str:
-        return texts.get(name) or (folder / name).read_text(encoding="utf-8")
-
+    names = [name for files in BLOCKS.values() for name in files if (folder / name).is_file()]
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in names}
+    generated = {}
     for block, files in BLOCKS.items():
-        names = [name for name in files if (folder / name).is_file()]
+        source, *copies = [name for name in files if name in texts] or [""]
         pattern = re.compile(rf"(?<=^# >>> {block})[^\n]*\n.*?(?=^# <<< {block}$)", re.M | re.S)
-        for name in names[1:]:
-            found = pattern.search(text_of(names[0]))
+        for name in copies:
+            found = pattern.search(texts[source])
             if found is None:
-                raise ValueError(f"{names[0]} has no block between '# >>> {block}' and '# <<< {block}'.")
-            body = f": a copy of {names[0]}'s\n" + found[0].partition("\n")[2]
-            texts[name] = pattern.sub(body.replace("\\", r"\\"), text_of(name))
-    return {**texts, **{twin: standalone_text(text_of(name)) for twin, name in TWINS.items()}}
-
-
-def standalone_text(text: str) -> str:
-    """JSON text of a YAML config."""
-    return json.dumps({"note": NOTE, **yaml.safe_load(text)}, indent=2, ensure_ascii=False) + "\n"
+                raise ValueError(f"{source} has no block between '# >>> {block}' and '# <<< {block}'.")
+            body = f": a copy of {source}'s\n" + found[0].partition("\n")[2]
+            generated[name] = texts[name] = pattern.sub(body.replace("\\", r"\\"), texts[name])
+    for twin, name in TWINS.items():
+        content = {"note": NOTE, **yaml.safe_load(texts[name])}
+        generated[twin] = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return generated
 
 
 def out_of_step(folder: Path = CONFIGS) -> list[str]:
     """Names of the files that are missing or differ from what they are made of."""
-    return [
-        name
-        for name, text in expected_texts(folder).items()
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
-    ]
+    files = {folder / name: text for name, text in expected_texts(folder).items()}
+    wrong = [file for file, text in files.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
+    return [file.relative_to(folder).as_posix() for file in wrong]
 
 
 def write_copies(folder: Path = CONFIGS) -> list[str]:
     """Write the files that are out of step and return their names."""
-    written = out_of_step(folder)
-    texts = expected_texts(folder)
+    texts, written = expected_texts(folder), out_of_step(folder)
     for name in written:
         with replacing(folder / name) as temporary:
             temporary.write_text(texts[name], encoding="utf-8")
