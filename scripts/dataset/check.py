@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
+from ignite.distributed import one_rank_first
 from tqdm import tqdm
 
 from scripts.dataset.case_check import CaseFindings, Findings, Splits, check_case, divided_patients, duplicates
@@ -20,7 +21,6 @@ from scripts.dataset.datalist_file import is_photograph
 from scripts.dataset.photograph_check import check_photograph
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind
 from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp
-from scripts.runtime.processes import first_process_first
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def check_dataset(
             f"check_dataset was given organs {list(organs)}, splits {list(splits)} and {folds} folds; expected at "
             "least one of each; fix the config."
         )
-    with first_process_first():  # the others then find its stamp
+    with one_rank_first():  # the others then find its stamp
         return _checked(splits, organs, phases, folds, stamp, workers, progress)
 
 

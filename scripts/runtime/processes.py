@@ -1,6 +1,7 @@
-"""Several processes, one for each GPU: rank, world size, shards, and what only the first one does.
+"""Several processes, one for each GPU: rank, world size, shards, and a network that they train together.
 
-A run that was not started by torchrun is one process, and everything here has no effect on it.
+A run that was not started by torchrun is one process, and everything here has no effect on it. Barriers are those of
+`ignite.distributed`; its `auto_model` is not used, which moves a network to the GPU whatever device was chosen.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ import atexit
 import gc
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -84,22 +84,6 @@ def rank() -> int:
 def is_first_process() -> bool:
     """Whether this is the process that writes what is written once."""
     return rank() == 0
-
-
-def barrier() -> None:
-    """Wait until all processes have come to this point."""
-    if world_size() > 1:
-        dist.barrier()
-
-
-@contextmanager
-def first_process_first() -> Iterator[None]:
-    """The first process runs the block, then all the others, who find there what it has left."""
-    if not is_first_process():
-        barrier()
-    yield
-    if is_first_process():
-        barrier()
 
 
 def shard(items: Sequence[T]) -> list[T]:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ignite.distributed import one_rank_first
 
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity, digest
 from scripts.runtime.composition import CONFIG
-from scripts.runtime.processes import first_process_first
 from scripts.runtime.running_config import running_config
 
 MANIFEST = "run_manifest.json"
@@ -50,7 +50,7 @@ def claim_run_folder(output_dir: str, training_cases: int) -> Path:
         ValueError: the folder holds a run with another config or number of training cases, whose differences are
             named; or weights of no run.
     """
-    with first_process_first():
+    with one_rank_first():  # the others then find its config
         return claim(Path(output_dir), running_config(), {"training_cases": training_cases})
 
 
