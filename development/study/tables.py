@@ -21,11 +21,8 @@ def group_tables(
 ) -> Iterator[str]:
     """The tables of a group: overview, differences from every reference, organs, core-seconds.
 
-    Args:
-        scores: rows of the group.
-        records: its runs, with their core-seconds.
-        titles: titles of its arms, in order.
-        references: arms that the others are compared with; costs with the first.
+    The records are the runs of the group with their core-seconds, the titles those of its arms in their order. Costs
+    are compared with those of the first reference.
     """
     costs = records.groupby("arm")[[*STAGES, "all_stages"]].mean().reindex(list(titles))
     differences = {

@@ -29,9 +29,8 @@ GROUPS = {
 def trials_table(rows: pd.DataFrame, reference: str) -> str:
     """Markdown: a line for each trial, best first, with its difference to the reference in points and its interval.
 
-    Args:
-        rows: trial, core_seconds, organ, case and dice, one row for each organ that a case shows.
-        reference: the trial that the others are compared with, case by case.
+    The rows have trial, core_seconds, organ, case and dice, one row for each organ that a case shows; trials are
+    compared with the reference case by case.
     """
     dice = {str(name): part.pivot(index="case", columns="organ", values="dice") for name, part in rows.groupby("trial")}
     if reference not in dice:

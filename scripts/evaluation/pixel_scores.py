@@ -7,7 +7,8 @@ is predicted has no IoU (0 / 0 there) and is left out of the mean here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -36,20 +37,17 @@ def class_ious(matrix: Tensor) -> Tensor:
     return common / (counts.sum(dim=0) + counts.sum(dim=1) - common)
 
 
-def confusion_inputs(classes: int) -> Callable[[Any], tuple[list[Tensor], list[Tensor]]]:
+def confusion_inputs(output: Sequence[Mapping[str, Any]], classes: int) -> tuple[list[Tensor], list[Tensor]]:
     """Output of an evaluator, label maps "pred" and "label" [1, ...] -> what ignite's ConfusionMatrix takes."""
-
-    def transform(output: Any) -> tuple[list[Tensor], list[Tensor]]:
-        predictions = [torch.as_tensor(item["pred"])[0].cpu().long() for item in output]
-        one_hots = [one_hot(labels, classes).movedim(-1, 0).to(torch.uint8) for labels in predictions]
-        return one_hots, [torch.as_tensor(item["label"])[0].cpu().long() for item in output]
-
-    return transform
+    predictions = [torch.as_tensor(item["pred"])[0].cpu().long() for item in output]
+    one_hots = [one_hot(labels, classes).movedim(-1, 0).to(torch.uint8) for labels in predictions]
+    return one_hots, [torch.as_tensor(item["label"])[0].cpu().long() for item in output]
 
 
 def mean_iou_metric(classes: int) -> MetricsLambda:
     """The mean IoU of a validation as an ignite metric; the number of classes includes the background."""
-    matrix = ConfusionMatrix(classes, output_transform=confusion_inputs(classes), skip_unrolling=False)
+    inputs = partial(confusion_inputs, classes=classes)
+    matrix = ConfusionMatrix(classes, output_transform=inputs, skip_unrolling=False)
     return MetricsLambda(lambda counts: float(class_ious(counts).nanmean()), matrix)
 
 
@@ -63,7 +61,7 @@ class PixelScoreHandler(ScoreHandler):
         """The confusion matrix of a photograph, background first."""
         classes = 1 + len(self.organs)
         matrix = ConfusionMatrix(classes)
-        for prediction, label in zip(*confusion_inputs(classes)([item]), strict=True):
+        for prediction, label in zip(*confusion_inputs([item], classes), strict=True):
             matrix.update((prediction[None], label[None]))
         counts: list[list[int]] = matrix.confusion_matrix.tolist()
         return counts

@@ -20,6 +20,9 @@ from scripts.runtime.streams import BatchStream
 
 logger = logging.getLogger(__name__)
 
+CLOCKS = {"seconds": time.monotonic, "core_seconds": time.process_time}
+"""What a checkpoint holds of the time that its stage took."""
+
 
 def save_atomically(content: Any, path: str | Path) -> None:
     """torch.save, whole or not at all: a kill or a full disk leaves the old file, never half of a new one.
@@ -84,8 +87,7 @@ class Resume:
     ) -> None:
         self.file, self.place = path, place
         self.objects, self.batches = dict(objects), batches
-        self.began, self.seconds_before = time.monotonic(), 0.0
-        self.core_began, self.core_seconds_before = time.process_time(), 0.0
+        self.began, self.before = dict.fromkeys(CLOCKS, 0.0), dict.fromkeys(CLOCKS, 0.0)
 
     @property
     def path(self) -> Path:
@@ -99,11 +101,10 @@ class Resume:
 
     def restore(self, engine: Engine) -> None:
         """Load the checkpoint if there is one."""
-        self.began, self.core_began = time.monotonic(), time.process_time()
+        self.began = {name: clock() for name, clock in CLOCKS.items()}
         if self.path.exists():
             content = load_checkpoint(self.path, remedy="delete it to start again")
-            self.seconds_before = float(content.get("seconds", 0.0))
-            self.core_seconds_before = float(content.get("core_seconds", 0.0))
+            self.before = {name: float(content.get(name, 0.0)) for name in CLOCKS}
             for name, item in self.objects.items():
                 unwrap(item).load_state_dict(content[name])
             engine.state.epoch = int(content["epoch"])
@@ -119,11 +120,8 @@ class Resume:
             broadcast_buffers(item)
         if is_first_process():
             content = {name: unwrap(item).state_dict() for name, item in self.objects.items()}
-            costs = {
-                "seconds": self.seconds_before + time.monotonic() - self.began,
-                "core_seconds": self.core_seconds_before + time.process_time() - self.core_began,
-                "peak_mib": peak_memory_mib(),
-            }
+            costs = {name: self.before[name] + clock() - self.began[name] for name, clock in CLOCKS.items()}
+            costs["peak_mib"] = peak_memory_mib()
             save_atomically({"epoch": engine.state.epoch, **costs, **content}, self.path)
 
 

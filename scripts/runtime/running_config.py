@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from types import FrameType
+from collections.abc import Mapping, Sequence
+from traceback import walk_stack
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
 
 def running_parser() -> ConfigParser:
     """The parser that is building the component which calls this; RuntimeError if there is none."""
-    for frame in _frames():
+    for frame, _ in walk_stack(sys._getframe()):
         owner = frame.f_locals.get("self")
         if isinstance(owner, ConfigParser):
             return owner
@@ -54,7 +54,7 @@ def running_parser() -> ConfigParser:
 
 def running_command() -> tuple[list[str], dict[str, Any]] | None:
     """Config files and overridden ids of the ``monai.bundle run`` that is running; None where there is none."""
-    for frame in _frames():
+    for frame, _ in walk_stack(sys._getframe()):
         if frame.f_code is run.__code__:
             given = frame.f_locals
             stated = update_kwargs(args=given["args_file"], config_file=given["config_file"], **given["override"])
@@ -62,13 +62,6 @@ def running_command() -> tuple[list[str], dict[str, Any]] | None:
             overrides = {key: value for key, value in stated.items() if key not in inspect.signature(run).parameters}
             return [files] if isinstance(files, str) else list(files), overrides
     return None
-
-
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def bundle_command(run_id: str, configs: Sequence[str], **settings: Any) -> list[str]:

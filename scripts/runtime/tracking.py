@@ -20,9 +20,6 @@ from scripts.runtime.progress import LISTENERS
 from scripts.runtime.run_folder import flat_settings
 from scripts.runtime.running_config import running_config
 
-PARAMETERS_AT_ONCE = 100
-"""MLflow's limit of a batch."""
-
 
 class RunHandler(MLFlowHandler):
     """MONAI's handler, for its choice of experiment and run; it logs nothing of an engine."""
@@ -102,5 +99,4 @@ class RunTracking:
 
         there = self.handler.client.get_run(self.run_id).data.params
         new = [Param(key, str(value)) for key, value in parameters.items() if key not in there]
-        for first in range(0, len(new), PARAMETERS_AT_ONCE):
-            self.handler.client.log_batch(self.run_id, params=new[first : first + PARAMETERS_AT_ONCE])
+        self.handler.client.log_batch(self.run_id, params=new)
