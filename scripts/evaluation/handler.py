@@ -23,13 +23,8 @@ class ScoreHandler:
 
     A subclass makes plain values of an item (`score`), which become a JSON file of the case, and of all these the
     report when the epoch ends (`report`). `kinds` and `tables` name its files to the evaluator's manifest, `settings`
-    what the tables depend on.
-
-    Args:
-        cases: case dictionaries.
-        organs: names of the organs or classes in the order of their indices, without background.
-        output_dir: folder of the files.
-        title: name of the method.
+    what the tables depend on. The organs stand in the order of their class indices, without background; the title is
+    the name of the method.
     """
 
     kinds: tuple[str, ...]
