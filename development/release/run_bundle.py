@@ -17,8 +17,8 @@ import yaml
 from development.release.build import UPLOAD, build_release
 from development.release.bundle_files import WEIGHTS, bundle_files
 from development.release.metadata import METADATA, bundle_name, read_metadata
+from development.standalone_configs import write_copies
 from scripts.export.half_precision import write_half_precision
-from scripts.export.standalone_configs import write_copies
 from scripts.runtime.composition import PREDICTOR, trained_config
 from scripts.runtime.run_folder import check_weights
 

@@ -1,7 +1,7 @@
 """Write what is stated once and needed in several configs: marked blocks, and the JSON twins of the YAML configs.
 
-    python -m scripts.export.standalone_configs            # after a change of configs/**/*.yaml
-    python -m scripts.export.standalone_configs --check    # exit status 1 if a copy is out of step
+    python -m development.standalone_configs            # after a change of configs/**/*.yaml
+    python -m development.standalone_configs --check    # exit status 1 if a copy is out of step
 
 A block stands between ``# >>> NAME`` and ``# <<< NAME``. It is written by people in the first file of `BLOCKS`, and
 copied into the others, since MONAI's configs cannot include one another. NVFlare and ``monai.bundle.load`` read JSON
@@ -21,7 +21,7 @@ import yaml
 from scripts.files.atomic_write import replacing
 from scripts.runtime.plain_errors import install_plain_errors
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 BLOCKS = {
     "openkbp": ("data/openkbp.yaml", "train.yaml"),
     "predictor": ("train.yaml", "inference.yaml", "evaluate.yaml"),
@@ -35,7 +35,7 @@ BLOCKS = {
 """Files that hold a block, by its name; the first is its source."""
 
 TWINS = {"inference.json": "inference.yaml", "train.json": "train.yaml", "evaluate.json": "evaluate.yaml"}
-NOTE = "written by python -m scripts.export.standalone_configs; edit the YAML configs instead"
+NOTE = "written by python -m development.standalone_configs; edit the YAML configs instead"
 
 
 def expected_texts(folder: Path = CONFIGS) -> dict[str, str]:
@@ -77,7 +77,7 @@ def write_copies(folder: Path = CONFIGS) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.export.standalone_configs", description="Write the copied blocks and the JSON configs."
+        prog="python -m development.standalone_configs", description="Write the copied blocks and the JSON configs."
     )
     parser.add_argument("--check", action="store_true", help="write nothing, only say what is out of step")
     check = parser.parse_args(arguments).check
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("the configs are in step.")
         return 0
     listed = ", ".join(names)
-    print(f"out of step: {listed}; run python -m scripts.export.standalone_configs" if check else f"wrote {listed}")
+    print(f"out of step: {listed}; run python -m development.standalone_configs" if check else f"wrote {listed}")
     return int(check)
 
 
