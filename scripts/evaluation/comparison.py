@@ -55,10 +55,7 @@ def signed_rank(differences: NDArray[np.float64]) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """P values corrected for their number after Holm (1979): the k-th smallest of m times m - k + 1, never falling.
 
-    NaN stays NaN and does not count.
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03, 0.005])]
-    [0.03, 0.06, 0.06, 0.02]
+    NaN stays NaN and does not count. Example: .01, .04, .03 and .005 become .03, .06, .06 and .02.
     """
     known = pd.Series(p_values, dtype=float).dropna().sort_values()
     corrected = (known * np.arange(len(known), 0, -1)).clip(upper=1.0).cummax()

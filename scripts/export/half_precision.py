@@ -39,10 +39,6 @@ def is_kernel(value: Tensor) -> bool:
 def halved(state: Mapping[str, Tensor], dtype: str = DEFAULT_DTYPE) -> dict[str, Tensor]:
     """The state dict with its kernels in half precision; the other tensors are the same objects.
 
-    >>> kept = halved({"weight": torch.ones(2, 2), "running_var": torch.ones(2)})
-    >>> kept["weight"].dtype, kept["running_var"].dtype
-    (torch.float16, torch.float32)
-
     Raises:
         ValueError: the dtype is unknown, or too small for a kernel.
     """

@@ -25,11 +25,7 @@ LISTENERS: list[Callable[[str, int, float], None]] = []
 
 
 def readable_duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    >>> readable_duration(12), readable_duration(100), readable_duration(7500)
-    ('12 s', '1 min 40 s', '2 h 5 min')
-    """
+    """Seconds as a person says them: 12 s, 1 min 40 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -55,11 +55,7 @@ def claim_run_folder(output_dir: str, training_cases: int) -> Path:
 
 
 def changed_settings(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Settings that differ, a line each, for an error message; empty if none does.
-
-    >>> changed_settings({"seed": 0, "folds": 2}, {"seed": 1, "folds": 2})
-    '  seed: was 0, now 1'
-    """
+    """Settings that differ, a line each such as "  seed: was 0, now 1", for an error message; empty if none does."""
     keys = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]
     return "\n".join(f"  {key}: was {found.get(key)}, now {wanted.get(key)}" for key in keys)
 
@@ -69,8 +65,7 @@ def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]
     path, manifest = folder / CONFIG, _read(folder / MANIFEST, json.loads)
     if path.exists():
         found = _compared(_read(path, yaml.safe_load), manifest.get("began_with", began_with))
-        changed = changed_settings(found, _compared(config, began_with))
-        if changed:
+        if changed := changed_settings(found, _compared(config, began_with)):
             raise ValueError(
                 f"{folder} holds a run with other settings:\n{changed}\nGive another --output_dir, or delete that "
                 "folder to start again."
@@ -108,11 +103,7 @@ def check_weights(path: Path) -> None:
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as plain values by dotted name.
-
-    >>> flat_settings({"seed": 0, "train": {"epochs": 80, "patch": (64, 64)}})
-    {'seed': 0, 'train.epochs': 80, 'train.patch': [64, 64]}
-    """
+    """Settings as plain values by dotted name: {"train": {"patch": (64, 64)}} -> {"train.patch": [64, 64]}."""
     return dict(_flat(settings, ""))
 
 

@@ -113,8 +113,5 @@ def epochs_of_both_stages(contrastive: Sequence[int], segmentation: Sequence[int
     and queries of the segmentation stage; iterations and images in a batch of an epoch of the lone stage.
 
     Example: 40 x 50 x 64 x 2 views and 80 x 50 x 64 queries are 160 epochs of 50 x 64 images.
-
-    >>> epochs_of_both_stages([40, 50, 64, 2], [80, 50, 64], [50, 64])
-    160
     """
     return max(1, round((math.prod(contrastive) + math.prod(segmentation)) / math.prod(epoch)))
