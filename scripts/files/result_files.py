@@ -51,13 +51,13 @@ def result_path(output_dir: PathLike, case: str, kind: str) -> Path:
 
 def read_manifest(folder: PathLike) -> dict[str, Any]:
     """The manifest of a folder with what its journal adds, empty if there is none of this bundle."""
-    path = Path(folder) / MANIFEST
-    content = _parsed(path.read_text("utf-8", "replace")) if path.is_file() else {}
-    for journal in Path(folder).glob(JOURNALS):
-        for line in journal.read_text("utf-8", "replace").splitlines():
-            content["format"] = FORMAT
-            for section, entries in _parsed(line).items():  # of a run that was killed the last line may be cut
-                content[section] = content.get(section, {}) | entries
+    paths = [Path(folder) / MANIFEST, *Path(folder).glob(JOURNALS)]
+    first, *journals = [path.read_text("utf-8", "replace") if path.is_file() else "" for path in paths]
+    content = _parsed(first)
+    for line in "\n".join(journals).splitlines():
+        content["format"] = FORMAT
+        for section, entries in _parsed(line).items():  # of a run that was killed the last line may be cut
+            content[section] = content.get(section, {}) | entries
     return content if content.get("format") == FORMAT else {}
 
 
