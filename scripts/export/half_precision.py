@@ -68,8 +68,8 @@ def rounding(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Round
     """Compare a state dict with its half-precision form."""
     kernels = ((before[name].double(), value.double()) for name, value in after.items() if is_kernel(value))
     errors = [float((exact - rounded).norm() / exact.norm().clamp(min=1e-30)) for exact, rounded in kernels]
-    sizes = (sum(value.numel() * value.element_size() for value in state.values()) for state in (before, after))
-    return Rounding(len(errors), next(sizes), next(sizes), max(errors, default=0.0))
+    size_before, size_after = (sum(one.numel() * one.element_size() for one in s.values()) for s in (before, after))
+    return Rounding(len(errors), size_before, size_after, max(errors, default=0.0))
 
 
 def write_half_precision(source: str | Path, target: str | Path, dtype: str = DEFAULT_DTYPE) -> Rounding:
