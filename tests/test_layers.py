@@ -80,6 +80,7 @@ def test_a_command_is_started_after_all_that_its_module_defines():
     early = []
     for path in sorted(path for top in ("scripts", "development") for path in (ROOT / top).rglob("*.py")):
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        started = [place for place, node in enumerate(body) if ast.unparse(node).startswith("if __name__ == ")]
+        guards = [place for place, node in enumerate(body) if isinstance(node, ast.If)]
+        started = [place for place in guards if ast.unparse(body[place].test).startswith("__name__")]
         early += [str(path.relative_to(ROOT)) for place in started if place != len(body) - 1]
     assert early == []
