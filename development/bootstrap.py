@@ -5,7 +5,7 @@
 
 Needs only Python and a network: standard library, no package installed beforehand. Everything goes to `.venv` in the
 project's folder; a second call finds it ready and starts at once. The build of torch is chosen for the machine (see
-`torch_attempts`); a torch that the running Python already has is used where it stands.
+`torch_attempts`); if your Python already has a recent PyTorch, it is reused.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # Started as a script, Python looks for modules in the folder of the script and not in the project's folder.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.torch_choice import (
-    LOOK_FOR_TORCH,
-    InstalledTorch,
-    is_reusable,
-    pinned_torch,
-    torch_attempts,
-    with_torch,
-)
+from scripts.torch_choice import pinned_torch, torch_attempts
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
-REQUIREMENTS = {
-    "demo": ["requirements.txt"],
-    "test": ["requirements.txt", "requirements-dev.txt"],
-    "env": ["requirements.txt", "requirements-dev.txt"],
-}
+THIS_PYTHON = "{}.{}".format(*sys.version_info)
+OLDEST_TORCH = (2, 8)  # what the pinned monai asks for
+# Prints the version that pip knows torch by, and the folders that hold it and what it imports.
+LOOK_FOR_TORCH = """
+import importlib.metadata, json, pathlib, sys, torch
+folders = [str(pathlib.Path(torch.__file__).parents[1])]
+folders += [f for f in sys.path if f.endswith(("site-packages", "dist-packages")) and f not in folders]
+print(json.dumps([importlib.metadata.version("torch"), folders]))
+"""
+FOR_USE, FOR_DEVELOPMENT = ["requirements.txt"], ["requirements.txt", "requirements-dev.txt"]
+REQUIREMENTS = {"demo": FOR_USE, "test": FOR_DEVELOPMENT, "env": FOR_DEVELOPMENT}
 PROGRAM = {"demo": "development.demo", "test": "development.checks"}
 
 
@@ -50,13 +50,19 @@ class SetupError(Exception):
     """The set-up cannot go on; the message says what to do."""
 
 
+class InstalledTorch(NamedTuple):
+    """A torch that an interpreter can import: its version, and the import folders it needs."""
+
+    version: str
+    folders: list[str]
+
+
 def unsupported_python(version: tuple[int, int], works: Callable[[str], object]) -> str | None:
     """Say what to do when the running Python is too old or too new; `works` tells whether a command runs here."""
     if OLDEST_PYTHON <= version <= NEWEST_PYTHON:
         return None
-    message = "this is Python {}.{}, and the project needs {}.{} to {}.{}. ".format(
-        *version, *OLDEST_PYTHON, *NEWEST_PYTHON
-    )
+    numbers = (*version, *OLDEST_PYTHON, *NEWEST_PYTHON)
+    message = "this is Python {}.{}, and the project needs {}.{} to {}.{}. ".format(*numbers)
     newest_first = [f"python3.{minor}" for minor in range(NEWEST_PYTHON[1], OLDEST_PYTHON[1] - 1, -1)]
     found = next((command for command in newest_first if works(command)), None)
     return message + (f"Use `{found} scripts/bootstrap.py`." if found else "Install one and run this script with it.")
@@ -65,7 +71,7 @@ def unsupported_python(version: tuple[int, int], works: Callable[[str], object])
 def wanted_stamp(profile: str, override: str) -> dict[str, Any]:
     """Describe the `.venv` that a profile needs: Python, requirement files by hash, the user's own torch."""
     hashes = {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in REQUIREMENTS[profile]}
-    return {"python": "{}.{}".format(*sys.version_info), "torch": override, "requirements": hashes}
+    return {"python": THIS_PYTHON, "torch": override, "requirements": hashes}
 
 
 def is_ready(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
@@ -90,16 +96,15 @@ def say(text: str) -> None:
 
 def succeeds(*command: str | Path) -> bool:
     """Run a command with its output shown, and say whether it succeeded."""
-    return subprocess.run([str(part) for part in command], cwd=ROOT).returncode == 0
+    return subprocess.run(command, cwd=ROOT).returncode == 0
 
 
 def output_of(*command: str | Path) -> str:
     """Run a command quietly; return what it printed, or nothing when it failed."""
     try:
-        finished = subprocess.run([str(part) for part in command], capture_output=True, encoding="utf-8", timeout=300)
-    except (OSError, subprocess.TimeoutExpired):
+        return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return finished.stdout.strip() if finished.returncode == 0 else ""
 
 
 def torch_of(python: str | Path) -> InstalledTorch | None:
@@ -108,13 +113,23 @@ def torch_of(python: str | Path) -> InstalledTorch | None:
     return InstalledTorch(*json.loads(printed.splitlines()[-1])) if printed else None
 
 
+def is_reusable(torch: InstalledTorch | None) -> bool:
+    """Whether a torch found outside the `.venv` is recent enough for the pinned packages."""
+    release = re.match(r"(\d+)\.(\d+)", torch.version) if torch else None
+    return release is not None and (int(release[1]), int(release[2])) >= OLDEST_TORCH
+
+
+def with_torch(requirements: str, installed: InstalledTorch) -> str:
+    """Replace the torch pin by the version in place, so that no package pulls in another torch."""
+    return requirements.replace(pinned_torch(requirements), f"torch=={installed.version}")
+
+
 def make_venv() -> None:
     """Make `.venv` afresh, unless it works and has the running Python's version."""
-    version = output_of(venv_python(), "-c", "import pip, sys; print('{}.{}'.format(*sys.version_info))")
-    if version == "{}.{}".format(*sys.version_info):
+    if output_of(venv_python(), "-c", "import pip, sys; print('{}.{}'.format(*sys.version_info))") == THIS_PYTHON:
         return
     if importlib.util.find_spec("ensurepip") is None:
-        package = "python{}.{}-venv".format(*sys.version_info)
+        package = f"python{THIS_PYTHON}-venv"
         raise SetupError(f"this Python cannot make virtual environments. On Debian or Ubuntu: `apt install {package}`.")
     say(f"making {VENV} (under a minute)")
     if not succeeds(sys.executable, "-m", "venv", "--clear", VENV):
@@ -214,8 +229,7 @@ def main(arguments: list[str]) -> int:
     """Set up and run; return the exit code."""
     profile, passed_on = parse_arguments(arguments)
     try:
-        trouble = unsupported_python(sys.version_info[:2], lambda command: output_of(command, "-c", "print(1)"))
-        if trouble:
+        if trouble := unsupported_python(sys.version_info[:2], lambda command: output_of(command, "-c", "print(1)")):
             raise SetupError(trouble)
         set_up(profile)
     except SetupError as error:

@@ -15,7 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.runtime.plain_errors import bundle_command, install_plain_errors
+from scripts.runtime.plain_errors import install_plain_errors
+from scripts.runtime.running_config import bundle_command
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = ["configs/train.yaml", "configs/budgets/demo.yaml"]

@@ -1,4 +1,4 @@
-"""Choose the torch for a machine: the one that is there, or the build to install. Standard library only.
+"""Choose the build of torch to install on a machine. Standard library only.
 
 The pin is the torch line of requirements.txt, and nowhere else. Several builds carry its number: with its libraries
 the CUDA build is about fifteen times the size of the CPU's, too much for a machine without an NVIDIA GPU.
@@ -9,22 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-OLDEST_TORCH = (2, 8)  # what the pinned monai asks for
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
-# Prints the version that pip knows torch by, and the folders that hold it and what it imports.
-LOOK_FOR_TORCH = """
-import importlib.metadata, json, pathlib, sys, torch
-folders = [str(pathlib.Path(torch.__file__).parents[1])]
-folders += [f for f in sys.path if f.endswith(("site-packages", "dist-packages")) and f not in folders]
-print(json.dumps([importlib.metadata.version("torch"), folders]))
-"""
-
-
-class InstalledTorch(NamedTuple):
-    """A torch that an interpreter can import: its version, and the import folders it needs."""
-
-    version: str
-    folders: list[str]
 
 
 class TorchAttempt(NamedTuple):
@@ -36,20 +21,16 @@ class TorchAttempt(NamedTuple):
 
 def pinned_torch(requirements: str) -> str:
     """Return the torch line of a requirements file, such as `torch==2.13.0`."""
-    for line in requirements.splitlines():
-        if re.match(r"torch\s*==", line):
-            return line.split("#")[0].strip()
+    if line := re.search(r"^torch\s*==[^#\n]*", requirements, re.M):
+        return line[0].strip()
     raise ValueError(f"the requirements have no line `torch==VERSION`; put it back in: {requirements!r}")
 
 
 def torch_attempts(pin: str, system: str, has_gpu: bool, override: str) -> list[TorchAttempt]:
-    """List the ways to install torch on this machine; the next is tried when one fails.
+    """List the ways to install the pinned torch on this machine; the next is tried when one fails.
 
-    Args:
-        pin: the pinned requirement.
-        system: name of the system, from `platform.system()`.
-        has_gpu: whether an NVIDIA GPU answers.
-        override: the user's own choice (AGSCL_TORCH): a pip requirement or a wheel's path; empty for none.
+    `system` is that of `platform.system()`, `has_gpu` whether an NVIDIA GPU answers, and `override` the user's own
+    choice (AGSCL_TORCH), a pip requirement or a wheel's path; empty for none.
     """
     if override:
         return [TorchAttempt(f"{override}, from AGSCL_TORCH", [override])]
@@ -63,14 +44,3 @@ def torch_attempts(pin: str, system: str, has_gpu: bool, override: str) -> list[
         TorchAttempt(f"{pin}, CPU build (about 0.2 GB, 1 to 2 minutes)", cpu_only),
         TorchAttempt(f"{pin} from pip's default index (if a CUDA build: about 3 GB, 3 to 10 minutes)", [pin]),
     ]
-
-
-def is_reusable(torch: InstalledTorch | None) -> bool:
-    """Whether a torch found outside the `.venv` is recent enough for the pinned packages."""
-    release = re.match(r"(\d+)\.(\d+)", torch.version) if torch else None
-    return release is not None and (int(release[1]), int(release[2])) >= OLDEST_TORCH
-
-
-def with_torch(requirements: str, installed: InstalledTorch) -> str:
-    """Replace the torch pin by the version in place, so that no package pulls in another torch."""
-    return requirements.replace(pinned_torch(requirements), f"torch=={installed.version}")

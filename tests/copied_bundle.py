@@ -11,7 +11,7 @@ from typing import Any
 from config_compositions import ROOT
 from monai.bundle import ConfigParser
 
-from scripts.export.standalone_configs import TWINS
+from development.standalone_configs import TWINS
 
 
 def write_tiny_bundle(folder: Path, weights: Path, settings: Mapping[str, Any]) -> Path:

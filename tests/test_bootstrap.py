@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 
 from development import bootstrap, checks
-from scripts.torch_choice import (
-    CPU_BUILDS,
-    OLDEST_TORCH,
-    InstalledTorch,
-    is_reusable,
-    pinned_torch,
-    torch_attempts,
-    with_torch,
-)
+from development.bootstrap import OLDEST_TORCH, InstalledTorch, is_reusable, with_torch
+from scripts.torch_choice import CPU_BUILDS, pinned_torch, torch_attempts
 
 # Which Python
 

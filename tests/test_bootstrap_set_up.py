@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from development import bootstrap
-from scripts.torch_choice import CPU_BUILDS, InstalledTorch
+from development.bootstrap import InstalledTorch
+from scripts.torch_choice import CPU_BUILDS
 
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 

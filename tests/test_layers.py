@@ -74,3 +74,13 @@ def test_no_module_needs_itself_to_be_imported(tmp_path):
     (tmp_path / "scripts/a.py").write_text("from scripts.b import x\n")
     (tmp_path / "scripts/b.py").write_text("from scripts import a\n")
     assert set(modules_in_circles(tmp_path)) == {"scripts/a.py", "scripts/b.py"}
+
+
+def test_a_command_is_started_after_all_that_its_module_defines():
+    early = []
+    for path in sorted(path for top in ("scripts", "development") for path in (ROOT / top).rglob("*.py")):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        guards = [place for place, node in enumerate(body) if isinstance(node, ast.If)]
+        started = [place for place in guards if ast.unparse(body[place].test).startswith("__name__")]
+        early += [str(path.relative_to(ROOT)) for place in started if place != len(body) - 1]
+    assert early == []

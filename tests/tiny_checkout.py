@@ -14,7 +14,7 @@ import yaml
 from config_compositions import ROOT
 from monai.bundle import ConfigParser
 
-from scripts.export.standalone_configs import write_copies
+from development.standalone_configs import write_copies
 
 PARTS = (
     "configs",

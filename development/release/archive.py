@@ -25,12 +25,8 @@ def write_archive(path: Path, folder: str, members: Mapping[str, Path | bytes]) 
     """Write a zip with one folder at the top, whole or not at all.
 
     Members lie in it in the order of their names, with one time and one set of permissions. They are stored, not
-    compressed: weights hardly shrink, and compressed bytes would depend on the version of zlib.
-
-    Args:
-        path: file to write.
-        folder: name of the folder at the top.
-        members: content by the path below that folder, a file or the bytes themselves.
+    compressed: weights hardly shrink, and compressed bytes would depend on the version of zlib. A member is a file or
+    the bytes themselves, by its path below the folder.
 
     Raises:
         ValueError: a member's path would leave the folder.
@@ -94,11 +90,7 @@ def archive_members(path: Path) -> list[str]:
 
 
 def inspect_release(path: Path, sha256: str | None = None) -> list[str]:
-    """Check a zip without running anything of it, and return the names of its files.
-
-    Args:
-        path: the zip.
-        sha256: expected checksum; not compared if None.
+    """Check a zip, and its checksum if one is given, without running anything of it; return the names of its files.
 
     Raises:
         FileNotFoundError: no such file.
@@ -133,8 +125,7 @@ PICKLE_PROTOCOLS = {bytes([0x80, protocol]) for protocol in range(2, 6)}
 def refuse_unexpected_pickles(files: Mapping[str, Path]) -> None:
     """Refuse files that hold pickles, except for weights that load as tensors and plain values only.
 
-    Args:
-        files: files by the name to report them under.
+    The files are given by the names to report them under.
 
     Raises:
         ValueError: the first such file, with the reason.

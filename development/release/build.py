@@ -24,13 +24,9 @@ CARD = "docs/README.md"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a release is made of.
+    """What a release is made of: the bundle in `root`, its metadata, and files left out of the zip (`served`).
 
-    Args:
-        root: the bundle.
-        metadata: its metadata.
-        base_url: address that the upload folder goes to, without a slash at its end; none: no file gets an address.
-        served: files that are left out of the zip and get an address of their own.
+    The upload folder goes to `base_url`, without a slash at its end; with None no file gets an address.
     """
 
     root: Path
@@ -59,14 +55,8 @@ class Plan:
 def build_release(root: Path, output_dir: Path, base_url: str | None = None, large_files: Sequence[str] = ()) -> Path:
     """Check the bundle and write its release to `output_dir`/<name>_v<version>; a former one there is replaced.
 
-    Args:
-        root: the bundle, a git checkout with weights.
-        output_dir: folder of the releases.
-        base_url: address of the folder that `upload` will be uploaded to.
-        large_files: files to serve from there instead of packing them, relative to the root.
-
-    Returns:
-        The folder of the release.
+    The bundle is a git checkout with weights. The folder `upload` will be uploaded to `base_url`; the large files,
+    relative to the root, are served from there instead of packed. Returns the folder of the release.
 
     Raises:
         ValueError: a check fails, or the arguments do not fit; nothing is written then.
@@ -116,13 +106,7 @@ ATTRIBUTES = "*.pt filter=lfs diff=lfs merge=lfs -text\n"
 
 
 def write_hub_folder(folder: Path, members: Mapping[str, Path | bytes], card: str) -> None:
-    """Write the hub's form of a bundle.
-
-    Args:
-        folder: a new folder.
-        members: content of the zip, a file or bytes by the path below the bundle's root.
-        card: model card with its YAML head; takes the place of the README.
-    """
+    """Write the hub's form of a bundle to a new folder: the members of the zip, the model card as its README."""
     for name, content in {**members, "README.md": card.encode(), ".gitattributes": ATTRIBUTES.encode()}.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)

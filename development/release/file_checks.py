@@ -12,7 +12,7 @@ from development.release.bundle_files import LARGE_FILES, WEIGHTS, bundle_files,
 from development.release.large_files import read_large_files, refuse_changed_files
 from development.release.metadata import METADATA, read_metadata, versioned_name
 from development.release.model_card import licence_text
-from scripts.export.standalone_configs import out_of_step
+from development.standalone_configs import out_of_step
 
 INFERENCE, TRAIN = "configs/inference.json", "configs/train.json"
 OWN_SCHEMA = Path(__file__).with_name("metadata_schema.json")
@@ -30,7 +30,7 @@ def check_files(root: Path) -> str:
     read_metadata(root)
     for name in (INFERENCE, TRAIN):
         if not (root / name).is_file():
-            raise FileNotFoundError(f"no {name}: write it with python -m scripts.export.standalone_configs.")
+            raise FileNotFoundError(f"no {name}: write it with python -m development.standalone_configs.")
     served = {file.path for file in read_large_files(root)}
     if not (root / WEIGHTS).is_file():
         hint = f"download it (python -m monai.bundle download_large_files --bundle_path {root})" if WEIGHTS in served \
@@ -81,7 +81,7 @@ def check_sizes(root: Path) -> str:
 def check_twins(root: Path) -> str:
     """The one-file JSON configs are in step with the YAML configs."""
     if names := out_of_step(root / "configs"):
-        raise ValueError(f"{', '.join(names)} out of step: run python -m scripts.export.standalone_configs and commit.")
+        raise ValueError(f"{', '.join(names)} out of step: run python -m development.standalone_configs and commit.")
     return "in step"
 
 

@@ -41,13 +41,9 @@ class LargeFile:
 
 
 def served_files(root: Path, paths: Sequence[str], base_url: str | None, release: str) -> list[LargeFile]:
-    """Describe files of the bundle that are to be served from an address.
+    """Describe files of the bundle (paths relative to its root) that are to be uploaded to the folder at an address.
 
-    Args:
-        root: the bundle.
-        paths: files, relative to the root.
-        base_url: address of the folder that they will be uploaded to.
-        release: `<name>_v<version>`, put before the name of each uploaded file: a release page has no folders.
+    The release, `<name>_v<version>`, is put before the name of each uploaded file: a release page has no folders.
 
     Raises:
         ValueError: no address for a file, an address that is none, or a path outside of the bundle.
@@ -147,12 +143,7 @@ def refuse_changed_files(root: Path, files: Sequence[LargeFile]) -> None:
 def confirm_release(root: Path, output_dir: Path) -> list[str]:
     """Download what a release published, and write `models/model_info.json` and `large_files.yml` of the repository.
 
-    Args:
-        root: the bundle.
-        output_dir: folder of the releases, as given to the build.
-
-    Returns:
-        The addresses.
+    The folder of the releases is the one that was given to the build. Returns the addresses.
 
     Raises:
         FileNotFoundError: the bundle's version was not built there with an address.

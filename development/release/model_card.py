@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from development.release.metadata import bundle_name
+from scripts.evaluation.score_tables import markdown_table
 
 LICENCES = {"Apache License": "apache-2.0", "MIT License": "mit"}
 """Identifiers of the model hub by the words in the LICENSE file."""
@@ -30,11 +31,7 @@ python -m monai.bundle run inference --config_file configs/inference.yaml --data
 
 
 def model_card(metadata: dict[str, Any]) -> str:
-    """Markdown of the card.
-
-    Args:
-        metadata: content of configs/metadata.json.
-    """
+    """Markdown of the card of a bundle with this metadata."""
     name = bundle_name(metadata)
     tensors = metadata["network_data_format"]
     sections = {
@@ -44,8 +41,8 @@ def model_card(metadata: dict[str, Any]) -> str:
         "Output": "\n".join(_tensor(key, tensor) for key, tensor in tensors["outputs"].items()) + _classes(tensors),
         "Data": metadata.get("data_source", ""),
         "Scores": _scores(metadata.get("eval_metrics", {})),
-        "Versions": _table("version", "changes", dict(reversed(metadata["changelog"].items()))),
-        "Software": _table("package", "version", _packages(metadata)),
+        "Versions": "\n".join(f"- {version}: {text}" for version, text in reversed(metadata["changelog"].items())),
+        "Software": markdown_table(["package", "version"], _packages(metadata)),
         "References": "\n".join(f"- {reference}" for reference in metadata.get("references", [])),
         "Licence": f"{metadata['copyright']}. See `LICENSE`.",
     }
@@ -55,12 +52,7 @@ def model_card(metadata: dict[str, Any]) -> str:
 
 
 def front_matter(metadata: dict[str, Any], licence: str) -> str:
-    """The YAML head by which a model hub finds the card.
-
-    Args:
-        metadata: content of configs/metadata.json.
-        licence: text of the LICENSE file.
-    """
+    """The YAML head by which a model hub finds the card, with the identifier of the licence of this text."""
     head = {
         "library_name": "monai",
         "license": next((name for words, name in LICENCES.items() if words in licence), "other"),
@@ -71,11 +63,7 @@ def front_matter(metadata: dict[str, Any], licence: str) -> str:
 
 
 def licence_text(root: Path) -> str:
-    """Text of the bundle's licence.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """Text of the bundle's licence; FileNotFoundError if there is none."""
     path = root / "LICENSE"
     if not path.is_file():
         raise FileNotFoundError(f"no LICENSE in {root}: a bundle without one may not be used by anybody.")
@@ -94,14 +82,14 @@ def _tensor(key: str, tensor: dict[str, Any]) -> str:
 
 def _classes(tensors: dict[str, Any]) -> str:
     """Tables of the output's channels."""
-    tables = [_table("class index", "name", tensor.get("channel_def", {})) for tensor in tensors["outputs"].values()]
-    return "".join(f"\n\n{table}" for table in tables if table)
+    channels = [tensor["channel_def"].items() for tensor in tensors["outputs"].values() if tensor.get("channel_def")]
+    return "".join("\n\n" + markdown_table(["class index", "name"], list(names)) for names in channels)
 
 
-def _packages(metadata: dict[str, Any]) -> dict[str, str]:
+def _packages(metadata: dict[str, Any]) -> list[tuple[str, str]]:
     """Packages and versions that the bundle was made with."""
     own = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}
-    return {**{name: metadata[field] for name, field in own.items()}, **metadata["required_packages_version"]}
+    return [*((name, metadata[field]) for name, field in own.items()), *metadata["required_packages_version"].items()]
 
 
 def _scores(metrics: dict[str, Any]) -> str:
@@ -110,11 +98,5 @@ def _scores(metrics: dict[str, Any]) -> str:
         "The repository's `docs/results.md` says how they were measured and on which data; `docs/model_card.md` has "
         "them by organ and group, with failures and training data."
     )
-    return f"{_table('score', 'value', metrics)}\n\n{where}" if metrics else where
-
-
-def _table(first: str, second: str, rows: dict[str, Any]) -> str:
-    """A Markdown table of two columns; nothing without rows."""
-    if not rows:
-        return ""
-    return "\n".join([f"| {first} | {second} |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())])
+    rows = [(name, str(value)) for name, value in metrics.items()]
+    return f"{markdown_table(['score', 'value'], rows)}\n\n{where}" if rows else where

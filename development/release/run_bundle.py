@@ -17,8 +17,8 @@ import yaml
 from development.release.build import UPLOAD, build_release
 from development.release.bundle_files import WEIGHTS, bundle_files
 from development.release.metadata import METADATA, bundle_name, read_metadata
+from development.standalone_configs import write_copies
 from scripts.export.half_precision import write_half_precision
-from scripts.export.standalone_configs import write_copies
 from scripts.runtime.composition import PREDICTOR, trained_config
 from scripts.runtime.run_folder import check_weights
 
@@ -28,16 +28,7 @@ PLACES = ("bundle_root", "dataset_dir", "output_dir", "cache_dir", "model_path",
 
 @dataclass(frozen=True)
 class Identity:
-    """What a person says about the bundle.
-
-    Args:
-        name: letters, digits and spaces.
-        version: such as 1.0.0.
-        authors: who made it.
-        description: what it segments.
-        data_source: scans and labels that it was trained on.
-        licence: file with the text of its licence.
-    """
+    """What a person says about the bundle; the options of `python -m development.release from_run` describe it."""
 
     name: str
     version: str
@@ -52,15 +43,9 @@ def build_run_bundle(
 ) -> tuple[Path, Path]:
     """Write the bundle of a run to `output_dir`/<name>, and its release beside it.
 
-    Args:
-        run_dir: folder of a finished training; the scores are those in its ``evaluation``, if there are any.
-        root: the bundle whose code is taken, a git checkout.
-        output_dir: must not have a folder of that name.
-        identity: name, version, licence.
-        dtype: half precision of the weights; None: as they are.
-
-    Returns:
-        The folder of the bundle and the folder of the release.
+    The run is a finished training, whose scores are those in its ``evaluation``, if there are any. The code is taken
+    from the git checkout in `root`. The kernels of the weights get the dtype; None leaves them as they are. Returns the
+    folder of the bundle and the folder of the release.
 
     Raises:
         ValueError: the name or a check of the release does not pass, or a folder of this name is there.
@@ -100,12 +85,7 @@ def build_run_bundle(
 
 
 def write_configs(folder: Path, run: Mapping[str, Any]) -> None:
-    """Put the predictor of a run into the block of train.yaml, and from there into the other configs.
-
-    Args:
-        folder: with the configs of this bundle.
-        run: composed config of the training.
-    """
+    """Put the predictor of a run, by its composed config, into the block of train.yaml, and from there into others."""
     own = yaml.safe_load((folder / "train.yaml").read_text(encoding="utf-8"))
     added = [key for key in run if key not in own]  # of a user's overlay; the predictor may refer to them
     block = {key: run[key] for key in (*PREDICTOR, *added)}

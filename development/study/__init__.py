@@ -11,4 +11,6 @@ From the plan to the page::
     report_command  all of them as one page
     embedding       held-out queries in the embedding of a contrastive stage
     embed_command   their map
+    patients        pictures of the best, the median and the worst patient of an evaluation
+    iou_table       IoU of several runs on photographs, side by side
 """

@@ -38,14 +38,9 @@ COARSE_SETTINGS = ("folds", "epochs", "fold_epochs", "epoch_length", "batch_size
 class Budget:
     """Costs of one baseline.
 
-    Attributes:
-        method: its name in tables.
-        parameters: number of parameters of the network that predicts.
-        image_macs: multiply-adds of one image in the segmentation stage, forward.
-        coarse_patches: 3D patches that the coarse networks are trained with, folds included.
-        contrastive_images: views of the contrastive stage.
-        segmentation_images: images of the segmentation stage.
-        training_macs: multiply-adds of all stages, forward.
+    The parameters are those of the network that predicts. The multiply-adds (`macs`) are those of one image in the
+    segmentation stage and of the whole training, forward. Coarse patches are the 3D patches that the coarse networks
+    are trained with, folds included; contrastive images are the views of the contrastive stage.
     """
 
     method: str
@@ -72,9 +67,7 @@ def multiply_adds(network: nn.Module, shape: Sequence[int]) -> float:
 def budget_of(overlays: Sequence[str | Path], trained_alone: bool = True) -> Budget:
     """Costs of the training that these overlays on train.yaml make.
 
-    Args:
-        overlays: paths of configs.
-        trained_alone: False for a part of a trained predictor that is scored by itself: the coarse stage.
+    Give `trained_alone=False` for a part of a trained predictor that is scored by itself, the coarse stage.
     """
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "train.yaml"), *map(str, overlays)])

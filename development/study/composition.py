@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from development.study.plan import NO_REGIME, Plan, Run
 from scripts.dataset.datalists import load_cases
 from scripts.files.atomic_write import replacing
-from scripts.runtime.plain_errors import bundle_command
+from scripts.runtime.running_config import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAY = "settings.yaml"
@@ -31,13 +31,9 @@ COARSE_PATH = "predictor::coarse_path"
 class Places:
     """Where a study reads and writes, and how it computes.
 
-    Attributes:
-        dataset_dir: folder with the dataset.json.
-        output_dir: folder of the runs: checkpoints, logs, weights.
-        cache_dir: slice cache, shared by all runs.
-        threads: number of CPU threads of each command.
-        extra: settings by config id that override those of every run.
-        keep_checkpoints: keep what a finished run would need to go on.
+    `dataset_dir` has the dataset.json, `output_dir` gets the checkpoints, logs and weights of the runs, which share the
+    slice cache in `cache_dir`. Each command uses `threads` CPU threads. The settings in `extra`, by config id, override
+    those of every run. With `keep_checkpoints` a finished run keeps what it would need to go on.
     """
 
     dataset_dir: Path
@@ -55,13 +51,8 @@ class Places:
 def settings_of(plan: Plan, run: Run, num_labelled: int, extra: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a run by config id; later ones win: study, regime, other arms, arm, extra.
 
-    The other arms are the coarse stage that the run begins with, and the members of a mean.
-
-    Args:
-        plan: the study.
-        run: one of its runs.
-        num_labelled: number of patients that have labels.
-        extra: settings of the command line.
+    The other arms are the coarse stage that the run begins with, and the members of a mean. The extra settings are
+    those of the command line; `num_labelled` is the number of patients that have labels.
     """
     arm = plan.arms[run.arm]
     layers: list[Mapping[str, Any]] = [plan.settings]

@@ -23,15 +23,10 @@ PREPARE = "contrastive::trainer::prepare_batch"
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embedded queries of one run.
+    """Embedded queries of one run of the arm with this title.
 
-    Attributes:
-        title: title of the arm.
-        points: unit-norm embeddings [query, dim].
-        organs: class index of every query.
-        phases: index of the contrast phase of every query.
-        names: organ names in the order of their class indices.
-        phase_names: names of the contrast phases in the order of their indices; empty if the data has none.
+    The points are unit-norm embeddings [query, dim]; every query has the class index of its organ and the index of its
+    contrast phase. The names are in the order of these indices; `phase_names` is empty if the data has no phases.
     """
 
     title: str
@@ -49,12 +44,8 @@ def embed_run(plan: Plan, folder: Path, dataset_dir: str, cache_dir: str, querie
     The queries are those that the run's own coarse stage plans and in which the organ is present; organs take turns.
     Runs that share a coarse stage get the same ones.
 
-    Args:
-        plan: the study of the run.
-        folder: .../REGIME/LABELLED/ARM/seedK with contrastive.pt and coarse.pt.
-        dataset_dir: folder with the dataset.json.
-        cache_dir: slice cache.
-        queries: number of queries.
+    The folder of the run is .../REGIME/LABELLED/ARM/seedK and has contrastive.pt and coarse.pt; `dataset_dir` has the
+    dataset.json, `cache_dir` the slice cache.
 
     Raises:
         ValueError: the folder is of no run of the plan, or the run has no contrastive stage.

@@ -51,14 +51,10 @@ def implausible(scores: pd.DataFrame) -> pd.Series:
 
 
 def groups_of(scores: pd.DataFrame, measures: Sequence[CaseMeasure]) -> dict[str, pd.DataFrame]:
-    """Part of the scores in each group, the groups in the order in which they are printed.
-
-    Args:
-        scores: one row per case and organ.
-        measures: measures of the same cases, with their spacing and contoured organs.
+    """Part of the scores (a row per case and organ) in each group, the groups in the order in which they are printed.
 
     Raises:
-        ValueError: if a scored case is not among the measured ones.
+        ValueError: a scored case is not among the measured ones.
     """
     known = {measure.case: measure for measure in measures if not measure.failure}
     missing = sorted(set(scores["case"]) - set(known))

@@ -23,16 +23,14 @@ PLAN_KEYS = {"configs", "evaluation", "settings", "regimes", "labelled", "seeds"
 class Arm:
     """One method of the study.
 
+    Its folders have its name, tables and figures its title. The overlays override the config files of the study; the
+    settings, by config id, override those of study and regime, and `regime_settings` those in one regime.
+
     Attributes:
-        name: of its folders.
-        title: in tables and figures.
-        overlays: config files that override the study's.
-        settings: of the arm, by config id; they override those of study and regime.
-        regime_settings: further settings in a regime.
-        coarse: "shared" (begins with the coarse stage of its group), "own" (trains one) or "none".
-        members: arms of which this one is only an evaluation: one arm, whose weights get other settings, or a coarse
-            stage and another arm, whose probabilities are averaged.
-        few_labels_only: left out where all patients are labelled.
+        coarse: "shared" (the arm begins with the coarse stage of its group), "own" (it trains one) or "none".
+        members: The arms of which this one is only an evaluation: one arm, whose weights get other settings, or a
+            coarse stage and another arm, whose probabilities are averaged.
+        few_labels_only: Whether the arm is left out where all patients are labelled.
     """
 
     name: str

@@ -55,13 +55,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def report(results: Results, plan: Plan, references: Sequence[str], costs: Results | None = None) -> Iterator[str]:
-    """The parts of the report in Markdown.
+    """The parts of the report in Markdown, arms and regimes in the order of the plan.
 
-    Args:
-        results: stored results.
-        plan: gives the order of arms and regimes.
-        references: arms that all are compared with; costs with the first.
-        costs: results of short runs that say what epochs cost; None: the runs themselves do.
+    All arms are compared with the references, their costs with those of the first. What epochs cost is read from the
+    results of short runs (`costs`), or without these from the stored runs themselves.
     """
     scores, records = results.tables(costs)
     devices = sorted({str(record["device"]) for record in costs.records.values()}) if costs else []

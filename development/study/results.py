@@ -28,10 +28,7 @@ class Results:
     """Reads the two files, and only ever appends to them.
 
     A run's line follows its rows and says that it is done. Every append is one write, so that several processes may
-    add different runs to the same files.
-
-    Args:
-        folder: of both files; made by the first run that is added.
+    add different runs to the same files. The first run that is added makes the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,8 +50,7 @@ class Results:
     def tables(self, costs: Results | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         """All scores, and one row for every run; runs without a regime count in every regime.
 
-        Args:
-            costs: results of short runs; core-seconds are then the epochs times what an epoch took there.
+        With results of short runs (`costs`), core-seconds are the epochs times what an epoch took there.
 
         Returns:
             Scores (regime, labelled, arm, seed and the columns of `CaseScore`) and records (the same four, title,
@@ -84,9 +80,7 @@ def stage_kind(name: str) -> str:
 def core_seconds_by_stage(record: Mapping[str, Any], costs: Costs | None = None) -> dict[str, float]:
     """Core-seconds of the coarse networks together, of the contrastive and of the segmentation stage, and their sum.
 
-    Args:
-        record: record of a run.
-        costs: without any, what the run itself took counts. What is missing in it is not a number.
+    Without `costs`, what the run itself took counts; a stage that is missing in them is not a number.
     """
     seconds = dict.fromkeys(STAGES, 0.0)
     for name, stage in record["stages"].items():

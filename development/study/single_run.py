@@ -37,14 +37,7 @@ class RunFailed(RuntimeError):
 
 
 def carry_out(plan: Plan, run: Run, places: Places, results: Results, num_labelled: int) -> None:
-    """Train and evaluate a run, store its results, and remove the checkpoints that are not needed again.
-
-    Args:
-        plan: the study.
-        run: a run whose needs are done.
-        places: folders and threads.
-        results: where scores and record are appended.
-        num_labelled: number of patients that have labels.
+    """Train and evaluate a run whose needs are done, store its results, and remove the checkpoints it needs no more.
 
     Raises:
         RunFailed: a command failed; started again, the run goes on where it was.
@@ -102,9 +95,7 @@ def share_coarse_stage(source: Path, folder: Path) -> None:
 def drop_checkpoints(folder: Path, maps: bool) -> None:
     """Remove what only a training that goes on would need; of the contrastive stage the network is kept.
 
-    Args:
-        folder: folder of the run.
-        maps: whether to remove the coarse maps too; not those that other arms begin with.
+    With `maps` the coarse maps are removed too; leave it out for maps that other arms begin with.
     """
     (folder / "segmentation.pt").unlink(missing_ok=True)
     if maps:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 
 from development.study.results import STAGES
-from scripts.evaluation.comparison import compare, comparison_markdown, organ_means, summary_of_arm
+from scripts.evaluation.comparison import compare, comparison_markdown, patient_scores
+from scripts.evaluation.intervals import macro_interval, macro_mean
 from scripts.evaluation.score_tables import markdown_table
 from scripts.evaluation.summary import MACRO_ROW, METRICS, organs_of
 
@@ -20,11 +21,8 @@ def group_tables(
 ) -> Iterator[str]:
     """The tables of a group: overview, differences from every reference, organs, core-seconds.
 
-    Args:
-        scores: rows of the group.
-        records: its runs, with their core-seconds.
-        titles: titles of its arms, in order.
-        references: arms that the others are compared with; costs with the first.
+    The records are the runs of the group with their core-seconds, the titles those of its arms in their order. Costs
+    are compared with those of the first reference.
     """
     costs = records.groupby("arm")[[*STAGES, "all_stages"]].mean().reindex(list(titles))
     differences = {
@@ -65,6 +63,32 @@ def _overview(
         body.append([title, *cells, number(hd95["mean"], 0), number(surface["mean"]), number(float(seconds[arm]), 0)])
     header = ["arm", "seeds", "macro Dice", "95 %", "SD of seeds", *(f"against {titles[name]}" for name in against)]
     return markdown_table([*header, "HD95, mm", "surface Dice", "core-seconds"], body)
+
+
+def summary_of_arm(scores: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Macro mean of one arm in one group, its interval over patients, and the spread over seeds and over patients.
+
+    `seed_sd` is that of the macro means of the seeds, `patient_sd` that of the patients' means over organs and seeds;
+    NaN for a single one.
+    """
+    table = patient_scores(scores, metric)
+    values = table.to_numpy(dtype=float)
+    of_seeds = [patient_scores(scores, metric, [seed]).to_numpy(dtype=float) for seed in scores["seed"].unique()]
+    low, high = macro_interval(values)
+    return {
+        "patients": int(table.notna().any(axis=1).sum()),
+        "seeds": len(of_seeds),
+        "mean": float(macro_mean(values)),
+        "low": low,
+        "high": high,
+        "seed_sd": float(pd.Series([float(macro_mean(one)) for one in of_seeds]).std()),
+        "patient_sd": float(table.mean(axis=1).std()),
+    }
+
+
+def organ_means(scores: pd.DataFrame, metric: str) -> pd.Series[float]:
+    """Mean over seeds and patients of every organ."""
+    return patient_scores(scores, metric).mean(axis=0)
 
 
 def _frame(frame: pd.DataFrame, titles: Mapping[str, str], heading: str, digits: Sequence[int]) -> str:

@@ -29,10 +29,8 @@ GROUPS = {
 def trials_table(rows: pd.DataFrame, reference: str) -> str:
     """Markdown: a line for each trial, best first, with its difference to the reference in points and its interval.
 
-    Args:
-        rows: trial, run, core_seconds, organ, case and dice. The folds and seeds of a trial are its runs: the Dice of a
-            case is averaged over seeds, and core-seconds over all runs.
-        reference: the trial that the others are compared with, case by case.
+    The rows have trial, run, core_seconds, organ, case and dice. Folds and seeds of a trial are its runs: the Dice of a
+    case is averaged over seeds, and core-seconds over all runs. Trials are compared with the reference case by case.
     """
     trials = {str(name): part for name, part in rows.groupby("trial")}
     dice = {name: part.pivot_table("dice", "case", "organ") for name, part in trials.items()}

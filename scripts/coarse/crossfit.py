@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ignite.distributed import barrier
 
 from scripts.coarse.patches import CoarsePatches
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
@@ -28,7 +29,7 @@ from scripts.preprocessing.intensity import RandomIntensity
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.views import RandomGeometry
 from scripts.runtime.precision import PrecisionInferer
-from scripts.runtime.processes import barrier, is_first_process, on_device, shard
+from scripts.runtime.processes import is_first_process, on_device, shard
 from scripts.runtime.run_folder import RunPlace
 from scripts.runtime.stage import stage_trainer
 

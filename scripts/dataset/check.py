@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
+from ignite.distributed import one_rank_first
 from tqdm import tqdm
 
 from scripts.dataset.case_check import CaseFindings, check_case, check_photograph
 from scripts.dataset.datalist_file import is_photograph
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind, listed
 from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp
-from scripts.runtime.processes import first_process_first
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def check_dataset(
             f"check_dataset was given organs {list(organs)}, splits {list(splits)} and {folds} folds; expected at "
             "least one of each; fix the config."
         )
-    with first_process_first():  # the others then find its stamp
+    with one_rank_first():  # the others then find its stamp
         digest = dataset_digest(splits, [list(organs), list(phases), folds]) if stamp else ""
         remembered = read_stamp(stamp, digest) if stamp else None
         if remembered:

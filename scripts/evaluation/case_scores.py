@@ -24,7 +24,7 @@ Status = Literal["found", "missed", "spurious", "absent"]
 
 @dataclass(frozen=True)
 class CaseScore:
-    """One organ of one case.
+    """One organ of one case; `class_index` is its value in both label maps, `reference_ml` its volume in ml.
 
     | status   | reference | prediction | dice    | hd95_mm | surface_dice |
     |----------|-----------|------------|---------|---------|--------------|
@@ -34,18 +34,9 @@ class CaseScore:
     | absent   | empty     | empty      | NaN     | NaN     | NaN          |
 
     Our choice: an absent organ earns no Dice of 1, which would reward a cohort for organs that its patients lack, and
-    a distance to nothing is not a number. Means leave NaN out; the statuses are counted beside them.
-
-    Attributes:
-        case: identifier of the scan.
-        organ: name of the organ.
-        class_index: its value in both label maps; keeps the organs of a report in the order of the configuration.
-        status: row of the table above that applies.
-        dice: Dice coefficient.
-        hd95_mm: 95th percentile Hausdorff distance, the larger of the two directions, in mm.
-        surface_dice: share of both surfaces that lies within the tolerance of the other one.
-        reference_ml: volume of the organ in the reference, in ml.
-        prediction_ml: volume of the organ in the prediction, in ml.
+    a distance to nothing is not a number. Means leave NaN out; the statuses are counted beside them. `hd95_mm` is the
+    95th percentile Hausdorff distance, the larger of the two directions; `surface_dice` the share of both surfaces
+    that lies within the tolerance of the other one.
     """
 
     case: str
@@ -68,25 +59,15 @@ def score_case(
     annotated: Sequence[str],
     surface_tolerance_mm: float = 3.0,
 ) -> list[CaseScore]:
-    """Score every contoured organ of one case on the grid of its scan, with MONAI's metrics.
+    """Score every organ that was contoured in a case (`annotated`) on the grid of its scan, with MONAI's metrics.
 
-    An organ that the case was not contoured for gets no row: its voxels in the prediction may well be right.
-
-    Args:
-        case: identifier of the scan.
-        prediction: integer label map [x, y, z]; the class index of an organ is its position in `organs` + 1.
-        reference: integer label map [x, y, z] of the same shape.
-        spacing: voxel size along x, y and z, in mm.
-        organs: all organs of the configuration, in order.
-        annotated: the organs contoured in this case.
-        surface_tolerance_mm: largest distance of surfaces that still agree, in mm (our choice: 3 mm, the slice
-            distance of the CTs this bundle is meant for, below which a contour is not defined by the image).
-
-    Returns:
-        One row per organ of `annotated`, in the order of `organs`.
+    Both label maps are integers [x, y, z]; the class index of an organ is its position in `organs` + 1. An organ that
+    the case was not contoured for gets no row: its voxels in the prediction may well be right. The spacing is in mm.
+    The tolerance is the largest distance of surfaces that still agree (our choice: 3 mm, the slice distance of the CTs
+    this bundle is meant for, below which a contour is not defined by the image).
 
     Raises:
-        ValueError: if shapes, spacing, class indices or organ names do not fit together.
+        ValueError: shapes, spacing, class indices or organ names do not fit together.
     """
     _check_grid(case, prediction, reference, spacing)
     unknown = sorted(set(annotated) - set(organs))
@@ -94,24 +75,13 @@ def score_case(
         raise ValueError(f"{case}: annotated organs {unknown} are not among the configured organs {list(organs)}.")
     predicted = _label_array(case, "prediction", prediction, len(organs))
     referenced = _label_array(case, "reference", reference, len(organs))
-    predicted_boxes = ndimage.find_objects(predicted, max_label=len(organs))
-    referenced_boxes = ndimage.find_objects(referenced, max_label=len(organs))
+    boxes = (ndimage.find_objects(labels, max_label=len(organs)) for labels in (predicted, referenced))
     scores = []
-    for class_index, organ in enumerate(organs, start=1):
-        if organ not in annotated:
-            continue
-        box = joint_box(predicted_boxes[class_index - 1], referenced_boxes[class_index - 1])
-        scores.append(
-            score_organ(
-                case,
-                organ,
-                class_index,
-                torch.from_numpy(predicted[box] == class_index),
-                torch.from_numpy(referenced[box] == class_index),
-                spacing,
-                surface_tolerance_mm,
-            )
-        )
+    for class_index, (organ, *around) in enumerate(zip(organs, *boxes, strict=True), start=1):
+        if organ in annotated:
+            box = joint_box(*around)
+            found, true = (torch.from_numpy(labels[box] == class_index) for labels in (predicted, referenced))
+            scores.append(score_organ(case, organ, class_index, found, true, spacing, surface_tolerance_mm))
     return scores
 
 
@@ -128,46 +98,30 @@ def score_organ(
 
     The crop changes no score: Dice counts organ voxels only, and MONAI treats the border of the array as the outside
     of the organ, so its surface is the same with or without empty voxels around it.
-
-    Args:
-        case: identifier of the scan.
-        organ: name of the organ.
-        class_index: its class index.
-        prediction: True inside the predicted organ, [x, y, z].
-        reference: True inside the reference organ, [x, y, z].
-        spacing: voxel size along x, y and z, in mm.
-        surface_tolerance_mm: see `score_case`.
     """
     voxel_ml = math.prod(spacing) / MM3_PER_ML
-    reference_ml = int(reference.sum()) * voxel_ml
-    prediction_ml = int(prediction.sum()) * voxel_ml
-    status: Status
+    reference_ml, prediction_ml = int(reference.sum()) * voxel_ml, int(prediction.sum()) * voxel_ml
+    status: Status = "absent"
+    dice = hd95_mm = surface_dice = math.nan
     if reference_ml > 0 and prediction_ml > 0:
-        y_pred, y = prediction[None, None], reference[None, None]
-        size = [float(step) for step in spacing]
-        status = "found"
-        dice = float(compute_dice(y_pred, y))
+        y_pred, y, size = prediction[None, None], reference[None, None], [float(step) for step in spacing]
+        status, dice = "found", float(compute_dice(y_pred, y))
         hd95_mm = float(compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=size))
         surface_dice = float(
             compute_surface_dice(y_pred, y, [surface_tolerance_mm], include_background=True, spacing=size)
         )
-    elif reference_ml > 0:
-        status, dice, hd95_mm, surface_dice = "missed", 0.0, math.nan, 0.0
-    elif prediction_ml > 0:
-        status, dice, hd95_mm, surface_dice = "spurious", 0.0, math.nan, 0.0
-    else:
-        status, dice, hd95_mm, surface_dice = "absent", math.nan, math.nan, math.nan
+    elif reference_ml > 0 or prediction_ml > 0:
+        status = "missed" if reference_ml > 0 else "spurious"
+        dice = surface_dice = 0.0
     return CaseScore(case, organ, class_index, status, dice, hd95_mm, surface_dice, reference_ml, prediction_ml)
 
 
 def joint_box(first: Box | None, second: Box | None) -> Box:
-    """Return the smallest box [x, y, z] around two boxes, either of which may be None (nothing there).
+    """The smallest box [x, y, z] around two boxes, either of which may be None (nothing there).
 
     Example: x from 2 to 5 and x from 4 to 9 give x from 2 to 9. Two times None gives an empty box.
     """
-    boxes = [box for box in (first, second) if box is not None]
-    if not boxes:
-        return (slice(0, 0), slice(0, 0), slice(0, 0))
+    boxes = [box for box in (first, second) if box is not None] or [(slice(0, 0),) * 3]
     x, y, z = (slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
     return (x, y, z)
 

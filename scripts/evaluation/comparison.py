@@ -21,40 +21,26 @@ from scipy import stats
 
 from scripts.evaluation.intervals import CONFIDENCE, macro_interval, macro_mean
 from scripts.evaluation.score_tables import markdown_table, run_name
-from scripts.evaluation.summary import MACRO_ROW, METRICS, read_scores
+from scripts.evaluation.summary import MACRO_ROW, METRICS, organs_of, read_scores
 from scripts.runtime.plain_errors import install_plain_errors
 
 
 def patient_scores(scores: pd.DataFrame, metric: str, seeds: Sequence[int] | None = None) -> pd.DataFrame:
-    """Scores of one arm as a table of patients by organs, each the mean over seeds.
+    """Scores of one arm in one group as a table of patients by organs, each the mean over these seeds (None: all).
 
-    Args:
-        scores: rows of one arm in one group.
-        metric: "dice", "hd95_mm" or "surface_dice".
-        seeds: seeds that count; None for all.
-
-    Returns:
-        Rows are cases, columns organs in the order of the class indices; NaN where an organ has no score in any seed.
+    The organs stand in the order of the class indices; NaN where an organ has no score in any seed.
     """
     chosen = scores if seeds is None else scores[scores["seed"].isin(list(seeds))]
     table = chosen.groupby(["case", "organ"])[metric].mean().unstack("organ")
-    order = chosen.sort_values("class_index", kind="stable")["organ"].drop_duplicates()
-    return table.reindex(columns=order.tolist())
+    return table.reindex(columns=organs_of(chosen))
 
 
 def paired_differences(scores: pd.DataFrame, arm: str, reference: str, metric: str) -> tuple[pd.DataFrame, list[int]]:
-    """Score of an arm less that of a reference: patients by organs, and the seeds that were averaged.
-
-    Args:
-        scores: rows of one group, of any arms.
-        arm: name of the one.
-        reference: name of the other.
-        metric: name of the metric that is compared.
-    """
+    """Score of an arm less that of a reference in one group: patients by organs, and the seeds that were averaged."""
     one, other = scores[scores["arm"] == arm], scores[scores["arm"] == reference]
     seeds = sorted(set(one["seed"]) & set(other["seed"]))
     difference = patient_scores(one, metric, seeds) - patient_scores(other, metric, seeds)
-    order = [organ for organ in patient_scores(one, metric).columns if organ in difference.columns]
+    order = [organ for organ in organs_of(one) if organ in difference.columns]
     return difference.reindex(columns=order), seeds
 
 
@@ -69,18 +55,11 @@ def signed_rank(differences: NDArray[np.float64]) -> float:
 def holm(p_values: Sequence[float]) -> list[float]:
     """P values corrected for their number after Holm (1979): the k-th smallest of m times m - k + 1, never falling.
 
-    NaN stays NaN and does not count.
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03, 0.005])]
-    [0.03, 0.06, 0.06, 0.02]
+    NaN stays NaN and does not count. Example: .01, .04, .03 and .005 become .03, .06, .06 and .02.
     """
-    corrected = [math.nan] * len(p_values)
-    order = sorted((p, place) for place, p in enumerate(p_values) if not math.isnan(p))
-    largest = 0.0
-    for rank, (p, place) in enumerate(order):
-        largest = max(largest, min(1.0, p * (len(order) - rank)))
-        corrected[place] = largest
-    return corrected
+    known = pd.Series(p_values, dtype=float).dropna().sort_values()
+    corrected = (known * np.arange(len(known), 0, -1)).clip(upper=1.0).cummax()
+    return corrected.reindex(range(len(p_values))).tolist()
 
 
 def compare(
@@ -88,15 +67,11 @@ def compare(
 ) -> pd.DataFrame:
     """Differences of arms from a reference in one group: one table, over which the p values are corrected.
 
-    Args:
-        scores: rows of one group.
-        arms: names; the reference itself, and arms that share no seed with it, are left out.
-        reference: name.
-        metric: name of the metric that is compared.
-        by_organ: a row for every organ, in place of one of the macro mean.
+    The reference itself, and arms that share no seed with it, are left out. `by_organ` gives a row for every organ, in
+    place of one of the macro mean.
 
     Returns:
-        Columns arm, reference, metric, organ, patients, seeds, difference, low, high (95 % bootstrap interval over
+        Columns arm, reference, metric, organ, seeds, patients, difference, low, high (95 % bootstrap interval over
         patients), p (Wilcoxon; of the macro mean on the patients' means over organs) and p_holm.
     """
     rows = []
@@ -106,56 +81,31 @@ def compare(
             continue
         parts = {organ: differences[[organ]] for organ in differences} if by_organ else {MACRO_ROW: differences}
         for organ, part in parts.items():
-            key = {"arm": arm, "reference": reference, "metric": metric, "organ": organ, "seeds": len(seeds)}
-            rows.append(key | _row(part.to_numpy(dtype=float)))
+            values, of_patients = part.to_numpy(dtype=float), part.mean(axis=1)
+            low, high = macro_interval(values)
+            difference, p = float(macro_mean(values)), signed_rank(of_patients.to_numpy(dtype=float))
+            patients = int(of_patients.notna().sum())
+            rows.append((arm, reference, metric, organ, len(seeds), patients, difference, low, high, p))
     columns = ["arm", "reference", "metric", "organ", "seeds", "patients", "difference", "low", "high", "p"]
     table = pd.DataFrame(rows, columns=columns)
     return table.assign(p_holm=holm(table["p"].tolist()))
 
 
-def summary_of_arm(scores: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Macro mean of one arm in one group, its interval over patients, and the spread over seeds and over patients.
-
-    `seed_sd` is that of the macro means of the seeds, `patient_sd` that of the patients' means over organs and seeds;
-    NaN for a single one.
-    """
-    table = patient_scores(scores, metric)
-    values = table.to_numpy(dtype=float)
-    of_seeds = [patient_scores(scores, metric, [seed]).to_numpy(dtype=float) for seed in scores["seed"].unique()]
-    low, high = macro_interval(values)
-    return {
-        "patients": int(table.notna().any(axis=1).sum()),
-        "seeds": len(of_seeds),
-        "mean": float(macro_mean(values)),
-        "low": low,
-        "high": high,
-        "seed_sd": float(pd.Series([float(macro_mean(one)) for one in of_seeds]).std()),
-        "patient_sd": float(table.mean(axis=1).std()),
-    }
-
-
-def organ_means(scores: pd.DataFrame, metric: str) -> pd.Series[float]:
-    """Mean over seeds and patients of every organ."""
-    return patient_scores(scores, metric).mean(axis=0)
-
-
 def comparison_markdown(table: pd.DataFrame, titles: Mapping[str, str], heading: str) -> str:
     """Rows of :func:`compare` as a Markdown table; Dice and surface Dice in points, HD95 in mm.
 
-    Args:
-        table: comparisons of one metric; the column `seeds` is optional.
-        titles: titles of the arms.
-        heading: heading of the first column.
+    The comparisons are of one metric; the column `seeds` is optional. The heading is that of the first column, which
+    has the titles of the arms.
     """
     optional = [column for column in ("organ", "seeds") if column in table and set(table[column]) != {MACRO_ROW}]
     header = [heading, *optional, "patients", "difference", "95 %", "p", "p, Holm"]
     body = []
     for _, row in table.iterrows():
         factor = 1.0 if row["metric"] == "hd95_mm" else 100.0
-        low, high = (f"{factor * row[end]:+.1f}" for end in ("low", "high"))
+        difference, low, high = (f"{factor * row[name]:+.1f}" for name in ("difference", "low", "high"))
         cells = [titles[str(row["arm"])], *(str(row[column]).replace("_", " ") for column in optional)]
-        cells += [f"{row['patients']:.0f}", f"{factor * row['difference']:+.1f}", f"{low} to {high}"]
-        body.append([*cells, p_value(row["p"]), p_value(row["p_holm"])])
+        cells += [f"{row['patients']:.0f}", difference, f"{low} to {high}", p_value(row["p"]), p_value(row["p_holm"])]
+        body.append(cells)
     return markdown_table(header, body)
 
 
@@ -183,30 +133,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = options.names or [run_name(path) for path in options.scores]
     if not 2 <= len(names) == len(options.scores) == len(set(names)):
         parser.error(f"two files or more need as many different names, got {names}; give them with --names")
-    frames = [_of_arm(read_scores(path), name) for name, path in zip(names, options.scores, strict=True)]
+    # A file of one run is of one seed.
+    frames = [scores.assign(seed=scores.get("seed", 0)) for scores in map(read_scores, options.scores)]
     for name, frame in zip(names, frames, strict=True):
         if not set(frame["case"]) & set(frames[0]["case"]):
             parser.error(f"{name} and {names[0]} share no patient: give runs that were scored on the same ones")
-    table = compare(pd.concat(frames, ignore_index=True), names, names[0], options.metric, options.by_organ)
+    scores = pd.concat([frame.assign(arm=name) for name, frame in zip(names, frames, strict=True)], ignore_index=True)
+    table = compare(scores, names, names[0], options.metric, options.by_organ)
     heading = f"{options.metric} against {names[0]}"
     print(comparison_markdown(table.drop(columns="seeds"), {name: name for name in names}, heading))
-
-
-def _of_arm(scores: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Scores as those of an arm; a file of one run is of one seed."""
-    return scores.assign(arm=name, seed=scores.get("seed", 0))
-
-
-def _row(patients_by_organs: NDArray[np.float64]) -> dict[str, float]:
-    of_patients = pd.DataFrame(patients_by_organs).mean(axis=1).to_numpy(dtype=float)
-    low, high = macro_interval(patients_by_organs)
-    return {
-        "patients": int((~np.isnan(of_patients)).sum()),
-        "difference": float(macro_mean(patients_by_organs)),
-        "low": low,
-        "high": high,
-        "p": signed_rank(of_patients),
-    }
 
 
 if __name__ == "__main__":

@@ -12,28 +12,23 @@ from matplotlib.figure import Figure
 from scripts.drawing.display import plain_text
 from scripts.files.atomic_write import replacing
 
-BOX_COLOUR = "#4477aa"
-MACRO_COLOUR = "#cc3311"
+BOX_COLOUR, MACRO_COLOUR = "#4477aa", "#cc3311"
 JITTER_SEED = 0
 
 
 def save_dice_figure(scores: pd.DataFrame, macro_dice: float, path: str | os.PathLike[str], title: str) -> None:
     """Draw a box (quartiles) and one dot per patient for each organ, and the macro mean as a line.
 
-    Args:
-        scores: one row per case and organ, with the columns of `CaseScore`; a missed organ shows as a dot at 0.
-        macro_dice: mean over organs of the organ means.
-        path: the PNG to write.
-        title: heading of the figure.
+    The scores have the columns of `CaseScore`, one row per case and organ; a missed organ shows as a dot at 0.
     """
-    organs = scores.sort_values("class_index", kind="stable")["organ"].drop_duplicates().tolist()
-    values = [scores.loc[scores["organ"] == organ, "dice"].dropna().to_numpy(dtype=float) for organ in organs]
-    figure = Figure(figsize=(8.0, 1.4 + 0.42 * len(organs)), dpi=150, layout="constrained")
+    by_organ = scores.sort_values("class_index", kind="stable").groupby("organ", sort=False)["dice"]
+    values = {str(organ): dice.dropna().to_numpy(dtype=float) for organ, dice in by_organ}
+    figure = Figure(figsize=(8.0, 1.4 + 0.42 * len(values)), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    rows = np.arange(1, len(organs) + 1)
+    rows = np.arange(1, len(values) + 1)
     axes.boxplot(
-        values,
+        list(values.values()),
         positions=rows,
         orientation="horizontal",
         widths=0.6,
@@ -46,20 +41,13 @@ def save_dice_figure(scores: pd.DataFrame, macro_dice: float, path: str | os.Pat
     )
     # Dots are spread a little across the row so that equal scores stay apart; the seed keeps the picture the same.
     jitter = np.random.default_rng(JITTER_SEED)
-    for row, dice in zip(rows, values, strict=True):
+    for row, dice in zip(rows, values.values(), strict=True):
         axes.scatter(dice, row + jitter.uniform(-0.18, 0.18, len(dice)), s=9, color=BOX_COLOUR, alpha=0.7, zorder=3)
     if np.isfinite(macro_dice):
-        axes.axvline(
-            macro_dice, color=MACRO_COLOUR, linestyle="--", linewidth=1.2, label=f"macro mean {macro_dice:.3f}"
-        )
+        axes.axvline(macro_dice, color=MACRO_COLOUR, ls="--", lw=1.2, label=f"macro mean {macro_dice:.3f}")
         figure.legend(loc="outside lower right", frameon=False)
-    counts = [f" (n = {len(dice)})" for dice in values]
-    axes.set_yticks(
-        rows, [plain_text(organ).replace("_", " ") + count for organ, count in zip(organs, counts, strict=True)]
-    )
-    axes.set_ylim(len(organs) + 0.5, 0.5)
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("Dice")
+    names = [f"{plain_text(organ).replace('_', ' ')} (n = {len(dice)})" for organ, dice in values.items()]
+    axes.set(yticks=rows, yticklabels=names, ylim=(len(values) + 0.5, 0.5), xlim=(-0.02, 1.02), xlabel="Dice")
     axes.set_title(plain_text(title))
     axes.grid(axis="x", alpha=0.3)
     with replacing(path) as temporary:

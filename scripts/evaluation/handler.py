@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,24 +18,51 @@ from scripts.files.atomic_write import replacing
 from scripts.files.result_files import result_path
 
 
-def dice_metrics(summary: pd.DataFrame) -> dict[str, float]:
-    """Mean Dice as metrics of an engine, which trackers read: "dice" over all organs, "dice/<organ>" of each."""
-    names = {organ: "dice" if organ == MACRO_ROW else f"dice/{organ}" for organ in summary.index}
-    return {names[organ]: float(mean) for organ, mean in summary["dice_mean"].dropna().items()}
+class ScoreHandler:
+    """Base of the handlers of a `ScanEvaluator` whose items have "pred" and "label" on the scan's own grid.
 
-
-class CaseScoreHandler:
-    """Handler of a `ScanEvaluator` whose items have "pred" and "label" on the scan's own grid: a file of scores each.
-
-    The report is made of these files when the epoch ends, and its mean Dice becomes metrics of the engine.
-
-    Args:
-        cases: case dictionaries; say which organs were contoured.
-        organs: organ names in the order of their class indices.
-        output_dir: folder of these files, scores.csv, summary.csv, summary.json and dice.png.
-        title: name of the method.
-        surface_tolerance_mm: tolerance of the surface Dice, in mm.
+    A subclass makes plain values of an item (`score`), which become a JSON file of the case, and of all these the
+    report when the epoch ends (`report`). `kinds` and `tables` name its files to the evaluator's manifest, `settings`
+    what the tables depend on. The organs stand in the order of their class indices, without background; the title is
+    the name of the method.
     """
+
+    kinds: tuple[str, ...]
+    tables: tuple[str, ...]
+
+    def __init__(self, cases: Sequence[Mapping[str, Any]], organs: Sequence[str], output_dir: str, title: str) -> None:
+        self.cases = {str(case["case"]): case for case in cases}
+        self.organs, self.output_dir, self.title = list(organs), Path(output_dir), title
+        self.settings: dict[str, Any] = {"title": title, "organs": self.organs}
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Write the scores of a scan."""
+        with replacing(result_path(self.output_dir, str(item["case"]), self.kinds[0])) as temporary:
+            temporary.write_text(json.dumps(self.score(item)))
+        return item
+
+    def score(self, item: Mapping[str, Any]) -> Any:
+        """Scores of one scan as plain values."""
+        raise NotImplementedError
+
+    def report(self, engine: Engine, scores: Sequence[Any]) -> None:
+        """Write the tables of the scores of all scans."""
+        raise NotImplementedError
+
+    def _report(self, engine: Engine) -> None:
+        evaluator = cast(Any, engine)
+        if evaluator.is_last:
+            cases = [case for case in self.cases if case not in evaluator.failures]
+            files = [result_path(self.output_dir, case, self.kinds[0]) for case in cases]
+            self.report(engine, [json.loads(file.read_text()) for file in files])
+
+
+class CaseScoreHandler(ScoreHandler):
+    """Dice, HD95 and surface Dice (tolerance in mm) of every scan; the mean Dice becomes metrics of the engine."""
 
     kinds = ("case_scores",)
     tables = ("scores.csv", "summary.csv", "summary.json", "dice.png")
@@ -47,39 +75,29 @@ class CaseScoreHandler:
         title: str,
         surface_tolerance_mm: float = 3.0,
     ) -> None:
-        self._annotated = {str(case["case"]): case.get("annotated", list(organs)) for case in cases}
-        self.organs, self.output_dir, self.title = list(organs), output_dir, title
-        self.surface_tolerance_mm = surface_tolerance_mm
-        self.settings = {"title": title, "organs": self.organs, "surface_tolerance_mm": surface_tolerance_mm}
+        super().__init__(cases, organs, output_dir, title)
+        self.settings["surface_tolerance_mm"] = surface_tolerance_mm
 
-    def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
-
-    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Write the scores of a scan."""
+    def score(self, item: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Scores of the organs that were contoured in the scan."""
         name, label = str(item["case"]), item["label"]
-        scores = score_case(
-            name,
-            item["pred"][0].cpu().long().as_tensor(),
-            label[0].cpu().long().as_tensor(),
-            np.linalg.norm(np.asarray(label.affine)[:3, :3], axis=0).tolist(),
-            self.organs,
-            self._annotated[name],
-            self.surface_tolerance_mm,
-        )
-        with replacing(result_path(self.output_dir, name, self.kinds[0])) as temporary:
-            temporary.write_text(json.dumps([asdict(score) for score in scores]))
-        return item
+        prediction, reference = (labels[0].cpu().long().as_tensor() for labels in (item["pred"], label))
+        spacing = np.linalg.norm(np.asarray(label.affine)[:3, :3], axis=0).tolist()
+        annotated = self.cases[name].get("annotated", self.organs)
+        tolerance = self.settings["surface_tolerance_mm"]
+        return [asdict(s) for s in score_case(name, prediction, reference, spacing, self.organs, annotated, tolerance)]
 
-    def _report(self, engine: Engine) -> None:
-        evaluator = cast(Any, engine)
-        cases = [case for case in self._annotated if evaluator.is_last and case not in evaluator.failures]
-        texts = [result_path(self.output_dir, case, self.kinds[0]).read_text() for case in cases]
-        scores = [CaseScore(**row) for text in texts for row in json.loads(text)]
-        if scores:
-            summary = write_report(scores, self.output_dir, self.title)
+    def report(self, engine: Engine, scores: Sequence[Any]) -> None:
+        """Write the report, print its table, and name the patients to look at."""
+        if rows := [CaseScore(**row) for of_case in scores for row in of_case]:
+            summary = write_report(rows, self.output_dir, self.title)
             engine.state.metrics.update(dice_metrics(summary))
             print(format_table({self.title: summary}))
-            for word, (case, dice) in patients_to_look_at(scores_frame(scores)).items():
+            for word, (case, dice) in patients_to_look_at(scores_frame(rows)).items():
                 print(f"{word} patient: {case}, mean Dice {dice:.3f}")
+
+
+def dice_metrics(summary: pd.DataFrame) -> dict[str, float]:
+    """Mean Dice as metrics of an engine, which trackers read: "dice" over all organs, "dice/<organ>" of each."""
+    names = {organ: "dice" if organ == MACRO_ROW else f"dice/{organ}" for organ in summary.index}
+    return {names[organ]: float(mean) for organ, mean in summary["dice_mean"].dropna().items()}

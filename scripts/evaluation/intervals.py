@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,38 +18,23 @@ BATCH = 500
 
 
 def macro_mean(patients_by_organs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over organs of the organ means, each over the patients that have a score.
+    """The mean over organs of the organ means, each over the patients that have a score.
 
-    Every organ weighs the same, however many patients were contoured for it.
-
-    Args:
-        patients_by_organs: scores [..., patient, organ]; NaN where a patient has none.
-
-    Returns:
-        Macro means [...]; NaN where there is no score at all. An organ without any score is left out.
+    [..., patient, organ] -> [...]. Every organ weighs the same, however many patients were contoured for it. NaN marks
+    a patient without a score; an organ without any score is left out, and without any organ the mean is NaN.
     """
-    scored = ~np.isnan(patients_by_organs)
-    counts = scored.sum(axis=-2)
-    totals = np.where(scored, patients_by_organs, 0.0).sum(axis=-2)
-    organ_means = np.divide(totals, counts, out=np.zeros_like(totals), where=counts > 0)
-    organ_counts = (counts > 0).sum(axis=-1)
-    result: NDArray[np.float64] = np.where(
-        organ_counts > 0, organ_means.sum(axis=-1) / np.maximum(organ_counts, 1), np.nan
-    )
-    return result
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        mean: NDArray[np.float64] = np.nanmean(np.nanmean(patients_by_organs, axis=-2), axis=-1)
+    return mean
 
 
 def macro_interval(patients_by_organs: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95% interval of `macro_mean` when whole patients are drawn with replacement.
+    """Both ends of the 95% interval of `macro_mean` when whole patients are drawn with replacement.
 
     Patients are drawn, not scores: the organs of one patient share the scan, hence their errors. With one organ this is
-    the plain bootstrap of a mean. A resample that holds no patient for some organ averages over the others.
-
-    Args:
-        patients_by_organs: scores [patient, organ]; NaN where a patient has none.
-
-    Returns:
-        Lower and upper end, the same at every call; NaN for fewer than two patients with a score.
+    the plain bootstrap of a mean. A resample that holds no patient for some organ averages over the others. The ends
+    are the same at every call, and NaN for fewer than two patients with a score.
     """
     scored_patients = patients_by_organs[~np.isnan(patients_by_organs).all(axis=1)]
     if len(scored_patients) < 2:

@@ -13,16 +13,12 @@ import pandas as pd
 def read_runs(path: str | os.PathLike[str], columns: Sequence[str], **options: Any) -> pd.DataFrame:
     """Read a table of scores, of one run or of several named in its column `run`.
 
-    Args:
-        path: CSV file, compressed or not. FILE::RUN reads the rows whose run is RUN, or begins with RUN/ (its seeds).
-        columns: that it must have.
-        options: of `pandas.read_csv`.
-
-    Returns:
-        The rows. Those of several runs have the column `seed`: K of a run that ends with seedK, else 0.
+    The path is a CSV file, compressed or not; FILE::RUN reads the rows whose run is RUN, or begins with RUN/ (its
+    seeds). The options are those of `pandas.read_csv`. Rows of several runs get the column `seed`: K of a run that
+    ends with seedK, else 0.
 
     Raises:
-        ValueError: if the file lacks a column or the run.
+        ValueError: the file lacks one of the columns, or the run.
     """
     file, _, name = os.fspath(path).partition("::")
     frame: pd.DataFrame = pd.read_csv(file, encoding_errors="surrogateescape", **options)
@@ -52,12 +48,12 @@ def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
         |:-----------|---------:|
         | spleen     |       20 |
     """
-    widths = [max(3, *(len(row[column]) for row in [header, *body])) for column in range(len(header))]
-    lines = [
-        "| "
-        + " | ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        + " |"
-        for row in [header, *body]
+    columns = list(zip(header, *body, strict=True))
+    widths = [max(3, *map(len, column)) for column in columns]
+    rule = ["-" * (width + 1) + ":" if number else ":" + "-" * (width + 1) for number, width in enumerate(widths)]
+    aligned = [
+        [cell.rjust(width) if number else cell.ljust(width) for cell in column]
+        for number, (column, width) in enumerate(zip(columns, widths, strict=True))
     ]
-    rule = "|" + "|".join("-" * (w + 1) + ":" if i else ":" + "-" * (w + 1) for i, w in enumerate(widths)) + "|"
-    return "\n".join([lines[0], rule, *lines[1:]])
+    first, *rows = (f"| {' | '.join(row)} |" for row in zip(*aligned, strict=True))
+    return "\n".join([first, f"|{'|'.join(rule)}|", *rows])

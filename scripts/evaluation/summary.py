@@ -33,22 +33,19 @@ from scripts.runtime.plain_errors import install_plain_errors
 METRICS = ("dice", "hd95_mm", "surface_dice")
 COLUMNS = tuple(field.name for field in fields(CaseScore))
 TEXT_COLUMNS = ("case", "organ", "status")
+COUNTS = ("patients", "missed", "spurious", "absent")
 MACRO_ROW = "macro mean"
 
 
 def scores_frame(scores: Sequence[CaseScore]) -> pd.DataFrame:
-    """Return the scores as a table, one row per case and organ, with the fields of `CaseScore` as columns."""
+    """The scores as a table, one row per case and organ, with the fields of `CaseScore` as columns."""
     return pd.DataFrame([asdict(score) for score in scores], columns=list(COLUMNS))
 
 
 def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a `scores.csv` back; cases named "007" or "NA" stay the text they are, metrics the float32 that they were.
+    """Read a `scores.csv` or FILE::RUN (`read_runs`) back; it must have the columns of `CaseScore`.
 
-    Args:
-        path: a file, or FILE::RUN (`read_runs`).
-
-    Raises:
-        ValueError: if the file lacks a column of `CaseScore`, or the run.
+    Cases named "007" or "NA" stay the text that they are, and metrics the float32 that they were.
     """
     types = dict.fromkeys(TEXT_COLUMNS, "str") | dict.fromkeys(METRICS, "float32")
     empty = {metric: [""] for metric in METRICS}
@@ -57,10 +54,7 @@ def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:
-    """Average the scores over patients, organ by organ, and over organs.
-
-    Args:
-        scores: one row per case and organ (`scores_frame`, `read_scores`).
+    """Average the scores over patients, organ by organ, and over organs; the scores have a row per case and organ.
 
     Returns:
         One row per organ in the order of the class indices, then "macro mean": the mean over organs of the organ
@@ -70,22 +64,34 @@ def summarise(scores: pd.DataFrame) -> pd.DataFrame:
         missed organs: read it beside their number.
 
     Raises:
-        ValueError: if there is no score, or more than one for the same case and organ.
+        ValueError: there is no score, or more than one for the same case and organ.
     """
     if scores.empty:
         raise ValueError("There are no scores to summarise: no evaluated case had a contoured organ.")
     twice = scores.loc[scores.duplicated(["case", "organ"]), ["case", "organ"]]
     if not twice.empty:
         raise ValueError(f"More than one score for {twice.iloc[0].tolist()}; keep one run per file, one row per organ.")
-    rows: dict[str, dict[str, float]] = {}
-    for _, of_organ in scores.groupby("class_index", sort=True):
-        rows[str(of_organ["organ"].iloc[0])] = _counts(of_organ) | _statistics(of_organ)
-    macro = _counts(scores) | _statistics(scores)
+    of_organs = scores.sort_values("class_index", kind="stable").groupby("organ", sort=False)
+    rows = {str(organ): _statistics(of_organ) for organ, of_organ in of_organs} | {MACRO_ROW: _statistics(scores)}
     for metric in METRICS:
-        macro[f"{metric}_median"] = macro[f"{metric}_std"] = math.nan
-    rows[MACRO_ROW] = macro
-    frame = pd.DataFrame.from_dict(rows, orient="index").rename_axis("organ")
-    return frame.astype(dict.fromkeys(("patients", "missed", "spurious", "absent"), "int64"))
+        rows[MACRO_ROW] |= {f"{metric}_median": math.nan, f"{metric}_std": math.nan}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("organ").astype(dict.fromkeys(COUNTS, "int64"))
+
+
+def _statistics(scores: pd.DataFrame) -> dict[str, float]:
+    row: dict[str, float] = {"patients": scores.loc[scores["dice"].notna(), "case"].nunique()}
+    row |= {status: int((scores["status"] == status).sum()) for status in COUNTS[1:]}
+    for metric in METRICS:
+        by_patient = scores.pivot(index="case", columns="organ", values=metric).to_numpy(dtype=float)
+        low, high = macro_interval(by_patient)
+        row |= {
+            f"{metric}_mean": float(macro_mean(by_patient)),
+            f"{metric}_median": float(scores[metric].median()),
+            f"{metric}_std": float(scores[metric].std()),
+            f"{metric}_low": low,
+            f"{metric}_high": high,
+        }
+    return row
 
 
 def organs_of(scores: pd.DataFrame) -> list[str]:
@@ -107,23 +113,19 @@ def patients_to_look_at(scores: pd.DataFrame) -> dict[str, tuple[str, float]]:
 def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str], title: str) -> pd.DataFrame:
     """Write `scores.csv`, `summary.csv`, `summary.json` and `dice.png`, each whole or not at all.
 
-    Args:
-        scores: the rows of all cases (`score_case`).
-        output_dir: folder of the report; made if missing. Whoever calls has made sure that a report there may go.
-        title: heading of the figure, kept in `summary.json`.
-
-    Returns:
-        The summary (`summarise`).
+    Whoever calls has made sure that a report in the folder may be written over. Returns the summary (`summarise`).
     """
-    frame = scores_frame(scores)
+    frame, output = scores_frame(scores), Path(output_dir)
     summary = summarise(frame)
-    output = Path(output_dir)
+    values = summary.astype(object).where(summary.notna(), None).to_dict(orient="index")
+    interval = {"method": "percentile bootstrap", "confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": SEED}
+    content = {"title": title, "interval": interval, "macro_mean": values.pop(MACRO_ROW), "organs": values}
     with replacing(output / "scores.csv") as temporary:
         frame.to_csv(temporary, index=False, errors="surrogateescape")  # names that are not UTF-8
     with replacing(output / "summary.csv") as temporary:
         summary.to_csv(temporary)
     with replacing(output / "summary.json") as temporary:
-        temporary.write_text(json.dumps(_json_summary(summary, title), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     save_dice_figure(frame, float(summary["dice_mean"][MACRO_ROW]), output / "dice.png", title)
     return summary
 
@@ -137,15 +139,11 @@ def format_table(summary_by_name: Mapping[str, pd.DataFrame]) -> str:
         | spleen     |       20 |   .871 |  .902 |  .842-.895 | .880-.921 |
         | macro mean |       20 |   .871 |  .902 |  .842-.895 | .880-.921 |
 
-    Args:
-        summary_by_name: summaries (`summarise`) by the name of the method, in the order of the columns.
-
-    Returns:
-        The table. Where methods were scored on different numbers of patients, `patients` gives each, as in "20 / 19";
-        "-" marks what a method has no score for.
+    Summaries (`summarise`) are given by the name of the method. Where methods were scored on different numbers of
+    patients, `patients` gives each, as in "20 / 19"; "-" marks what a method has no score for.
 
     Raises:
-        ValueError: if no summary is given.
+        ValueError: no summary is given.
     """
     if not summary_by_name:
         raise ValueError("format_table needs at least one summary.")
@@ -155,11 +153,18 @@ def format_table(summary_by_name: Mapping[str, pd.DataFrame]) -> str:
     body = []
     for organ in [*organs, MACRO_ROW]:
         counts = [str(summary["patients"].get(organ, "-")) for summary in summaries]
-        means = [_short(summary["dice_mean"].get(organ, math.nan)) for summary in summaries]
-        intervals = [_interval(summary, organ) for summary in summaries]
         patients = counts[0] if len(set(counts)) == 1 else " / ".join(counts)
+        means, lows, highs = (
+            [_short(summary[f"dice_{part}"].get(organ, math.nan)) for summary in summaries]
+            for part in ("mean", "low", "high")
+        )
+        intervals = ["-" if low == "-" else f"{low}-{high}" for low, high in zip(lows, highs, strict=True)]
         body.append([organ.replace("_", " "), patients, *means, *intervals])
     return markdown_table(header, body)
+
+
+def _short(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}".removeprefix("0")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -175,53 +180,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--names", nargs="+", help="column headings, one per file (default: the name of its folder)")
     options = parser.parse_args(arguments)
     if options.pool:
-        name = (options.names or [f"{len(options.scores)} folds"])[0]
-        pooled = pd.concat([read_scores(path) for path in options.scores], ignore_index=True)
-        print(format_table({name: summarise(pooled)}))
-        return
-    names = options.names or [run_name(path) for path in options.scores]
-    if len(names) != len(options.scores) or len(set(names)) != len(names):
-        parser.error(f"{len(options.scores)} files need as many different names, got {names}; give them with --names")
-    print(format_table({name: summarise(read_scores(path)) for name, path in zip(names, options.scores, strict=True)}))
-
-
-def _counts(scores: pd.DataFrame) -> dict[str, float]:
-    statuses = {status: int((scores["status"] == status).sum()) for status in ("missed", "spurious", "absent")}
-    return {"patients": scores.loc[scores["dice"].notna(), "case"].nunique(), **statuses}
-
-
-def _statistics(scores: pd.DataFrame) -> dict[str, float]:
-    row: dict[str, float] = {}
-    for metric in METRICS:
-        values = scores[metric]
-        by_patient = scores.pivot(index="case", columns="organ", values=metric).to_numpy(dtype=float)
-        low, high = macro_interval(by_patient)
-        row |= {
-            f"{metric}_mean": float(macro_mean(by_patient)),
-            f"{metric}_median": float(values.median()),
-            f"{metric}_std": float(values.std()),
-            f"{metric}_low": low,
-            f"{metric}_high": high,
-        }
-    return row
-
-
-def _json_summary(summary: pd.DataFrame, title: str) -> dict[str, object]:
-    rows = {
-        organ: {name: None if math.isnan(value) else value for name, value in row.items()}
-        for organ, row in summary.to_dict(orient="index").items()
-    }
-    interval = {"method": "percentile bootstrap", "confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": SEED}
-    return {"title": title, "interval": interval, MACRO_ROW.replace(" ", "_"): rows.pop(MACRO_ROW), "organs": rows}
-
-
-def _short(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}".removeprefix("0")
-
-
-def _interval(summary: pd.DataFrame, organ: str) -> str:
-    low, high = (summary[f"dice_{end}"].get(organ, math.nan) for end in ("low", "high"))
-    return "-" if math.isnan(low) else f"{_short(low)}-{_short(high)}"
+        frames = [pd.concat([read_scores(path) for path in options.scores], ignore_index=True)]
+        names = [(options.names or [f"{len(options.scores)} folds"])[0]]
+    else:
+        names = options.names or [run_name(path) for path in options.scores]
+        if not len(names) == len(options.scores) == len(set(names)):
+            parser.error(
+                f"{len(options.scores)} files need as many different names, got {names}; give them with --names"
+            )
+        frames = [read_scores(path) for path in options.scores]
+    print(format_table({name: summarise(frame) for name, frame in zip(names, frames, strict=True)}))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """What leaves the bundle, for programs that do not have it.
 
 torchscript: the whole predictor in one file with configs and metadata; onnx_segmenter: encoder + decoder for other
-runtimes; half_precision: weights of half the size; standalone_configs: JSON twins of the configs.
+runtimes; half_precision: weights of half the size.
 """

@@ -3,8 +3,8 @@
     python -m scripts.export.half_precision runs/mine/model.pt models/model.pt
 
 The result is a `model.pt` like any other: loading copies half-precision values into the network's float32 parameters,
-so every client reads it as it is, and computes as before. What the rounding costs, an
-evaluation of both files and ``scripts.evaluation.comparison`` tell.
+so every client reads it as it is, and computes as before. What the rounding costs, an evaluation of both files and
+``scripts.evaluation.comparison`` tell.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,23 +39,15 @@ def is_kernel(value: Tensor) -> bool:
 def halved(state: Mapping[str, Tensor], dtype: str = DEFAULT_DTYPE) -> dict[str, Tensor]:
     """The state dict with its kernels in half precision; the other tensors are the same objects.
 
-    >>> kept = halved({"weight": torch.ones(2, 2), "running_var": torch.ones(2)})
-    >>> kept["weight"].dtype, kept["running_var"].dtype
-    (torch.float16, torch.float32)
-
     Raises:
         ValueError: the dtype is unknown, or too small for a kernel.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype '{dtype}' is unknown: choose one of {', '.join(DTYPES)}.")
-    result = dict(state)
+    result = {name: value.to(DTYPES[dtype]) if is_kernel(value) else value for name, value in state.items()}
     for name, value in state.items():
-        if not is_kernel(value):
-            continue
-        result[name] = value.to(DTYPES[dtype])
-        if not bool(result[name].isfinite().all()):
-            largest = float(value.abs().max())
-            limit = torch.finfo(DTYPES[dtype]).max
+        if is_kernel(value) and not bool(result[name].isfinite().all()):
+            largest, limit = float(value.abs().max()), torch.finfo(DTYPES[dtype]).max
             raise ValueError(
                 f"{name} has values up to {largest:.3g}, and {dtype} holds finite ones up to {limit:.3g}: "
                 + ("choose bfloat16." if math.isfinite(largest) and dtype == "float16" else "these weights are broken.")
@@ -63,16 +55,8 @@ def halved(state: Mapping[str, Tensor], dtype: str = DEFAULT_DTYPE) -> dict[str,
     return result
 
 
-@dataclass(frozen=True)
-class Rounding:
-    """What was saved and what was lost.
-
-    Attributes:
-        kernels: tensors in half precision now.
-        bytes_before: size of all tensors before.
-        bytes_after: size of all tensors after.
-        largest_relative_error: over kernels, the norm of the rounding error divided by the norm of the kernel.
-    """
+class Rounding(NamedTuple):
+    """What was saved and what was lost; the error is the largest norm of one divided by the norm of its kernel."""
 
     kernels: int
     bytes_before: int
@@ -82,16 +66,10 @@ class Rounding:
 
 def rounding(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Rounding:
     """Compare a state dict with its half-precision form."""
-    errors = [
-        float((before[name].double() - after[name].double()).norm() / before[name].double().norm().clamp(min=1e-30))
-        for name in after
-        if is_kernel(after[name])
-    ]
-    return Rounding(len(errors), _bytes(before), _bytes(after), max(errors, default=0.0))
-
-
-def _bytes(state: Mapping[str, Tensor]) -> int:
-    return sum(value.numel() * value.element_size() for value in state.values())
+    kernels = ((before[name].double(), value.double()) for name, value in after.items() if is_kernel(value))
+    errors = [float((exact - rounded).norm() / exact.norm().clamp(min=1e-30)) for exact, rounded in kernels]
+    size_before, size_after = (sum(one.numel() * one.element_size() for one in s.values()) for s in (before, after))
+    return Rounding(len(errors), size_before, size_after, max(errors, default=0.0))
 
 
 def write_half_precision(source: str | Path, target: str | Path, dtype: str = DEFAULT_DTYPE) -> Rounding:

@@ -9,8 +9,6 @@ ONNX graph cannot hold; a program that uses the file does them itself, or uses t
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 
 from scripts.export.torchscript import INFERENCE, claim_export, trained_predictor
+from scripts.files.atomic_write import replacing
 from scripts.inference.predictor import TwoStagePredictor
 from scripts.runtime.composition import composed
 from scripts.runtime.plain_errors import install_plain_errors
@@ -28,16 +27,6 @@ from scripts.runtime.plain_errors import install_plain_errors
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3
 """Largest difference of a logit between PyTorch and onnxruntime."""
-
-
-def check_packages() -> None:
-    """Raise ValueError unless the packages of the export are installed; the bundle does without them."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"the ONNX export needs {', '.join(missing)}, which the bundle itself does without: "
-            "pip install -r requirements-export.txt."
-        )
 
 
 def properties_of(predictor: TwoStagePredictor, spacing: Sequence[float], organs: Sequence[str]) -> dict[str, str]:
@@ -63,14 +52,14 @@ def largest_difference(predictor: TwoStagePredictor, path: Path) -> float:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    largest = 0.0
+    differences = []
     for count in (1, 3):
         queries = example_queries(predictor, count, seed=count)
         with torch.no_grad():
             expected = predictor.segmenter(queries)
         found = torch.from_numpy(session.run(None, {"queries": queries.numpy()})[0])
-        largest = max(largest, float((expected - found).abs().max()))
-    return largest
+        differences.append((expected - found).abs().max())
+    return float(torch.stack(differences).max())  # not a number, if one is
 
 
 def write_onnx(predictor: TwoStagePredictor, path: Path, properties: dict[str, str]) -> None:
@@ -102,24 +91,23 @@ def export_onnx(
 ) -> None:
     """Write encoder + decoder, queries [query, channel, x, y] -> logits [query, 1, x, y], and check the file.
 
-    Args:
-        filepath: file to write.
-        config_file: one file, or a list that is merged left to right.
-        tolerance: largest difference of a logit that is accepted; a file beyond it is not written.
-        overrides: values by id, such as model_path.
+    Several config files are merged left to right; further values replace theirs by id, such as model_path. A file whose
+    logits differ from PyTorch's by more than the tolerance is not written.
 
     Raises:
         ValueError: packages are missing, weights do not fit, or the file computes something else.
     """
-    check_packages()
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"the ONNX export needs {', '.join(missing)}, which the bundle itself does without: "
+            "pip install -r requirements-export.txt."
+        )
     parser = composed(config_file, **overrides)
     claim_export(filepath, config_file, parser)
     predictor = trained_predictor(parser)
     properties = properties_of(predictor, parser.get_parsed_content("spacing"), parser.get_parsed_content("organs"))
-    target = Path(filepath)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as folder:
-        written = Path(folder) / target.name
+    with replacing(filepath) as written:
         write_onnx(predictor, written, properties)
         difference = largest_difference(predictor, written)
         if not difference <= tolerance:
@@ -127,8 +115,7 @@ def export_onnx(
                 f"onnxruntime's logits differ from PyTorch's by up to {difference:.2g}, and {tolerance:g} is accepted: "
                 "nothing was written. Other versions of onnx and onnxruntime may convert this network better."
             )
-        os.replace(written, target)
-    print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB, logits within {difference:.1e} of PyTorch's")
+    print(f"{filepath}: {Path(filepath).stat().st_size / 2**20:.1f} MiB, logits within {difference:.1e} of PyTorch's")
 
 
 if __name__ == "__main__":

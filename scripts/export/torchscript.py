@@ -33,7 +33,7 @@ def read_metadata(meta_file: str | Path, organs: Sequence[str]) -> dict[str, Any
     """Metadata of the bundle.
 
     Raises:
-        ValueError: its output channels are other organs: a program that reads the export would name them wrongly.
+        ValueError: its output channels are other organs; a program that reads the export would name them wrongly.
     """
     metadata: dict[str, Any] = ConfigParser.load_config_file(str(meta_file))
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
@@ -54,13 +54,8 @@ def export_torchscript(
 ) -> None:
     """Write the predictor, its metadata ("metadata.json") and its config ("inference.json") to one file.
 
-    Do not rename the file afterwards: PyTorch writes its name into it, and MONAI Deploy looks the configs up by it.
-
-    Args:
-        filepath: file to write, .ts.
-        config_file: one file, or a list that is merged left to right.
-        meta_file: metadata of the bundle.
-        overrides: values by id, such as model_path.
+    Do not rename the file (.ts) afterwards: PyTorch writes its name into it, and MONAI Deploy looks the configs up by
+    it. Several config files are merged left to right; further values replace theirs by id, such as model_path.
     """
     parser = composed(config_file, **overrides)
     metadata = read_metadata(meta_file, parser.get_parsed_content("organs"))
@@ -83,27 +78,14 @@ def export_torchscript(
     print(f"{target}: {target.stat().st_size / 2**20:.1f} MiB")
 
 
-if __name__ == "__main__":
-    install_plain_errors()
-    fire.Fire(export_torchscript)
-
-
 def claim_export(filepath: str, config_file: str | Sequence[str], parser: ConfigParser) -> None:
-    """Make sure, before the work, that an export can be written and replaces nothing.
-
-    Raises:
-        ValueError: it cannot, or it does.
-    """
+    """Raise ValueError, before the work, if an export cannot be written or replaces anything."""
     configs = [config_file] if isinstance(config_file, str) else list(config_file)
     claim_outputs([filepath], [*configs, *paths_of([parser.get_parsed_content("model_path")])], new=True)
 
 
 def trained_predictor(parser: ConfigParser) -> TwoStagePredictor:
-    """The two-stage predictor of a composition with the weights of its `model_path`, on the CPU, for evaluation.
-
-    Raises:
-        FileNotFoundError, ValueError: there are no such weights, or they do not fit.
-    """
+    """The two-stage predictor of a composition with the weights of its `model_path`, on the CPU, for evaluation."""
     network = parser.get_parsed_content("network_def")
     if not isinstance(network, TwoStagePredictor):
         raise ValueError(
@@ -112,3 +94,8 @@ def trained_predictor(parser: ConfigParser) -> TwoStagePredictor:
         )
     load_weights(network, parser.get_parsed_content("model_path"))
     return network.eval()
+
+
+if __name__ == "__main__":
+    install_plain_errors()
+    fire.Fire(export_torchscript)

@@ -12,10 +12,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SUFFIXES = {
     "labels": "_seg.nii.gz",
@@ -82,22 +81,23 @@ def results_in(folder: PathLike, names: Iterable[str]) -> set[str]:
 def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space: int = 0, new: bool = False) -> None:
     """Make sure that files can be written, and that none of them is an input; nothing is left behind.
 
-    Args:
-        outputs: files that will be written.
-        inputs: files that are read, or folders of DICOM series; what does not exist is passed over.
-        space: bytes that have to be free where each file goes.
-        new: whether an output may not be there yet: of an earlier run it might be the only copy.
+    Inputs are files, or folders of DICOM series; what does not exist is passed over. `space` bytes have to be free
+    where each file goes. With `new` an output may not be there yet: of an earlier run it might be the only copy.
 
     Raises:
         ValueError: an output is an input (by whatever path, link or spelling), is there, or cannot be written there.
     """
-    written, folders = [Path(path) for path in outputs], set()
     identities: dict[tuple[int, int], Path] = {}
     for path in map(Path, inputs):
         if path.exists():
             identities |= {_identity(file): file for file in (path, *(path.iterdir() if path.is_dir() else ()))}
-    for path in written:
-        _refuse_name(path)
+    folders = set()
+    for path in map(Path, outputs):
+        if (size := len(os.fsencode(path.name))) > MAX_NAME_BYTES:
+            raise ValueError(
+                f"the name {path.name[:40]}... has {size} bytes, file systems take {MAX_NAME_BYTES}: rename the scan, "
+                "or give it a shorter 'case' in a datalist."
+            )
         same = identities.get(_identity(path)) if os.path.lexists(path) else None
         if same is not None and not (same.is_file() and results_in(same.parent, [same.name])):
             raise ValueError(
@@ -116,15 +116,6 @@ def _identity(path: Path) -> tuple[int, int]:
     """Device and number of a file, equal for all its names; of a broken link, those of the link."""
     status = path.stat() if path.exists() else path.lstat()
     return status.st_dev, status.st_ino
-
-
-def _refuse_name(path: Path) -> None:
-    size = len(os.fsencode(path.name))
-    if size > MAX_NAME_BYTES:
-        raise ValueError(
-            f"the name {path.name[:40]}... has {size} bytes, file systems take {MAX_NAME_BYTES}: rename the scan, or "
-            "give it a shorter 'case' in a datalist."
-        )
 
 
 def _require_writable(folder: Path, space: int) -> None:
@@ -158,8 +149,7 @@ def digest(path: Path, kind: str = "sha256") -> str:
 METADATA = Path(__file__).resolve().parents[2] / "configs/metadata.json"
 
 
-@dataclass(frozen=True)
-class BundleIdentity:
+class BundleIdentity(NamedTuple):
     """Name, version and intended use by ``configs/metadata.json``."""
 
     name: str

@@ -17,7 +17,7 @@ from scripts.dataset_report.measure import CaseMeasure
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import claim_outputs
 from scripts.prepare.datalist_writer import DATALIST, check_datalist, claim_datalists, files_listed, write_datalist
-from scripts.runtime.plain_errors import bundle_command
+from scripts.runtime.running_config import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT, OVERLAY = "report.html", "cohort.yaml"

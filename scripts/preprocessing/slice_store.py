@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ignite.distributed import barrier
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -26,7 +27,7 @@ from scripts.files.atomic_write import replacing
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.scan_reader import check_scan, load_volume
 from scripts.preprocessing.working_grid import ToWorkingGrid, resample_labels
-from scripts.runtime.processes import barrier, shard
+from scripts.runtime.processes import shard
 
 HU_RANGE = (-1024, 3071)
 STORE_VERSION = 2

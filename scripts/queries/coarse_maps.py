@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ignite.distributed import barrier
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ from scripts.preprocessing.intensity import check_window, soft_tissue_window
 from scripts.preprocessing.slice_store import SliceStore, open_array, save_array, stored_name
 from scripts.queries.attention import maps_on_slices
 from scripts.runtime.precision import autocast
-from scripts.runtime.processes import barrier, shard
+from scripts.runtime.processes import shard
 from scripts.runtime.run_folder import RunPlace, placed
 
 

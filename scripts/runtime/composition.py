@@ -38,12 +38,9 @@ NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path"}
 def composed(
     config_file: str | Sequence[str], run_dir: str | Sequence[str] | None = None, **overrides: Any
 ) -> ConfigParser:
-    """Config files merged in this order, and values by id that replace theirs.
+    """A config that is complete, then its overlays merged in this order, then values by id that replace theirs.
 
-    Args:
-        config_file: a config that is complete, and its overlays.
-        run_dir: what :func:`trained_config` takes; its predictor replaces the one of the first file.
-        overrides: as on the command line.
+    With `run_dir` (:func:`trained_config`) the predictor of that run replaces the one of the first file.
     """
     files = [config_file] if isinstance(config_file, str) else list(config_file)
     parser = ConfigParser(ConfigParser.load_config_files(files[:1]))
@@ -59,9 +56,8 @@ def composed(
 def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
     """The config that a predictor was trained with.
 
-    Args:
-        run_dir: folder of the run; or, of a run of an older version without ``config.yaml``, the config files that it
-            was trained with.
+    `run_dir` is the folder of the run; or, of a run of an older version without ``config.yaml``, the config files that
+    it was trained with.
 
     Raises:
         ValueError, FileNotFoundError: no such run, or its config is not whole.
@@ -98,11 +94,9 @@ def _taken(parser: ConfigParser, trained: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = False) -> None:
-    """First step of every workflow: check the command that started it, and take over the predictor of a run.
+    """First step of every workflow: check the command that started it, and take over the predictor of a run, if given.
 
-    Args:
-        run_dir: see :func:`trained_config`; None: nothing is taken over.
-        anew: the workflow trains a predictor of its own, and takes none over.
+    A workflow that trains a predictor of its own (`anew`) takes none over.
 
     Raises:
         ValueError: an unknown id on the command line, or an overlay that is given twice or in the wrong order.

@@ -1,4 +1,4 @@
-"""The command line: complaints end as one sentence, not under MONAI's tracebacks; how a command starts."""
+"""Errors on the command line: a complaint ends as one sentence, not under MONAI's tracebacks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 BUNDLE = Path(__file__).resolve().parents[2]
 OURS = {BUNDLE / "scripts", BUNDLE / "development"}
@@ -99,12 +98,3 @@ def start_command() -> None:
     """Report errors as sentences, and log messages without decoration: the first step of a command."""
     install_plain_errors()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-
-
-def bundle_command(run_id: str, configs: Sequence[str], **settings: Any) -> list[str]:
-    """A `python -m monai.bundle run` command line."""
-    files = configs[0] if len(configs) == 1 else "[" + ",".join(f"'{config}'" for config in configs) + "]"
-    command = ["-m", "monai.bundle", "run", run_id, "--config_file", files]
-    for name, value in settings.items():
-        command += [f"--{name}", str(value)]
-    return command

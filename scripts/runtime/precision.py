@@ -18,11 +18,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def resolve_precision(device: torch.device, precision: str = "auto") -> torch.dtype:
-    """The dtype in which networks compute on this device.
-
-    Raises:
-        ValueError: if the precision is not one of auto, float32, bfloat16.
-    """
+    """The dtype in which networks compute on this device; ValueError if the precision is unknown."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision '{precision}' is unknown: choose one of {', '.join(PRECISIONS)}.")
     if precision == "auto":
@@ -43,11 +39,8 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
 class PrecisionInferer(Inferer):
     """Run a network under autocast of the resolved precision, on plain tensors; bfloat16 results become float32.
 
-    MONAI's engines autocast on CUDA only; an inferer does it on every device, for training and inference alike.
-
-    Args:
-        precision: "auto", "float32" or "bfloat16".
-        channels_last: lay 4D inputs out channels-last, which convolutions prefer.
+    MONAI's engines autocast on CUDA only; an inferer does it on every device, for training and inference alike. With
+    `channels_last` 4D inputs are laid out channels-last, which convolutions prefer.
     """
 
     def __init__(self, precision: str = "auto", channels_last: bool = True) -> None:

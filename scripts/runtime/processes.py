@@ -1,6 +1,7 @@
-"""Several processes, one for each GPU: rank, world size, shards, and what only the first one does.
+"""Several processes, one for each GPU: rank, world size, shards, and a network that they train together.
 
-A run that was not started by torchrun is one process, and everything here has no effect on it.
+A run that was not started by torchrun is one process, and everything here has no effect on it. Barriers are those of
+`ignite.distributed`; its `auto_model` is not used, which moves a network to the GPU whatever device was chosen.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ import atexit
 import gc
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -48,21 +48,19 @@ def join_processes() -> torch.device:
     Raises:
         ValueError: there are fewer GPUs than processes on this machine.
     """
-    local, together = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    on_gpu = torch.cuda.is_available()
-    if on_gpu and local >= torch.cuda.device_count():
+    local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if 0 < gpus <= local:
         raise ValueError(
-            f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}: give "
-            "torchrun that number as --nproc_per_node."
+            f"process {local} of this machine has no GPU of its own, there are {gpus}: give torchrun that number as "
+            "--nproc_per_node."
         )
-    if on_gpu:
-        torch.cuda.set_device(local)
-    if together > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    device = local_device()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE)
         atexit.register(_leave_processes)
         if not is_first_process():
             logging.disable(logging.WARNING)  # one log is enough
-    return torch.device("cuda", local) if on_gpu else torch.device("cpu")
+    return device
 
 
 def _leave_processes() -> None:
@@ -88,33 +86,13 @@ def is_first_process() -> bool:
     return rank() == 0
 
 
-def barrier() -> None:
-    """Wait until all processes have come to this point."""
-    if world_size() > 1:
-        dist.barrier()
-
-
-@contextmanager
-def first_process_first() -> Iterator[None]:
-    """The first process runs the block, then all the others, who find there what it has left."""
-    if not is_first_process():
-        barrier()
-    yield
-    if is_first_process():
-        barrier()
-
-
 def shard(items: Sequence[T]) -> list[T]:
     """Every k-th item: the share of this process of work that is done once."""
     return list(items[rank() :: world_size()])
 
 
 def batch_shard(size: int, rank: int, world_size: int) -> int:
-    """How many of a batch's items the process of a rank draws; at least one.
-
-    >>> [batch_shard(10, rank, 4) for rank in range(4)]
-    [3, 3, 2, 2]
-    """
+    """How many of a batch's items the process of a rank draws, at least one: of 10 items four ranks draw 3, 3, 2, 2."""
     return max(1, size // world_size + (rank < size % world_size))
 
 

@@ -25,11 +25,7 @@ LISTENERS: list[Callable[[str, int, float], None]] = []
 
 
 def readable_duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    >>> readable_duration(12), readable_duration(100), readable_duration(7500)
-    ('12 s', '1 min 40 s', '2 h 5 min')
-    """
+    """Seconds as a person says them: 12 s, 1 min 40 s, 2 h 5 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -37,15 +33,10 @@ def readable_duration(seconds: float) -> str:
 
 
 class StageProgress:
-    """Handler of a trainer.
+    """Handler of a trainer; the name of the stage is shown before the bar."""
 
-    Args:
-        stage: name shown before the bar.
-        log_every: epochs between two log lines.
-    """
-
-    def __init__(self, stage: str, log_every: int = 1) -> None:
-        self.stage, self.log_every = stage, max(1, log_every)
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
         self.bar: tqdm[Any] | None = None
         self.shown = ExitStack()
         self.losses: list[float] = []
@@ -63,9 +54,8 @@ class StageProgress:
     def _open(self, engine: Engine) -> None:
         if self.bar is not None:
             return
-        self.first, self.started = engine.state.iteration, time.monotonic()
-        self.spoken = self.started
-        self.losses = []
+        self.first, self.losses = engine.state.iteration, []
+        self.started = self.spoken = time.monotonic()
         terminal = sys.stderr.isatty() and is_first_process()
         bar: tqdm[Any] = tqdm(
             total=total_iterations(engine), initial=self.first, desc=self.stage, unit="it", disable=not terminal
@@ -87,7 +77,7 @@ class StageProgress:
             self._say(engine, f"iteration {engine.state.iteration} of {total_iterations(engine)}")
 
     def _report(self, engine: Engine) -> None:
-        if self.losses and (engine.state.epoch % self.log_every == 0 or engine.state.epoch == engine.state.max_epochs):
+        if self.losses:
             mean = sum(self.losses) / len(self.losses)
             self._say(engine, f"epoch {engine.state.epoch} of {engine.state.max_epochs}, loss {mean:.4f}")
             for listener in LISTENERS:

@@ -20,6 +20,9 @@ from scripts.runtime.streams import BatchStream
 
 logger = logging.getLogger(__name__)
 
+CLOCKS = {"seconds": time.monotonic, "core_seconds": time.process_time}
+"""What a checkpoint holds of the time that its stage took."""
+
 
 def save_atomically(content: Any, path: str | Path) -> None:
     """torch.save, whole or not at all: a kill or a full disk leaves the old file, never half of a new one.
@@ -33,17 +36,12 @@ def save_atomically(content: Any, path: str | Path) -> None:
 def save_weights(state: Mapping[str, Any], path: str | Path) -> None:
     """Save the result of a run, with its checksum in the manifest of the folder."""
     with replacing(path) as temporary:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
+        save_atomically(state, temporary)
         record_weights(Path(path), temporary)
 
 
 def load_checkpoint(path: str | Path, remedy: str = "copy or download it again") -> dict[str, Any]:
-    """Load a checkpoint, tensors and plain values only, to the CPU; the remedy is for a damaged file.
-
-    Raises:
-        ValueError: if the file is damaged or holds anything but tensors and plain values.
-    """
+    """Load a checkpoint to the CPU; ValueError if it is damaged, or holds anything but tensors and plain values."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
@@ -79,28 +77,17 @@ def peak_memory_mib() -> float:
 class Resume:
     """Handler of a trainer: save everything the stage needs after each epoch, start from it next time.
 
-    Put it last among the handlers, so that it saves after the learning-rate step and the validation.
-
-    Args:
-        path: checkpoint file of the stage.
-        objects: objects with a state_dict: network, optimizer, scheduler, ...
-        batches: the stream of batches, told at which iteration to go on.
-        interval: epochs between two checkpoints.
-        place: folder that `path` is relative to; None for the current folder.
+    Put it last among the handlers, so that it saves after the learning-rate step and the validation. The objects have
+    a state_dict: network, optimizer, scheduler, ... The stream of batches is told at which iteration to go on. The
+    path is relative to the place; None for the current folder.
     """
 
     def __init__(
-        self,
-        path: str,
-        objects: Mapping[str, Any],
-        batches: BatchStream | None = None,
-        interval: int = 1,
-        place: RunPlace | None = None,
+        self, path: str, objects: Mapping[str, Any], batches: BatchStream, place: RunPlace | None = None
     ) -> None:
         self.file, self.place = path, place
-        self.objects, self.batches, self.interval = dict(objects), batches, max(1, interval)
-        self.began, self.seconds_before = time.monotonic(), 0.0
-        self.core_began, self.core_seconds_before = time.process_time(), 0.0
+        self.objects, self.batches = dict(objects), batches
+        self.began, self.before = dict.fromkeys(CLOCKS, 0.0), dict.fromkeys(CLOCKS, 0.0)
 
     @property
     def path(self) -> Path:
@@ -114,11 +101,10 @@ class Resume:
 
     def restore(self, engine: Engine) -> None:
         """Load the checkpoint if there is one."""
-        self.began, self.core_began = time.monotonic(), time.process_time()
+        self.began = {name: clock() for name, clock in CLOCKS.items()}
         if self.path.exists():
             content = load_checkpoint(self.path, remedy="delete it to start again")
-            self.seconds_before = float(content.get("seconds", 0.0))
-            self.core_seconds_before = float(content.get("core_seconds", 0.0))
+            self.before = {name: float(content.get(name, 0.0)) for name in CLOCKS}
             for name, item in self.objects.items():
                 unwrap(item).load_state_dict(content[name])
             engine.state.epoch = int(content["epoch"])
@@ -126,31 +112,23 @@ class Resume:
             done = engine.state.epoch >= int(engine.state.max_epochs or 0)
             word = "done before, skipped" if done else f"resumed after epoch {engine.state.epoch}"
             logger.info("%s: %s (%s)", self.path.stem, word, self.path)
-        if self.batches is not None:
-            self.batches.start_at(engine.state.iteration)
+        self.batches.start_at(engine.state.iteration)
 
     def save(self, engine: Engine) -> None:
-        """Write the checkpoint when it is due; with several processes the first one does."""
-        epoch, last = engine.state.epoch, int(engine.state.max_epochs or 0)
+        """Write the checkpoint; with several processes the first one does."""
         for item in self.objects.values():
             broadcast_buffers(item)
-        if is_first_process() and (epoch % self.interval == 0 or epoch >= last):
+        if is_first_process():
             content = {name: unwrap(item).state_dict() for name, item in self.objects.items()}
-            costs = {
-                "seconds": self.seconds_before + time.monotonic() - self.began,
-                "core_seconds": self.core_seconds_before + time.process_time() - self.core_began,
-                "peak_mib": peak_memory_mib(),
-            }
-            save_atomically({"epoch": epoch, **costs, **content}, self.path)
+            costs = {name: self.before[name] + clock() - self.began[name] for name, clock in CLOCKS.items()}
+            costs["peak_mib"] = peak_memory_mib()
+            save_atomically({"epoch": engine.state.epoch, **costs, **content}, self.path)
 
 
 class BestModel:
-    """Handler of the validation engine: keep the weights with the highest key metric.
+    """Handler of the validation engine: keep the weights with the highest key metric, a plain state dict.
 
-    Args:
-        path: file for the weights, a plain state dict.
-        network: module whose weights are kept.
-        place: folder that `path` is relative to; None for the current folder.
+    The path is relative to the place; None for the current folder.
     """
 
     def __init__(self, path: str, network: torch.nn.Module, place: RunPlace | None = None) -> None:

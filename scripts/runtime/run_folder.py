@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ignite.distributed import one_rank_first
 
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity, digest
 from scripts.runtime.composition import CONFIG
-from scripts.runtime.processes import first_process_first
 from scripts.runtime.running_config import running_config
 
 MANIFEST = "run_manifest.json"
@@ -32,11 +32,7 @@ MAY_DIFFER = (
 
 
 class RunPlace:
-    """Where objects write that are built before their folder is chosen: fine-tuning moves it before it begins.
-
-    Args:
-        folder: what the names of files and folders are relative to.
-    """
+    """Where objects write that are built before their folder is chosen: fine-tuning moves it before it begins."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
@@ -50,43 +46,26 @@ def placed(path: str | Path, place: RunPlace | None) -> Path:
 def claim_run_folder(output_dir: str, training_cases: int) -> Path:
     """Create the folder of the run whose config is running, or check that the folder belongs to it.
 
-    Args:
-        output_dir: folder of checkpoints and results.
-        training_cases: their number.
-
-    Returns:
-        The folder.
-
     Raises:
-        ValueError: the folder holds a run with another config, whose differences are named; or weights of no run.
+        ValueError: the folder holds a run with another config or number of training cases, whose differences are
+            named; or weights of no run.
     """
-    with first_process_first():
+    with one_rank_first():  # the others then find its config
         return claim(Path(output_dir), running_config(), {"training_cases": training_cases})
 
 
 def changed_settings(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Settings that differ, a line each, for an error message; empty if none does.
-
-    >>> changed_settings({"seed": 0, "folds": 2}, {"seed": 1, "folds": 2})
-    '  seed: was 0, now 1'
-    """
+    """Settings that differ, a line each such as "  seed: was 0, now 1", for an error message; empty if none does."""
     keys = [key for key in sorted(wanted.keys() | found.keys()) if wanted.get(key) != found.get(key)]
     return "\n".join(f"  {key}: was {found.get(key)}, now {wanted.get(key)}" for key in keys)
 
 
 def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]) -> Path:
-    """As :func:`claim_run_folder`, for a config that is given.
-
-    Args:
-        folder: of the run.
-        config: composed.
-        began_with: plain values beside the config that the run depends on.
-    """
+    """Do as :func:`claim_run_folder` for a given config; `began_with` are plain values that the run also depends on."""
     path, manifest = folder / CONFIG, _read(folder / MANIFEST, json.loads)
     if path.exists():
         found = _compared(_read(path, yaml.safe_load), manifest.get("began_with", began_with))
-        changed = changed_settings(found, _compared(config, began_with))
-        if changed:
+        if changed := changed_settings(found, _compared(config, began_with)):
             raise ValueError(
                 f"{folder} holds a run with other settings:\n{changed}\nGive another --output_dir, or delete that "
                 "folder to start again."
@@ -105,12 +84,7 @@ def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]
 
 
 def record_weights(path: Path, written: Path) -> None:
-    """Note the checksum of weights before they take their place, if their folder is that of a run.
-
-    Args:
-        path: where the weights will be.
-        written: where they lie now.
-    """
+    """Note the checksum of weights, `written` beside their final `path`, if their folder is that of a run."""
     manifest = _read(path.parent / MANIFEST, json.loads)
     if manifest:
         known = manifest.setdefault("sha256", {})
@@ -119,11 +93,7 @@ def record_weights(path: Path, written: Path) -> None:
 
 
 def check_weights(path: Path) -> None:
-    """Refuse weights in the folder of a run that are not those which it wrote.
-
-    Raises:
-        ValueError: they are others.
-    """
+    """Raise ValueError for weights in the folder of a run that are not those which it wrote."""
     known = _read(path.parent / MANIFEST, json.loads).get("sha256", {}).get(path.name)
     if known and digest(path) not in known:
         raise ValueError(
@@ -133,11 +103,7 @@ def check_weights(path: Path) -> None:
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as plain values by dotted name.
-
-    >>> flat_settings({"seed": 0, "train": {"epochs": 80, "patch": (64, 64)}})
-    {'seed': 0, 'train.epochs': 80, 'train.patch': [64, 64]}
-    """
+    """Settings as plain values by dotted name: {"train": {"patch": (64, 64)}} -> {"train.patch": [64, 64]}."""
     return dict(_flat(settings, ""))
 
 
@@ -160,11 +126,7 @@ def _compared(config: Mapping[str, Any], began_with: Mapping[str, Any]) -> dict[
 
 
 def _read(path: Path, load: Any) -> dict[str, Any]:
-    """Content of a file, empty where there is none.
-
-    Raises:
-        ValueError: it is not whole.
-    """
+    """Content of a file, empty where there is none."""
     try:
         content = load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except (ValueError, yaml.YAMLError):

@@ -1,4 +1,4 @@
-"""The config and the command of the workflow that is running.
+"""The config and the command of the workflow that is running, and how such a command is written.
 
 MONAI hands no component the whole config. It is found by walking up the callers of a component that is being built,
 to the parser that builds it; the command line is found in the same way.
@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from types import FrameType
+from collections.abc import Mapping, Sequence
+from traceback import walk_stack
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
 from monai.bundle.scripts import run, update_kwargs
+
+
+def config_of(parser: ConfigParser) -> dict[str, Any]:
+    """The config of a parser itself, by top-level id."""
+    config: Any = parser.config
+    return config  # type: ignore[no-any-return]
 
 
 def running_config() -> dict[str, Any]:
@@ -26,33 +32,20 @@ def running_config() -> dict[str, Any]:
     return {key: _plain(value) for key, value in config.items() if key not in ("_meta_", "note")}
 
 
-def config_of(parser: ConfigParser) -> dict[str, Any]:
-    """The config of a parser itself, by top-level id."""
-    config: Any = parser.config
-    return config  # type: ignore[no-any-return]
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_plain(item) for item in value if not (isinstance(item, Mapping) and _is_tracker(item))]
+        kept = (item for item in value if not isinstance(item, Mapping) or item.get("_target_") != "MLFlowHandler")
+        return [_plain(item) for item in kept]
     if isinstance(value, torch.device):
         return f"$torch.device('{value}')"
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)
 
 
-def _is_tracker(handler: Mapping[str, Any]) -> bool:
-    return handler.get("_target_") == "MLFlowHandler"
-
-
 def running_parser() -> ConfigParser:
-    """The parser that is building the component which calls this.
-
-    Raises:
-        RuntimeError: there is none, the caller is no component of a config.
-    """
-    for frame in _frames():
+    """The parser that is building the component which calls this; RuntimeError if there is none."""
+    for frame, _ in walk_stack(sys._getframe()):
         owner = frame.f_locals.get("self")
         if isinstance(owner, ConfigParser):
             return owner
@@ -61,7 +54,7 @@ def running_parser() -> ConfigParser:
 
 def running_command() -> tuple[str, list[str], dict[str, Any]] | None:
     """Run id, config files and overridden ids of the running ``monai.bundle run``; None where there is none."""
-    for frame in _frames():
+    for frame, _ in walk_stack(sys._getframe()):
         if frame.f_code is run.__code__:
             given = frame.f_locals
             named = {"run_id": given["run_id"], "config_file": given["config_file"]}
@@ -72,8 +65,8 @@ def running_command() -> tuple[str, list[str], dict[str, Any]] | None:
     return None
 
 
-def _frames() -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
+def bundle_command(run_id: str, configs: Sequence[str], **settings: Any) -> list[str]:
+    """Arguments of python that run a workflow: `-m monai.bundle run`, its config files and values by id."""
+    files = configs[0] if len(configs) == 1 else "[" + ",".join(f"'{config}'" for config in configs) + "]"
+    values = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return ["-m", "monai.bundle", "run", run_id, "--config_file", files, *values]

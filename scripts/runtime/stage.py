@@ -47,23 +47,11 @@ def stage_trainer(
 ) -> SupervisedTrainer:
     """Trainer of a stage, which goes on from its last epoch.
 
-    Args:
-        stage: its name, and that of its checkpoint in the folder of the run.
-        device: where to train.
-        max_epochs: epochs.
-        epoch_length: iterations in an epoch.
-        batches: endless stream of ready-made batches.
-        network: what is trained, on the device.
-        optimizer: its optimizer; the rate rises to the optimizer's for a while, then falls as a cosine.
-        loss_function: of the network's output and the targets.
-        inferer: precision of the forward pass.
-        place: folder of the run.
-        train_handlers: further handlers.
-        best: keeper of the best weights, whose state belongs to the checkpoint.
-        warmup_steps: iterations in which the rate rises; None: one epoch.
-        prepare_batch: what the network and the loss get of a batch.
-        checkpoint: False: nothing is stored, and each run of the trainer goes on with the next batch (federated).
-        num_workers: processes that make batches; they pay where a GPU would wait for the CPU.
+    The name of the stage is also that of its checkpoint in the folder of the run (`place`). The learning rate rises to
+    the optimizer's in `warmup_steps` iterations (None: one epoch), then falls as a cosine. The keeper of the best
+    weights (`best`) belongs to the checkpoint. With `checkpoint=False` nothing is stored, and each run of the trainer
+    goes on with the next batch (federated). The loss gets the network's output and the targets of `prepare_batch`.
+    `num_workers` processes make batches; they pay where a GPU would wait for the CPU.
     """
     schedule = WarmupCosineSchedule(optimizer, warmup_steps or epoch_length, t_total=max_epochs * epoch_length)
     state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
@@ -93,7 +81,7 @@ def share_of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
     """The validation cases of this process; MONAI's metric joins those of all.
 
     A process without a case of its own, because there are fewer than processes, takes the first one without any organ:
-    its Dice does not exist and counts for nothing, and nobody waits for a process that has nothing to say.
+    its Dice does not exist and counts for nothing, and the other processes do not wait for it.
     """
     without_organs: list[Mapping[str, Any]] = [{**case, "label_values": {"none": 0}} for case in cases[:1]]
     return shard(cases) or without_organs
@@ -103,10 +91,6 @@ class StageValidation(ValidationHandler):
     """MONAI's handler, which also validates after the last epoch: a run shorter than the interval still has a result.
 
     Without a validation case there is nothing to do (a client may fine-tune on all that it has).
-
-    Args:
-        validator: engine that validates.
-        interval: epochs between two validations.
     """
 
     def attach(self, engine: Engine) -> None:
@@ -117,24 +101,17 @@ class StageValidation(ValidationHandler):
         if self.validator is None or self.validator.state.epoch_length == 0:
             return
         if engine.state.epoch % self.interval == 0 or engine.state.epoch == engine.state.max_epochs:
-            if self.validator is not None:
-                broadcast_buffers(getattr(self.validator, "network", None))
+            broadcast_buffers(getattr(self.validator, "network", None))
             self(engine)
 
 
 def epochs_of_both_stages(contrastive: Sequence[int], segmentation: Sequence[int], epoch: Sequence[int]) -> int:
     """Epochs in which one stage alone sees the images of the contrastive and the segmentation stage together.
 
-    A baseline that leaves the contrastive stage out would otherwise be compared after fewer images.
-
-    Args:
-        contrastive: factors of the images of the contrastive stage: epochs, iterations, queries, views.
-        segmentation: factors of those of the segmentation stage: epochs, iterations, queries.
-        epoch: factors of the images of one epoch of the lone stage: iterations, images in a batch.
+    A baseline that leaves the contrastive stage out would otherwise be compared after fewer images. Each number of
+    images is given by its factors: epochs, iterations, queries and views of the contrastive stage; epochs, iterations
+    and queries of the segmentation stage; iterations and images in a batch of an epoch of the lone stage.
 
     Example: 40 x 50 x 64 x 2 views and 80 x 50 x 64 queries are 160 epochs of 50 x 64 images.
-
-    >>> epochs_of_both_stages([40, 50, 64, 2], [80, 50, 64], [50, 64])
-    160
     """
     return max(1, round((math.prod(contrastive) + math.prod(segmentation)) / math.prod(epoch)))

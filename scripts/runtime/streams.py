@@ -15,10 +15,7 @@ Batch = dict[str, Any]
 
 
 def in_turns(classes: Sequence[int], count: int, generator: torch.Generator) -> list[int]:
-    """`count` classes in turns, in random order: in a batch no class is drawn more than once oftener than another.
-
-    Example: classes 1, 2, 3 and count 5 may give 2, 3, 1, 2, 3.
-    """
+    """`count` classes in turns, in random order: classes 1, 2, 3 and count 5 may give 2, 3, 1, 2, 3."""
     order = torch.randperm(len(classes), generator=generator).tolist()
     return [classes[order[number % len(classes)]] for number in range(count)]
 
@@ -26,8 +23,8 @@ def in_turns(classes: Sequence[int], count: int, generator: torch.Generator) -> 
 class BatchStream(IterableDataset[Batch]):
     """Base of the training datasets: a subclass makes batch number n.
 
-    With several loader workers each makes every k-th batch; the order stays the same. With several training processes
-    each draws its share of the items of a batch, and other items than the others.
+    The same seed gives the same batches. With several loader workers each makes every k-th batch; the order stays the
+    same. With several training processes each draws its share of the items of a batch, and other items than the others.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -63,11 +60,7 @@ class BatchStream(IterableDataset[Batch]):
 
 
 class GoOn:
-    """Handler of a trainer without checkpoints: each of its runs goes on with the batch after the last one.
-
-    Args:
-        batches: the trainer's stream.
-    """
+    """Handler of a trainer without checkpoints: each of its runs goes on with the batch after the last one."""
 
     def __init__(self, batches: BatchStream) -> None:
         self.batches = batches

@@ -12,25 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
+from scripts.runtime.processes import is_first_process
 from scripts.runtime.progress import LISTENERS
 from scripts.runtime.run_folder import flat_settings
 from scripts.runtime.running_config import running_config
-
-PARAMETERS_AT_ONCE = 100
-"""MLflow's limit of a batch."""
-
-
-def is_wanted(executed_config: Any) -> bool:
-    """Whether a run is tracked, by the id that MONAI writes for it.
-
-    With `--tracking`, MONAI replaces `save_execute_config: true` by the path of a file, or by null.
-    """
-    first = not torch.distributed.is_available() or not torch.distributed.is_initialized()
-    return not isinstance(executed_config, bool) and (first or torch.distributed.get_rank() == 0)
 
 
 class RunHandler(MLFlowHandler):
@@ -54,16 +42,11 @@ class ListedOutput:
 class RunTracking:
     """A run of an experiment, from its settings to its files; does nothing when tracking is off.
 
-    A run that was stopped goes on in the same MLflow run: runs are known by their name.
-
-    Args:
-        executed_config: the id `save_execute_config`, see :func:`is_wanted`.
-        tracking_uri: database or server of MLflow; the environment variable MLFLOW_TRACKING_URI overrides it.
-        experiment_name: experiment of all runs.
-        run_name: name of this run.
-        output_dir: folder of the files.
-        artifacts: names or patterns of files in the output folder, logged at the end.
-        parameters: settings to log; nested ones get dotted names. None: the whole config.
+    A run that was stopped goes on in the same MLflow run: runs are known by their name. With `--tracking`, MONAI
+    replaces the id `save_execute_config: true` (`executed_config`) by the path of a file, or by null. The environment
+    variable MLFLOW_TRACKING_URI overrides `tracking_uri`, a database or server. The files are the `artifacts`, names
+    or patterns in the output folder, logged at the end. The settings (`parameters`; None: the whole config) get dotted
+    names where they are nested.
 
     Raises:
         ValueError: tracking is wanted, and mlflow is not installed.
@@ -81,7 +64,7 @@ class RunTracking:
     ) -> None:
         self.output_dir, self.artifacts = Path(output_dir), list(artifacts)
         self.run_id: str | None = None
-        if not is_wanted(executed_config):
+        if isinstance(executed_config, bool) or not is_first_process():
             return
         if find_spec("mlflow") is None:
             raise ValueError(
@@ -116,5 +99,4 @@ class RunTracking:
 
         there = self.handler.client.get_run(self.run_id).data.params
         new = [Param(key, str(value)) for key, value in parameters.items() if key not in there]
-        for first in range(0, len(new), PARAMETERS_AT_ONCE):
-            self.handler.client.log_batch(self.run_id, params=new[first : first + PARAMETERS_AT_ONCE])
+        self.handler.client.log_batch(self.run_id, params=new)

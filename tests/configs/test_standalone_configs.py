@@ -9,8 +9,8 @@ import yaml
 from config_compositions import INFERENCE, ROOT, composed
 from monai.bundle import ConfigParser
 
-from scripts.export import standalone_configs
-from scripts.export.standalone_configs import CONFIGS, TWINS, main, out_of_step, write_copies
+from development import standalone_configs
+from development.standalone_configs import CONFIGS, TWINS, main, out_of_step, write_copies
 from scripts.runtime.composition import PREDICTOR
 
 

@@ -16,15 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ignite.engine import Engine
 
-from scripts.evaluation.pixel_scores import (
-    COLUMNS,
-    PixelScoreHandler,
-    class_ious,
-    iou_frame,
-    iou_table,
-    main,
-    mean_iou_metric,
-)
+from development.study.iou_table import iou_table, main
+from scripts.evaluation.pixel_scores import COLUMNS, PixelScoreHandler, class_ious, iou_frame, mean_iou_metric
 from scripts.evaluation.score_tables import read_runs
 
 NAMES = ["background", "disc", "square"]

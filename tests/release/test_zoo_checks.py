@@ -138,7 +138,7 @@ def test_a_large_committed_file_is_refused_unless_it_was_decided(bundle: Path, m
 def test_configs_out_of_step_are_refused(bundle: Path) -> None:
     path = bundle / "configs/inference.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("threshold: 0.05", "threshold: 0.06"), encoding="utf-8")
-    with pytest.raises(ValueError, match="inference.json.* out of step: run python -m scripts.export.standalone"):
+    with pytest.raises(ValueError, match="inference.json.* out of step: run python -m development.standalone"):
         CHECKS["one-file configs"](bundle)
 
 

@@ -11,13 +11,13 @@ import torch
 import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
+from ignite.distributed import one_rank_first
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from scripts.runtime.processes import (
     batch_shard,
     broadcast_buffers,
-    first_process_first,
     is_first_process,
     join_processes,
     launched,
@@ -44,7 +44,7 @@ def test_a_single_process_is_the_first_has_all_the_work_and_no_wrapping(monkeypa
     assert join_processes().type in ("cpu", "cuda") and not dist.is_initialized()
     assert is_first_process() and shard([1, 2, 3]) == [1, 2, 3]
     assert on_device(network, CPU) is network and unwrap(network) is network
-    with first_process_first():
+    with one_rank_first():
         pass
 
 
@@ -80,7 +80,7 @@ def body(process: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=process, world_size=2)
     found: dict[str, Any] = {"shares": shard(list("abcde"))}
-    with first_process_first():
+    with one_rank_first():
         found["was_there"] = Path(folder, "written_once").exists()
         Path(folder, "written_once").touch()
     found["drawn"] = next(iter(Numbers(seed=3)))["drawn"]

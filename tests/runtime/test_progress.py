@@ -92,14 +92,6 @@ def test_a_long_epoch_speaks_about_once_a_minute_where_no_bar_is_seen(
     ]
 
 
-def test_fewer_lines_when_asked_for_and_always_one_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    engine = trainer(dict.fromkeys(range(6), 1.0))
-    StageProgress("coarse", log_every=2).attach(engine)
-    with caplog.at_level(logging.INFO):
-        engine.run([0], max_epochs=5)
-    assert [line.split(",")[0] for line in logged(caplog)] == [f"coarse: epoch {n} of 5" for n in (2, 4, 5)]
-
-
 def test_a_terminal_sees_a_bar_with_the_stage_and_all_its_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

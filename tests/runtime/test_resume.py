@@ -15,7 +15,7 @@ from scripts.runtime.resume import BestModel, Resume, load_checkpoint, save_atom
 class Stage:
     """A trainer of one number, with momentum, fed by a stream that notes where it was started."""
 
-    def __init__(self, path: Path, fail_at: int | None = None, interval: int = 1) -> None:
+    def __init__(self, path: Path, fail_at: int | None = None) -> None:
         torch.manual_seed(0)
         self.network = torch.nn.Linear(1, 1)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
@@ -25,7 +25,7 @@ class Stage:
         self.fail_at = fail_at
         self.engine = Engine(self.step)
         objects = {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}
-        Resume(str(path), objects, self, interval).attach(self.engine)
+        Resume(str(path), objects, self).attach(self.engine)
 
     def start_at(self, iteration: int) -> None:
         self.started_at = iteration
@@ -69,13 +69,13 @@ def test_a_first_run_starts_the_stream_at_its_beginning(tmp_path: Path) -> None:
     assert Stage(tmp_path / "stage.pt").run(epochs=1).started_at == 0
 
 
-def test_checkpoints_are_written_at_the_interval_and_after_the_last_epoch(tmp_path: Path) -> None:
-    stage, path, epochs = Stage(tmp_path / "stage.pt", interval=3), tmp_path / "stage.pt", []
+def test_a_checkpoint_is_written_after_every_epoch(tmp_path: Path) -> None:
+    stage, path, epochs = Stage(tmp_path / "stage.pt"), tmp_path / "stage.pt", []
     stage.engine.add_event_handler(
         Events.EPOCH_COMPLETED, lambda engine: epochs.append(load_checkpoint(path)["epoch"] if path.exists() else 0)
     )
     stage.run(epochs=4)
-    assert epochs == [0, 0, 3, 4]
+    assert epochs == [1, 2, 3, 4]
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from development.study.patients import load_patients, main
 from scripts.dataset.datalists import load_cases
 from scripts.evaluation.case_scores import CaseScore
-from scripts.evaluation.patients import load_patients, main
 from scripts.evaluation.summary import scores_frame
 
 DICE = {"anna": 0.9, "bert": 0.5, "carl": 0.7, "dora": 0.1}

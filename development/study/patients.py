@@ -1,6 +1,6 @@
 """The patients of best, median and worst mean Dice as one picture, from an evaluation's folder.
 
-    python -m scripts.evaluation.patients runs/mine/evaluation --dataset_dir DATASET --output docs/images/patients.png
+    python -m development.study.patients runs/mine/evaluation --dataset_dir DATASET --output docs/images/patients.png
 
 The pictures beside a table of scores: what a typical result looks like, and whether the worst one is the network's
 fault or the reference's.
@@ -43,14 +43,9 @@ PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
 @dataclass(frozen=True)
 class ScoredPatient:
-    """One row of the picture.
+    """One row of the picture: CT in HU, organs found (`labels`) and contoured (`reference`), all [x, y, z].
 
-    Attributes:
-        title: such as "median: openkbp_210, mean Dice .71".
-        image: CT [x, y, z] in HU.
-        labels: organs found [x, y, z].
-        reference: organs contoured [x, y, z].
-        affine: 4 x 4 matrix from voxel indices to mm.
+    The title is such as "median: openkbp_210, mean Dice .71"; the affine leads from voxel indices to mm.
     """
 
     title: str
@@ -63,14 +58,12 @@ class ScoredPatient:
 def load_patients(folder: Path, cases: Sequence[Mapping[str, Any]], organs: Sequence[str]) -> list[ScoredPatient]:
     """Read the best, the median and the worst patient of an evaluation.
 
-    Args:
-        folder: folder of the evaluation, with scores.csv and a label map CASE_seg.nii.gz for each case.
-        cases: case dictionaries of the split that was scored.
-        organs: names in the order of the class indices.
+    The folder of the evaluation has scores.csv and a label map CASE_seg.nii.gz for each case; the cases are those of
+    the split that was scored, the organs stand in the order of the class indices.
 
     Raises:
-        ValueError: if the data set does not have the case.
-        FileNotFoundError: if the evaluation kept no label map of it.
+        ValueError: the data set does not have the case.
+        FileNotFoundError: the evaluation kept no label map of it.
     """
     by_name = {str(case["case"]): case for case in cases}
     read = Compose(
@@ -130,7 +123,7 @@ def patients_figure(patients: Sequence[ScoredPatient], organs: Sequence[str], ti
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the picture."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.evaluation.patients",
+        prog="python -m development.study.patients",
         description="Draw the best, median and worst patient by mean Dice: organs found in colour, reference dashed.",
     )
     parser.add_argument("folder", type=Path, help="output_dir of an evaluation run")

@@ -1,7 +1,7 @@
 """Write what is stated once and needed in several configs: marked blocks, and the JSON twins of the YAML configs.
 
-    python -m scripts.export.standalone_configs            # after a change of configs/**/*.yaml
-    python -m scripts.export.standalone_configs --check    # exit status 1 if a copy is out of step
+    python -m development.standalone_configs            # after a change of configs/**/*.yaml
+    python -m development.standalone_configs --check    # exit status 1 if a copy is out of step
 
 A block stands between ``# >>> NAME`` and ``# <<< NAME``. It is written by people in the first file of `BLOCKS`, and
 copied into the others, since MONAI's configs cannot include one another: a macro ``%FILE::ID`` is one value, and FILE
@@ -21,7 +21,7 @@ import yaml
 from scripts.files.atomic_write import replacing
 from scripts.runtime.plain_errors import install_plain_errors
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 BLOCKS = {
     "openkbp": ("data/openkbp.yaml", "train.yaml"),
     "predictor": ("train.yaml", "inference.yaml", "evaluate.yaml"),
@@ -35,46 +35,39 @@ BLOCKS = {
 """Files that hold a block, by its name; the first is its source."""
 
 TWINS = {"inference.json": "inference.yaml", "train.json": "train.yaml", "evaluate.json": "evaluate.yaml"}
-NOTE = "written by python -m scripts.export.standalone_configs; edit the YAML configs instead"
+NOTE = "written by python -m development.standalone_configs; edit the YAML configs instead"
 
 
 def expected_texts(folder: Path = CONFIGS) -> dict[str, str]:
     """What every generated file should hold, by its name; a release is without some configs."""
-    texts: dict[str, str] = {}
-
-    def text_of(name: str) -> str:
-        return texts.get(name) or (folder / name).read_text(encoding="utf-8")
-
+    names = [name for files in BLOCKS.values() for name in files if (folder / name).is_file()]
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in names}
+    generated = {}
     for block, files in BLOCKS.items():
-        names = [name for name in files if (folder / name).is_file()]
+        source, *copies = [name for name in files if name in texts] or [""]
         pattern = re.compile(rf"(?<=^# >>> {block})[^\n]*\n.*?(?=^# <<< {block}$)", re.M | re.S)
-        for name in names[1:]:
-            found = pattern.search(text_of(names[0]))
+        for name in copies:
+            found = pattern.search(texts[source])
             if found is None:
-                raise ValueError(f"{names[0]} has no block between '# >>> {block}' and '# <<< {block}'.")
-            body = f": a copy of {names[0]}'s\n" + found[0].partition("\n")[2]
-            texts[name] = pattern.sub(body.replace("\\", r"\\"), text_of(name))
-    return {**texts, **{twin: standalone_text(text_of(name)) for twin, name in TWINS.items()}}
-
-
-def standalone_text(text: str) -> str:
-    """JSON text of a YAML config."""
-    return json.dumps({"note": NOTE, **yaml.safe_load(text)}, indent=2, ensure_ascii=False) + "\n"
+                raise ValueError(f"{source} has no block between '# >>> {block}' and '# <<< {block}'.")
+            body = f": a copy of {source}'s\n" + found[0].partition("\n")[2]
+            generated[name] = texts[name] = pattern.sub(body.replace("\\", r"\\"), texts[name])
+    for twin, name in TWINS.items():
+        content = {"note": NOTE, **yaml.safe_load(texts[name])}
+        generated[twin] = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return generated
 
 
 def out_of_step(folder: Path = CONFIGS) -> list[str]:
     """Names of the files that are missing or differ from what they are made of."""
-    return [
-        name
-        for name, text in expected_texts(folder).items()
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
-    ]
+    files = {folder / name: text for name, text in expected_texts(folder).items()}
+    wrong = [file for file, text in files.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
+    return [file.relative_to(folder).as_posix() for file in wrong]
 
 
 def write_copies(folder: Path = CONFIGS) -> list[str]:
     """Write the files that are out of step and return their names."""
-    written = out_of_step(folder)
-    texts = expected_texts(folder)
+    texts, written = expected_texts(folder), out_of_step(folder)
     for name in written:
         with replacing(folder / name) as temporary:
             temporary.write_text(texts[name], encoding="utf-8")
@@ -84,7 +77,7 @@ def write_copies(folder: Path = CONFIGS) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check; return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.export.standalone_configs", description="Write the copied blocks and the JSON configs."
+        prog="python -m development.standalone_configs", description="Write the copied blocks and the JSON configs."
     )
     parser.add_argument("--check", action="store_true", help="write nothing, only say what is out of step")
     check = parser.parse_args(arguments).check
@@ -93,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("the configs are in step.")
         return 0
     listed = ", ".join(names)
-    print(f"out of step: {listed}; run python -m scripts.export.standalone_configs" if check else f"wrote {listed}")
+    print(f"out of step: {listed}; run python -m development.standalone_configs" if check else f"wrote {listed}")
     return int(check)
 
 
