@@ -8,8 +8,6 @@ With few patients a fold's network misses whole organs, which would then never b
 it hardly finds gets the map of the final network instead.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import logging

@@ -1,7 +1,5 @@
 """Batches of 3D patches for the coarse stage, on the coarse grid."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ Recall alone would praise a map that says "here" everywhere, which is what a net
 training cases has contoured; so the maps' Dice stands beside it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 

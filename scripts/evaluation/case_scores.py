@@ -1,7 +1,5 @@
 """Scores of one case: a predicted label map against its reference, organ by organ."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ The unit is the patient: a patient's score of an arm is the mean over the seeds 
 not pass for patients. Differences are taken patient by patient and organ by organ.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections.abc import Mapping, Sequence

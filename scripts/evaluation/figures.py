@@ -1,7 +1,5 @@
 """The figure of a report: Dice of every patient, organ by organ."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

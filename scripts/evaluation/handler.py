@@ -1,7 +1,5 @@
 """Scoring during an evaluator's run: each scan with its results, the report at the end."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Percentile bootstrap intervals over patients."""
 
-from __future__ import annotations
-
 import math
 import warnings
 

@@ -1,7 +1,5 @@
 """Tables of scores as files: of one run, as an evaluation writes them, or of several, named in a column `run`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

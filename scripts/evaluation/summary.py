@@ -11,8 +11,6 @@ Print one run out of the folds of a cross-validation, which scored every patient
 A file may hold several runs, named in a column `run`; FILE::RUN is one of them.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -7,8 +7,6 @@ so every client reads it as it is, and computes as before. What the rounding cos
 ``scripts.evaluation.comparison`` tell.
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 from collections.abc import Mapping, Sequence

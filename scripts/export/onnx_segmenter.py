@@ -6,8 +6,6 @@ The query network is where the time goes. Coarse stage, planning and fusion are 
 ONNX graph cannot hold; a program that uses the file does them itself, or uses the TorchScript export instead.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from importlib.util import find_spec

@@ -6,8 +6,6 @@ MONAI's ``ckpt_export`` does the same for one config file. It embeds overlays ea
 file (MONAI Deploy) look for one complete config called "inference": here the overlays are merged first.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

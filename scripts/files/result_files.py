@@ -4,8 +4,6 @@ Every file of a case is named after it with one of `SUFFIXES`, and ``manifest.js
 command takes a result for a scan, and none writes over an input.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

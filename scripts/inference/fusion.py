@@ -4,8 +4,6 @@ RAP-Net's public code lets patches vote +1 / -1 per organ and takes the argmax o
 (our choice) are the soft form of that vote: the background score 1 - max_o p_o wins exactly where no organ reaches .5.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

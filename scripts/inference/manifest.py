@@ -5,8 +5,6 @@ with the same weights, a table of scores by one on the same scans and labels wit
 neither after somebody has changed it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

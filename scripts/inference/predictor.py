@@ -4,8 +4,6 @@ Training's validation, inference, MONAI Label, export and ``monai.bundle.load`` 
 disagree. It can be scripted (TorchScript).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Inference over many scans: progress per scan, one bad scan does not stop the others, and the exit status tells."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -5,8 +5,6 @@ a lock, which the operating system takes back however the process ends. So the f
 a killed run left, and the last one reports for all.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

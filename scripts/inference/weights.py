@@ -1,7 +1,5 @@
 """Loading the predictor's weights, with a sentence where they do not fit."""
 
-from __future__ import annotations
-
 import copy
 import logging
 from collections.abc import Sequence

@@ -8,8 +8,6 @@ At IGNORED pixels network and truth are both set to certain background: no cross
 background, and no gradient. Our choice: MONAI's losses have no value to ignore.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -9,8 +9,6 @@ the label of i::
 averaged over the anchors i that have a positive; w = 1 is SupCon.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

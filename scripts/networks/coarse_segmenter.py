@@ -3,8 +3,6 @@
 Public code (RAP-Net): 3D U-Net at 2 x 2 x 6 mm. The network, its grid and its tiling are by config.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

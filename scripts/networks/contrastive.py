@@ -1,7 +1,5 @@
 """Contrastive stage: encoder + pooling + projection head, one unit-norm embedding per view."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 

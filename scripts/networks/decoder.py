@@ -1,7 +1,5 @@
 """Decoder: DeepLabV3+ form, atrous spatial pyramid pooling (ASPP) on the last map and low-level skips."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Encoders: the interface of a 2D network that reads a query, and MONAI's ResNets (ResNet-50 in the paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from monai.networks.nets import resnet18, resnet34, resnet50

@@ -1,7 +1,5 @@
 """From Hounsfield units to network input: the soft-tissue window, and its random variation at training time."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

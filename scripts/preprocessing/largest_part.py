@@ -3,8 +3,6 @@
 On OpenKBP's validation patients HD95 says why: a few voxels far away make it tens of mm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

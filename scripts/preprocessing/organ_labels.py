@@ -1,7 +1,5 @@
 """Reference labels: file values of a dataset -> class indices of the config's organs."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """How every stage reads scans and label maps, and what a scan has to be there: the rules of the data set's check."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence

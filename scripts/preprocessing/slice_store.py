@@ -4,8 +4,6 @@ Reloading volumes for every patch is two orders of magnitude slower than the enc
 A query is therefore an index into this store.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -6,8 +6,6 @@ and the fused labels return to the scan's own grid exactly: same shape, same aff
 so that memory depends neither on the number of organs nor on a full-resolution copy of the scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import product
 from typing import Any

@@ -4,8 +4,6 @@ The paper gives the network "a coarse semantic mask as an additional input chann
 keep the coarse network's doubt; a binary map is the public code's form.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce

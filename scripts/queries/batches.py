@@ -1,7 +1,5 @@
 """Batches of query patches for the contrastive and the segmentation stage."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property

@@ -4,8 +4,6 @@ For training cases the cross-fitting of the coarse stage writes them, with a net
 without maps (newly labelled, unlabelled) gets them from the given coarse segmenter when it is first opened.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The index of queries: which (case, slice, organ, window) training may draw, balanced over organs and cases."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence

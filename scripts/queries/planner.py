@@ -4,8 +4,6 @@ A query is an index, not a file: (slice, organ, corner of the window). The same 
 training never sees a query that inference would not plan. An organ larger than one patch gets several windows.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool1d

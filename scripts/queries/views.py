@@ -4,8 +4,6 @@ Windows of different volumes are gathered as small blocks around the query and s
 alike. Image and label share one geometry; the attention follows the same geometry on its own, coarser grid.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

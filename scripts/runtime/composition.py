@@ -1,7 +1,5 @@
 """Configs put together: files, the predictor of a run, and ids of the command line, which is checked."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 import inspect

@@ -1,7 +1,5 @@
 """Errors on the command line: a complaint ends as one sentence, not under MONAI's tracebacks."""
 
-from __future__ import annotations
-
 import io
 import logging
 import re

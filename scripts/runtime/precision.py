@@ -5,8 +5,6 @@ float32; with AVX-512's bfloat16 instructions alone it takes 1.4 times as long, 
 therefore asks the hardware.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -4,8 +4,6 @@ A run that was not started by torchrun is one process, and everything here has n
 `ignite.distributed`; its `auto_model` is not used, which moves a network to the GPU whatever device was chosen.
 """
 
-from __future__ import annotations
-
 import atexit
 import gc
 import logging

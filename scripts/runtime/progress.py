@@ -1,7 +1,5 @@
 """Progress of a stage: a bar with an ETA on a terminal; in a log file one line per epoch, which has the ETA too."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

@@ -1,7 +1,5 @@
 """Checkpoints: a stage that is killed goes on from its last epoch, a stage that is done is not run again."""
 
-from __future__ import annotations
-
 import logging
 import math
 import sys

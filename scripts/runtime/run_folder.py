@@ -1,7 +1,5 @@
 """One folder, one run: its config and the checksums of its weights are kept, and no other run may go on in it."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ MONAI hands no component the whole config. It is found by walking up the callers
 to the parser that builds it; the command line is found in the same way.
 """
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The trainer of a stage, built in one form for all stages: learning rate, progress, checkpoint, batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

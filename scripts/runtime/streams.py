@@ -1,7 +1,5 @@
 """Endless streams of batches: batch n depends on the seed and n only, so a resumed run continues the same stream."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

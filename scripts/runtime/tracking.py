@@ -5,8 +5,6 @@ evaluation. The coarse networks and the contrastive stage, the settings of the r
 logged from here, to the same run of the same experiment.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path

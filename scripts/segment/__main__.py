@@ -1,7 +1,5 @@
 """Segment the organs in CT scans: ``python -m scripts.segment SCAN --output_dir OUT``."""
 
-from __future__ import annotations
-
 import sys
 
 from scripts.segment.command_line import main

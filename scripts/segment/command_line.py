@@ -1,7 +1,5 @@
 """Options of the command, and what it says before and after the work."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -1,7 +1,5 @@
 """The bundle's inference workflow, of the same configs as that of ``python -m monai.bundle run inference``."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterator, Sequence
