@@ -140,15 +140,20 @@ class OrganFinding:
 
 
 def organ_measures(
-    image: NDArray[Any], labels: NDArray[Any], affine: NDArray[np.float64], organs: Sequence[str]
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    affine: NDArray[np.float64],
+    organs: Sequence[str],
+    classes: Sequence[int] | None = None,
 ) -> list[OrganFinding]:
-    """Measure every organ.
+    """Measure organs.
 
     Args:
         image: CT [x, y, z] in HU.
         labels: label map [x, y, z]; class index of an organ = position in `organs` + 1.
         affine: 4 x 4 matrix from voxel indices to mm.
         organs: names.
+        classes: class indices of the organs that are measured; None: all.
 
     Raises:
         ValueError: the shapes differ, or a class index has no name.
@@ -174,4 +179,5 @@ def organ_measures(
             cut_off=index in at_edge,
         )
         for index, organ in enumerate(organs, start=1)
+        if classes is None or index in classes
     ]

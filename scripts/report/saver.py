@@ -30,12 +30,21 @@ class SaveReportd(MapTransform):
         output_dir: folder of the reports.
         organs: organ names in the order of their class indices.
         model_path: weights, named in the report.
+        classes: class indices of the organs that were looked for; None: all.
     """
 
     kinds = ("report", "measures")
 
-    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str], model_path: str = "") -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str,
+        organs: Sequence[str],
+        model_path: str = "",
+        classes: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(keys)
+        self.classes = classes
         self.output_dir, self.organs, self.weights = Path(output_dir), list(organs), Path(model_path).name
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -50,7 +59,7 @@ class SaveReportd(MapTransform):
     def _write(
         self, name: str, image: NDArray[Any], labels: NDArray[np.uint8], affine: NDArray[np.float64], warnings: str
     ) -> None:
-        measures = organ_measures(image, labels, affine, self.organs)
+        measures = organ_measures(image, labels, affine, self.organs, self.classes)
         figures = {"Overview": overlay_figure(image, labels, affine, self.organs)}
         montage = montage_figure(image, labels, affine, self.organs)
         if montage is not None:

@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         "scan", help="a NIfTI file, a folder of them, or a folder with a DICOM series (also in subfolders)"
     )
     parser.add_argument("--output_dir", default="segmentations", help="where results go (default: %(default)s)")
+    parser.add_argument("--organs", nargs="+", metavar="ORGAN", help="look for these organs only, in less time")
     parser.add_argument(
         "--run_dir",
         nargs="+",
@@ -93,6 +94,7 @@ def _segment(chosen: argparse.Namespace) -> int:
         run_dir=run_dir and (run_dir if len(run_dir) > 1 else run_dir[0]),
         outputs=chosen.write,
         device=chosen.device,
+        organs=chosen.organs,
     )
     done = [case for case in cases if case not in failures]
     if done:

@@ -31,6 +31,7 @@ def run_workflow(
     run_dir: str | Sequence[str] | None = None,
     outputs: Sequence[str] = (),
     device: str | None = None,
+    organs: Sequence[str] | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """Segment scans.
 
@@ -42,6 +43,7 @@ def run_workflow(
         run_dir: folder of a training, or its config files, see :func:`scripts.runtime.composition.trained_config`.
         outputs: files to write beside the label maps, as keys of `SETTINGS`.
         device: "cpu" or "cuda"; None: as the config chooses.
+        organs: names of the organs to look for; None: all.
 
     Returns:
         Names of the scans, and the reason for those that failed.
@@ -56,6 +58,8 @@ def run_workflow(
     settings: dict[str, Any] = {name: output in outputs for output, name in SETTINGS.items()}
     if device is not None:
         settings["device"] = f"$torch.device('{_known_device(device)}')"
+    if organs is not None:
+        settings["wanted_organs"] = [_quoted(organ) for organ in organs]
     workflow = ConfigWorkflow(
         config_file=str(ROOT / "configs/inference.yaml"),
         meta_file=str(ROOT / "configs/metadata.json"),

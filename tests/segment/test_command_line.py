@@ -107,6 +107,24 @@ def test_a_run_needs_no_config(phantom_dir: Path, weights: list[str], tmp_path: 
         assert path.read_bytes() == (tmp_path / "run" / path.name).read_bytes()
 
 
+@pytest.mark.parametrize("wanted", [["liver"], ["aorta", "spleen"]])
+def test_the_organs_that_are_not_wanted_become_background_and_the_others_stay(
+    wanted: list[str], phantom_dir: Path, weights: list[str], tmp_path: Path
+) -> None:
+    scan, labels = sorted((phantom_dir / "images").iterdir())[0], {}
+    for name, options in (("all", []), ("some", ["--organs", *wanted])):
+        assert main([str(scan), "--output_dir", str(tmp_path / name), "--write", "report", *options, *weights]) == 0
+        image: Any = nib.load(tmp_path / name / scan.name.replace(".nii.gz", "_seg.nii.gz"))
+        labels[name] = np.asarray(image.dataobj)
+    indices = [SETTINGS["organs"].index(organ) + 1 for organ in wanted]
+    assert set(np.unique(labels["some"])) == {0, *indices}
+    for index in indices:
+        both = np.sum((labels["all"] == index) & (labels["some"] == index))
+        assert 2 * both / (np.sum(labels["all"] == index) + np.sum(labels["some"] == index)) > 0.99
+    (table,) = (tmp_path / "some").glob("*_organs.csv")
+    assert pd.read_csv(table)["organ"].tolist() == [organ for organ in SETTINGS["organs"] if organ in wanted]
+
+
 def test_a_nifti_needs_no_dicom_and_what_is_not_wanted_is_not_written(
     phantom_dir: Path, weights: list[str], tmp_path: Path
 ) -> None:
@@ -144,6 +162,7 @@ def test_a_scan_that_fails_is_said_and_the_others_are_done(
         (["{study}", "--model_path", "none.pt"], "error: no weights at none.pt: train first"),
         (["{study}", "--run_dir", "none"], "error: none holds no config.yaml: name the folder of a training"),
         (["{study}", "--run_dir", "a.yaml", "b.yaml"], "error: --run_dir names config files that do not exist: a.yaml"),
+        (["{study}", "--organs", "aorta", "livr"], "error: 'livr' is no organ of this network, give 'liver'"),
         (["{study}", "--device", "gpu"], "error: device 'gpu' is unknown: give cpu, cuda"),
         (["scan #2.nii"], "error: input 'scan #2.nii' does not exist; expected a volume"),
         (["$HOME@x%y.nii"], "error: input '$HOME@x%y.nii' does not exist; expected a volume"),
