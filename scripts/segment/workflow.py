@@ -15,35 +15,61 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {
-    "overlay": "save_overlay",
-    "report": "save_report",
-    "dicom_seg": "save_dicom_segmentation",
-    "rtstruct": "save_structure_set",
-}
+
+
+def inference_workflow(
+    model_path: str | None = None,
+    run_dir: str | Sequence[str] | None = None,
+    organs: Sequence[str] | None = None,
+    device: str | None = None,
+    **settings: Any,
+) -> ConfigWorkflow:
+    """Put the inference workflow together, with the predictor of a run.
+
+    Args:
+        model_path: weights; None: those of the run, else the bundle's own.
+        run_dir: folder of a training, or its config files, see :func:`scripts.runtime.composition.trained_config`.
+        organs: names of the organs to look for; None: all.
+        device: "cpu" or "cuda"; None: as the config chooses.
+        settings: what else replaces values of the config, by id.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: there is no such device.
+    """
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+    if device is not None:
+        settings["device"] = f"$torch.device('{_known_device(device)}')"
+    if organs is not None:
+        settings["wanted_organs"] = [quoted(organ) for organ in organs]
+    workflow = ConfigWorkflow(
+        config_file=str(ROOT / "configs/inference.yaml"),
+        meta_file=str(ROOT / "configs/metadata.json"),
+        logging_file=False,
+        run_id="inference",
+        workflow_type="inference",
+        bundle_root=str(ROOT),
+        run_dir=quoted(run_dir) if isinstance(run_dir, str) else run_dir,
+        **settings,
+    )
+    workflow.initialize()
+    workflow.parser.get_parsed_content("command")  # takes over the predictor of the run, once
+    workflow.parser["run_dir"] = None
+    if model_path is not None:
+        workflow.parser["model_path"] = quoted(model_path)
+    return workflow
 
 
 def run_workflow(
-    scan: str,
-    output_dir: str,
-    model_path: str | None = None,
-    series: str | None = None,
-    run_dir: str | Sequence[str] | None = None,
-    outputs: Sequence[str] = (),
-    device: str | None = None,
-    organs: Sequence[str] | None = None,
+    scan: str, output_dir: str, series: str | None = None, **settings: Any
 ) -> tuple[list[str], dict[str, str]]:
     """Segment scans.
 
     Args:
         scan: file or folder.
         output_dir: folder of the results.
-        model_path: weights; None: those of the run, else the bundle's own.
         series: one of several DICOM series.
-        run_dir: folder of a training, or its config files, see :func:`scripts.runtime.composition.trained_config`.
-        outputs: files to write beside the label maps, as keys of `SETTINGS`.
-        device: "cpu" or "cuda"; None: as the config chooses.
-        organs: names of the organs to look for; None: all.
+        settings: further arguments of :func:`inference_workflow`.
 
     Returns:
         Names of the scans, and the reason for those that failed.
@@ -53,31 +79,9 @@ def run_workflow(
         ValueError: the scan or the weights do not fit; the cause of the error that MONAI makes of it.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     logging.getLogger("scripts.inference.scan_evaluator").setLevel(logging.CRITICAL)  # failures are said at the end
-    settings: dict[str, Any] = {name: output in outputs for output, name in SETTINGS.items()}
-    if device is not None:
-        settings["device"] = f"$torch.device('{_known_device(device)}')"
-    if organs is not None:
-        settings["wanted_organs"] = [_quoted(organ) for organ in organs]
-    workflow = ConfigWorkflow(
-        config_file=str(ROOT / "configs/inference.yaml"),
-        meta_file=str(ROOT / "configs/metadata.json"),
-        logging_file=False,
-        run_id="inference",
-        workflow_type="inference",
-        bundle_root=str(ROOT),
-        dataset_dir=_quoted(scan),
-        series=series,
-        output_dir=_quoted(output_dir),
-        run_dir=_quoted(run_dir) if isinstance(run_dir, str) else run_dir,
-        **settings,
-    )
-    workflow.initialize()
-    workflow.parser.get_parsed_content("command")  # takes over the predictor of the run, once
-    workflow.parser["run_dir"] = None
-    if model_path is not None:
-        workflow.parser["model_path"] = _quoted(model_path)
+    paths = {"dataset_dir": quoted(scan), "output_dir": quoted(output_dir), "series": series}
+    workflow = inference_workflow(**settings, **paths)
     names = [str(case["case"]) for case in workflow.parser.get_parsed_content("dataset").data]
     print(f"{len(names)} scan{'s'[: len(names) > 1]}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}", flush=True)
     evaluator = workflow.parser.get_parsed_content("evaluator")
@@ -90,13 +94,13 @@ def run_workflow(
     return names, dict(evaluator.failures)
 
 
-def _quoted(path: str) -> str:
-    r"""A path as an expression, so that ``#``, ``$``, ``%`` and ``@`` do not mean what they mean in a config.
+def quoted(text: str) -> str:
+    r"""A text as an expression, so that ``#``, ``$``, ``%`` and ``@`` do not mean what they mean in a config.
 
-    >>> _quoted("/data/$a.nii.gz")
+    >>> quoted("/data/$a.nii.gz")
     "$'/data/\\x24a.nii.gz'"
     """
-    return "$" + re.sub(r"[#$%@:]", lambda found: f"\\x{ord(found[0]):02x}", ascii(path))
+    return "$" + re.sub(r"[#$%@:]", lambda found: f"\\x{ord(found[0]):02x}", ascii(text))
 
 
 def _known_device(device: str) -> str:

@@ -14,16 +14,14 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-import yaml
-from config_compositions import ROOT
 from ct_series import phantom_scan, write_ct_series
-from tiny_weights import SETTINGS, write_weights
+from tiny_weights import SETTINGS, write_trained
 from tiny_workflows import run
 
 from scripts.files.result_files import bundle_identity
 from scripts.runtime.composition import composed
 from scripts.runtime.run_folder import claim
-from scripts.segment.command_line import main
+from scripts.segment.__main__ import main
 
 ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz")
 
@@ -39,12 +37,8 @@ def undisturbed_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options for tiny weights and the config that they were made with."""
-    folder = tmp_path_factory.mktemp("weights")
-    content = {name: value for name, value in SETTINGS.items() if name != "device"}
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    path = write_weights(folder / "model.pt")
-    trained_with = [str(ROOT / "configs/train.yaml"), str(folder / "tiny.yaml")]
-    return ["--model_path", path, "--run_dir", *trained_with, "--device", "cpu"]
+    path, configs = write_trained(tmp_path_factory.mktemp("weights"))
+    return ["--model_path", path, "--run_dir", *configs, "--device", "cpu"]
 
 
 @pytest.fixture
