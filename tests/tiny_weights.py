@@ -30,8 +30,8 @@ def write_weights(path: Path, **changes: Any) -> str:
     return str(path)
 
 
-def write_trained(folder: Path) -> tuple[str, list[str]]:
+def write_trained(folder: Path, **changes: Any) -> tuple[str, list[str]]:
     """Write the weights, and the config that they were made with; return their path and the files of the config."""
-    content = {name: value for name, value in SETTINGS.items() if name != "device"}
+    content = {name: value for name, value in (SETTINGS | changes).items() if name != "device"}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    return write_weights(folder / "model.pt"), [str(ROOT / "configs/train.yaml"), str(folder / "tiny.yaml")]
+    return write_weights(folder / "model.pt", **changes), [str(ROOT / "configs/train.yaml"), str(folder / "tiny.yaml")]

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from scripts.files.result_files import SUFFIXES, bundle_identity
+from scripts.files.result_files import bundle_identity
+
+if TYPE_CHECKING:
+    from scripts.segment.workflow import Outcome
 
 TRAINING = Path(__file__).resolve().parents[2] / "configs/train.yaml"
 OUTPUTS = {
@@ -50,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--write", nargs="*", choices=OUTPUTS, default=list(OUTPUTS), help="what to write too (default: everything)"
     )
     parser.add_argument("--device", help="cpu or cuda (default: the GPU if there is one)")
+    parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each scan, all else on stderr")
     return parser
 
 
@@ -79,6 +89,18 @@ def _list_series(folder: str) -> int:
 
 
 def _segment(chosen: argparse.Namespace) -> int:
+    console = sys.stderr if chosen.json else sys.stdout
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere if chosen.quiet else console):
+        outcomes = _outcomes(chosen)
+    for outcome in outcomes:
+        if chosen.json:
+            print(json.dumps(asdict(outcome)), flush=True)
+        if outcome.error:
+            print(f"error: {outcome.case}: {outcome.error}", file=sys.stderr)
+    return int(any(outcome.error for outcome in outcomes))
+
+
+def _outcomes(chosen: argparse.Namespace) -> list[Outcome]:
     from scripts.runtime.progress import readable_duration
     from scripts.segment.workflow import run_workflow
 
@@ -86,30 +108,25 @@ def _segment(chosen: argparse.Namespace) -> int:
     print(f"{bundle.name} {bundle.version}. {bundle.intended_use}")
     run_dir = [str(TRAINING), *chosen.config] if chosen.config else chosen.run_dir
     started = time.monotonic()
-    cases, failures = run_workflow(
+    outcomes = run_workflow(
         scan=chosen.scan,
         series=chosen.series,
         output_dir=chosen.output_dir,
+        quiet=chosen.quiet,
+        measure=chosen.json,
         model_path=chosen.model_path,
         run_dir=run_dir and (run_dir if len(run_dir) > 1 else run_dir[0]),
         device=chosen.device,
         organs=chosen.organs,
         **{setting: output in chosen.write for output, (setting, _) in OUTPUTS.items()},
     )
-    done = [case for case in cases if case not in failures]
+    done = [outcome for outcome in outcomes if not outcome.error]
     if done:
         what = f"{len(done)} scan{'s'[: len(done) > 1]}"
         print(f"{what} segmented in {readable_duration(time.monotonic() - started)}; results in {chosen.output_dir}:")
-    for case in done:
-        written = sorted(path.name for path in Path(chosen.output_dir).glob("*") if _is_of(path.name, case))
-        print(f"  {', '.join(written)}")
-    for case, reason in failures.items():
-        print(f"error: {case}: {reason}", file=sys.stderr)
-    return int(bool(failures))
-
-
-def _is_of(name: str, case: str) -> bool:
-    return name in {case + ending for ending in SUFFIXES.values()}
+    for outcome in done:
+        print(f"  {', '.join(Path(file).name for file in outcome.files)}")
+    return outcomes
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ import torch
 from monai.bundle import ConfigWorkflow
 from torch import Tensor, nn
 from tqdm import tqdm
+
+from scripts.files.result_files import SUFFIXES, read_manifest, result_path
+from scripts.preprocessing.organ_labels import as_volume
+from scripts.preprocessing.scan_reader import load_volume
+from scripts.report.page import OrganFinding, organ_measures
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,19 +66,32 @@ def inference_workflow(
     return workflow
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one scan: files of its results, measures if they are wanted, warnings; or why there are none."""
+
+    case: str
+    files: list[str] = field(default_factory=list)
+    organs: list[OrganFinding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: str | None = None
+
+
 def run_workflow(
-    scan: str, output_dir: str, series: str | None = None, **settings: Any
-) -> tuple[list[str], dict[str, str]]:
+    scan: str, output_dir: str, series: str | None = None, quiet: bool = False, measure: bool = False, **settings: Any
+) -> list[Outcome]:
     """Segment scans.
 
     Args:
         scan: file or folder.
         output_dir: folder of the results.
         series: one of several DICOM series.
+        quiet: show no bars.
+        measure: measure the organs, for which every scan is read once more.
         settings: further arguments of :func:`inference_workflow`.
 
     Returns:
-        Names of the scans, and the reason for those that failed.
+        One for each scan; none unless this is the last of several processes.
 
     Raises:
         FileNotFoundError: there is no such scan, run or weights file.
@@ -82,16 +101,39 @@ def run_workflow(
     logging.getLogger("scripts.inference.scan_evaluator").setLevel(logging.CRITICAL)  # failures are said at the end
     paths = {"dataset_dir": quoted(scan), "output_dir": quoted(output_dir), "series": series}
     workflow = inference_workflow(**settings, **paths)
-    names = [str(case["case"]) for case in workflow.parser.get_parsed_content("dataset").data]
+    part = workflow.parser.get_parsed_content
+    images = {str(case["case"]): str(case["image"]) for case in part("dataset").data}
+    names = list(images)
     print(f"{len(names)} scan{'s'[: len(names) > 1]}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}", flush=True)
-    evaluator = workflow.parser.get_parsed_content("evaluator")
-    with showing_queries(evaluator.network):
+    evaluator = part("evaluator")
+    evaluator.quiet = quiet
+    with nullcontext() if quiet else showing_queries(evaluator.network):
         try:
             workflow.run()
         except SystemExit:  # some scans failed, the others are done
             pass
     workflow.finalize()
-    return names, dict(evaluator.failures)
+    if not evaluator.is_last:
+        return []
+    organs, listed = (part("organs"), part("wanted_classes")) if measure else None, read_manifest(output_dir)["cases"]
+    return [
+        Outcome(name, error=evaluator.failures[name])
+        if name in evaluator.failures
+        else _outcome(name, output_dir, listed[name]["warnings"], image, organs)
+        for name, image in images.items()
+    ]
+
+
+def _outcome(
+    name: str, output_dir: str, warnings: list[str], image: str, organs: tuple[list[str], list[int]] | None
+) -> Outcome:
+    """Of a scan with results; `organs`: all of them, and class indices of those that are measured."""
+    files = [str(path) for kind in SUFFIXES if (path := result_path(output_dir, name, kind)).is_file()]
+    labels, measures = result_path(output_dir, name, "labels"), []
+    if organs and labels.is_file():
+        scan = as_volume(load_volume(image))
+        measures = organ_measures(scan[0].numpy(), load_volume(labels)[0].numpy(), scan.affine.numpy(), *organs)
+    return Outcome(name, sorted(files), measures, warnings)
 
 
 def quoted(text: str) -> str:
@@ -127,21 +169,19 @@ def showing_queries(predictor: nn.Module) -> Iterator[None]:
     bars: list[tqdm[Any]] = []
 
     def begin(module: nn.Module, inputs: Any, queries: Tensor) -> None:
-        end()
-        bars.append(tqdm(total=len(queries), desc="organ patches", unit="patch", leave=False, mininterval=1.0))
+        bars[:] = bars or [tqdm(desc="organ patches", unit="patch", leave=False, mininterval=1.0)]
+        bars[0].refresh()  # a fast organ would end before the bar has moved
+        bars[0].reset(len(queries))
 
     def advance(module: nn.Module, inputs: Any, answers: Tensor) -> None:
-        bars[-1].update(len(answers))
-
-    def end() -> None:
-        while bars:
-            bars[-1].refresh()  # a fast scan would end before its bar has moved
-            bars.pop().close()
+        bars[0].update(len(answers))
 
     handles = [planner.register_forward_hook(begin), segmenter.register_forward_hook(advance)]
     try:
         yield
     finally:
-        end()
+        for bar in bars:
+            bar.refresh()
+            bar.close()
         for handle in handles:
             handle.remove()
