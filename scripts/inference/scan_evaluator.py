@@ -97,12 +97,12 @@ class ScanEvaluator(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Go through all scans."""
         self.failures, self.is_last = {}, True
-        with self._sharing():
-            self.bar = tqdm(
-                total=self.state.epoch_length, desc="scans", unit="scan", disable=self.quiet or launched()[0] > 0
-            )
-            with self.bar:
-                super().run(global_epoch=global_epoch)
+        hidden = self.quiet or launched()[0] > 0
+        with (
+            self._sharing(),
+            tqdm(total=self.state.epoch_length, desc="scans", unit="scan", disable=hidden) as self.bar,
+        ):
+            super().run(global_epoch=global_epoch)
         if self.failures and self.is_last:
             lines = "\n".join(f"  {name}: {reason}" for name, reason in self.failures.items())
             raise SystemExit(f"error: {len(self.failures)} of {self.state.epoch_length} scans failed:\n{lines}")

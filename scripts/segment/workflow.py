@@ -93,9 +93,7 @@ def run_workflow(
     Returns:
         One for each scan; none unless this is the last of several processes.
 
-    Raises:
-        FileNotFoundError: there is no such scan, run or weights file.
-        ValueError: the scan or the weights do not fit; the cause of the error that MONAI makes of it.
+    Raises: ValueError, FileNotFoundError; from further up, the cause of the error that MONAI makes of it.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("scripts.inference.scan_evaluator").setLevel(logging.CRITICAL)  # failures are said at the end
@@ -119,15 +117,13 @@ def run_workflow(
     return [
         Outcome(name, error=evaluator.failures[name])
         if name in evaluator.failures
-        else _outcome(name, output_dir, listed[name]["warnings"], image, organs)
+        else _outcome(name, image, output_dir, listed[name]["warnings"], organs)
         for name, image in images.items()
     ]
 
 
-def _outcome(
-    name: str, output_dir: str, warnings: list[str], image: str, organs: tuple[list[str], list[int]] | None
-) -> Outcome:
-    """Of a scan with results; `organs`: all of them, and class indices of those that are measured."""
+def _outcome(name: str, image: str, output_dir: str, warnings: list[str], organs: Any) -> Outcome:
+    """Of a scan with results; `organs`: all of them, and the class indices of those that are measured, if any are."""
     files = [str(path) for kind in SUFFIXES if (path := result_path(output_dir, name, kind)).is_file()]
     labels, measures = result_path(output_dir, name, "labels"), []
     if organs and labels.is_file():
