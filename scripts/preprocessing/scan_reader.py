@@ -16,7 +16,7 @@ from monai.utils import ensure_tuple
 from scripts.dataset.datalist_file import is_photograph
 from scripts.dataset.problems import VolumeError, sentence
 from scripts.dataset.scan_rules import check_scan_arrays
-from scripts.dataset.volume_file import read_volume_file
+from scripts.dataset.volume_file import VolumeFile, read_volume_file
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +44,21 @@ class ScanReader(ImageReader):
             reader = PILReader()
             return cast("tuple[np.ndarray, dict[str, Any]]", reader.get_data(reader.read(img)))
         volume = read_volume_file(img)
-        return volume.voxels, {
-            "affine": volume.affine.copy(),
-            "original_affine": volume.affine,
-            "spatial_shape": np.asarray(volume.voxels.shape),
-            "original_channel_dim": float("nan"),
-            "space": "RAS",
-            "header_spacing": np.asarray(volume.header_spacing),
-            TAKEN_FROM: volume.taken_from,
-            WARNINGS: "\n".join(map(sentence, volume.warnings)),
-        }
+        return volume.voxels, meta_of(volume)
+
+
+def meta_of(volume: VolumeFile) -> dict[str, Any]:
+    """Meta data of a scan, by the names that MONAI's transforms know."""
+    return {
+        "affine": volume.affine.copy(),
+        "original_affine": volume.affine,
+        "spatial_shape": np.asarray(volume.voxels.shape),
+        "original_channel_dim": float("nan"),
+        "space": "RAS",
+        "header_spacing": np.asarray(volume.header_spacing),
+        TAKEN_FROM: volume.taken_from,
+        WARNINGS: "\n".join(map(sentence, volume.warnings)),
+    }
 
 
 def load_volume(path: str | os.PathLike[str]) -> MetaTensor:

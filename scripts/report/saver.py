@@ -34,20 +34,28 @@ MM3_PER_ML = 1000.0
 class SaveReportd(ScanSaverd):
     """Write `<case>_report.html` with measures and pictures, and the measures alone as `<case>_organs.csv`.
 
-    Besides the arguments of :class:`ScanSaverd` it takes `model_path`, the weights to name in the report.
+    Besides the arguments of :class:`ScanSaverd` it takes `model_path`, the weights to name in the report, and the
+    `classes` that were looked for, where these are not all.
     """
 
     kinds = ("report", "measures")
 
-    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str], model_path: str = "") -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str,
+        organs: Sequence[str],
+        model_path: str = "",
+        classes: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(keys, output_dir, organs)
-        self.weights = Path(model_path).name
+        self.weights, self.classes = Path(model_path).name, classes
 
     def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
         name, warnings = scan_name(data), str(data["image"].meta.get(WARNINGS, ""))
         image = load_volume(data["image"].meta["filename_or_obj"])[0].numpy()
         labels, affine = value[0].cpu().numpy(), value.affine.numpy()
-        measures = organ_measures(image, labels, affine, self.organs)
+        measures = organ_measures(image, labels, affine, self.organs, self.classes)
         with replacing(result_path(self.output_dir, name, "measures")) as temporary:
             rounded = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
             rounded = rounded.assign(warnings=warnings.replace("\n", " "))
@@ -85,15 +93,20 @@ class OrganFinding:
 
 
 def organ_measures(
-    image: NDArray[Any], labels: NDArray[Any], affine: NDArray[np.float64], organs: Sequence[str]
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    affine: NDArray[np.float64],
+    organs: Sequence[str],
+    classes: Sequence[int] | None = None,
 ) -> list[OrganFinding]:
-    """Measure every organ.
+    """Measure organs.
 
     Args:
         image: CT [x, y, z] in HU.
         labels: label map [x, y, z]; class index of an organ = position in `organs` + 1.
         affine: 4 x 4 matrix from voxel indices to mm.
         organs: names.
+        classes: class indices of the organs that are measured; None: all.
 
     Raises:
         ValueError: the shapes differ, or a class index has no name.
@@ -118,6 +131,7 @@ def organ_measures(
             cut_off=index in at_edge,
         )
         for index, organ in enumerate(organs, start=1)
+        if classes is None or index in classes
     ]
 
 
