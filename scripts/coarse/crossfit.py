@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from scripts.coarse.cpu_training import for_training
 from scripts.coarse.patches import CoarsePatches
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
 from scripts.files.atomic_write import replacing
@@ -142,8 +143,7 @@ class CrossFittedCoarse:
 
     def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
         """Train one network, resuming from its checkpoint; a finished one is only loaded."""
-        # channels-last memory: a quarter faster on a CPU (measured).
-        network = segmenter.network.to(self.maps.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network = for_training(segmenter.network, self.maps.device)
         window = (self.maps.lower, self.maps.upper)
         batches = CoarsePatches(
             cases,
