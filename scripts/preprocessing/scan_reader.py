@@ -14,6 +14,7 @@ from monai.data import ImageReader, MetaTensor
 from monai.data.image_reader import PILReader
 from monai.transforms import LoadImage, MapTransform
 from monai.utils import ensure_tuple
+from numpy.typing import NDArray
 
 from scripts.dataset.datalist_file import is_photograph
 from scripts.dataset.problems import VolumeError, sentence
@@ -22,6 +23,7 @@ from scripts.dataset.volume_file import read_volume_file
 
 logger = logging.getLogger(__name__)
 
+ROWS = 16
 WARNINGS, TAKEN_FROM = "warnings", "taken_from"
 """Keys of a scan's meta data: sentences, one a line, and what in its header gives its place."""
 
@@ -46,7 +48,7 @@ class ScanReader(ImageReader):
             reader = PILReader()
             return cast("tuple[np.ndarray, dict[str, Any]]", reader.get_data(reader.read(img)))
         volume = read_volume_file(img)
-        return volume.voxels, {
+        return _last_axis_fastest(volume.voxels), {
             "affine": volume.affine.copy(),
             "original_affine": volume.affine,
             "spatial_shape": np.asarray(volume.voxels.shape),
@@ -58,16 +60,26 @@ class ScanReader(ImageReader):
         }
 
 
-def load_volume(path: str | os.PathLike[str]) -> MetaTensor:
-    """A scan or label map as float32 [channel, x, y, z]; photographs are [channel, x, y]."""
-    volume: MetaTensor = _loader()(path)
+def _last_axis_fastest(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Copy to C order, as MONAI does, but some rows at a time: what fits into the cache takes a third of the time."""
+    if voxels.flags.c_contiguous:
+        return voxels
+    ordered = np.empty(voxels.shape, voxels.dtype.newbyteorder("="))
+    for first in range(0, len(voxels), ROWS):
+        ordered[first : first + ROWS] = voxels[first : first + ROWS]
+    return ordered
+
+
+def load_volume(path: str | os.PathLike[str], dtype: type[np.generic] | None = np.float32) -> MetaTensor:
+    """A scan or label map [channel, x, y, z], None: in the file's own data type; photographs are [channel, x, y]."""
+    volume: MetaTensor = _loader(dtype)(path)
     return volume
 
 
 @cache
-def _loader() -> LoadImage:
+def _loader(dtype: type[np.generic] | None) -> LoadImage:
     """Made once: MONAI looks for decoders of DICOM each time."""
-    return LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True)
+    return LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True, dtype=dtype)
 
 
 def check_scan(scan: MetaTensor) -> MetaTensor:
