@@ -1,4 +1,4 @@
-"""What a training step on a CPU need not cost: layouts that change, memory fetched anew, PyTorch's backward of PReLU."""
+"""What a training step on a CPU need not cost: changing layouts, memory fetched anew, PyTorch's backward of PReLU."""
 
 from __future__ import annotations
 
@@ -59,4 +59,4 @@ class OneSlopePReLU(nn.PReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply it."""
-        return cast("Tensor", _OneSlope.apply(x, self.weight))
+        return cast("Tensor", _OneSlope.apply(x, self.weight))  # type: ignore[no-untyped-call]

@@ -66,20 +66,15 @@ class CrossFittedCoarse:
         segmenter: the coarse stage of the predictor; trained in place.
         output_dir: checkpoints coarse.pt and coarse_fold<k>.pt, and coarse_recall.json.
         folds: number of cross-fitting folds, 1 for in-sample maps (public code).
-        patch_size: voxels of a training patch on the coarse grid.
-        batch_size: patches in a batch.
         epochs: epochs of the final network.
         fold_epochs: epochs of each fold's network; None for the same number.
-        epoch_length: iterations in an epoch.
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
         organ_weight: weight of organs in the loss at the start, see
             :class:`~scripts.losses.partial_labels.OrganWeightDecay`.
-        organ_share: share of the training patches that lie around an organ.
+        patch_size, batch_size, geometry, intensity, organ_share: see `CoarsePatches`.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes
             its place, in-sample. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
-        geometry: random geometry of patches.
-        intensity: random intensities.
         seed: seed of folds, initial weights and batches.
     """
 
@@ -123,7 +118,7 @@ class CrossFittedCoarse:
             for number, held_out in enumerate(self.folds):
                 self._cross_fit(number, held_out, copy.deepcopy(untrained))
         self._train("coarse", self.data, self.segmenter, self.epochs)
-        self._write_maps(self.data, self.segmenter, "coarse maps")
+        self.maps.prepare(self.data, self.segmenter, "coarse maps")
         self._report()
         barrier()  # the report is of the cross-fitted maps
         if len(self.folds) > 1 and self.least_dice > 0:
@@ -136,20 +131,16 @@ class CrossFittedCoarse:
             return
         others = [case for n, case in enumerate(self.data) if n not in set(held_out)]
         self._train(f"coarse_fold{number}", others, segmenter, self.fold_epochs)
-        self._write_maps(unseen, segmenter, f"maps of fold {number}")
-
-    def _write_maps(self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, title: str) -> None:
-        self.maps.prepare(cases, segmenter, title)
+        self.maps.prepare(unseen, segmenter, f"maps of fold {number}")
 
     def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
         """Train one network, resuming from its checkpoint; a finished one is only loaded."""
         network = for_training(segmenter.network, self.maps.device)
-        window = (self.maps.lower, self.maps.upper)
         batches = CoarsePatches(
             cases,
             self.maps.store,
             segmenter,
-            window,
+            (self.maps.lower, self.maps.upper),
             self.patch_size,
             self.batch_size,
             self.geometry,

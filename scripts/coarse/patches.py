@@ -26,7 +26,7 @@ class CoarsePatches(BatchStream):
     as soon as a large one. The rest lie anywhere, so that the network also knows what is no organ (our choice).
 
     Args:
-        data: case dictionaries, labelled.
+        data: case dictionaries; those without a label are left out.
         store: their slices.
         segmenter: knows the coarse grid.
         window: soft-tissue window in HU.

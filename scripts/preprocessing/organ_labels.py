@@ -35,7 +35,7 @@ def load_organ_labels(
         key: key of the path of the label file.
         scan: the case's scan on its own grid, if it is loaded; labels on another grid are then refused.
     """
-    loaded = as_volume(load_volume(case[key], dtype=None))
+    loaded = as_volume(load_volume(case[key], as_stored=True))
     if scan is not None:
         scan = as_volume(scan)
         difference = other_grid(loaded.shape[1:], np.asarray(loaded.affine), scan.shape[1:], np.asarray(scan.affine))

@@ -70,16 +70,18 @@ def _last_axis_fastest(voxels: NDArray[Any]) -> NDArray[Any]:
     return ordered
 
 
-def load_volume(path: str | os.PathLike[str], dtype: type[np.generic] | None = np.float32) -> MetaTensor:
-    """A scan or label map [channel, x, y, z], None: in the file's own data type; photographs are [channel, x, y]."""
-    volume: MetaTensor = _loader(dtype)(path)
+def load_volume(path: str | os.PathLike[str], as_stored: bool = False) -> MetaTensor:
+    """A scan or label map [channel, x, y, z] as float32, or as stored; photographs are [channel, x, y]."""
+    volume: MetaTensor = _loader(as_stored)(path)
     return volume
 
 
 @cache
-def _loader(dtype: type[np.generic] | None) -> LoadImage:
+def _loader(as_stored: bool) -> LoadImage:
     """Made once: MONAI looks for decoders of DICOM each time."""
-    return LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True, dtype=dtype)
+    return LoadImage(
+        reader=ScanReader(), image_only=True, ensure_channel_first=True, dtype=None if as_stored else np.float32
+    )
 
 
 def check_scan(scan: MetaTensor) -> MetaTensor:

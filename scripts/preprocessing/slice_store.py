@@ -24,8 +24,9 @@ from tqdm import tqdm
 from scripts.dataset import datalist_file
 from scripts.files.atomic_write import replacing
 from scripts.preprocessing.organ_labels import load_organ_labels
+from scripts.preprocessing.resampling import resample_labels
 from scripts.preprocessing.scan_reader import check_scan, load_volume
-from scripts.preprocessing.working_grid import ToWorkingGrid, resample_labels
+from scripts.preprocessing.working_grid import ToWorkingGrid
 from scripts.runtime.processes import barrier, shard
 
 HU_RANGE = (-1024, 3071)
