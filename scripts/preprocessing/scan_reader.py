@@ -62,7 +62,7 @@ class ScanReader(ImageReader):
 
 def _last_axis_fastest(voxels: NDArray[Any]) -> NDArray[Any]:
     """Copy to C order, as MONAI does, but some rows at a time: what fits into the cache takes a third of the time."""
-    if voxels.flags.c_contiguous:
+    if voxels.flags.c_contiguous and voxels.dtype.isnative:
         return voxels
     ordered = np.empty(voxels.shape, voxels.dtype.newbyteorder("="))
     for first in range(0, len(voxels), ROWS):
@@ -79,9 +79,8 @@ def load_volume(path: str | os.PathLike[str], as_stored: bool = False) -> MetaTe
 @cache
 def _loader(as_stored: bool) -> LoadImage:
     """Made once: MONAI looks for decoders of DICOM each time."""
-    return LoadImage(
-        reader=ScanReader(), image_only=True, ensure_channel_first=True, dtype=None if as_stored else np.float32
-    )
+    dtype = None if as_stored else np.float32
+    return LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True, dtype=dtype)
 
 
 def check_scan(scan: MetaTensor) -> MetaTensor:
