@@ -10,6 +10,7 @@ Each checkout works in a process of its own, and the two take turns. Run from th
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ GOALS = {"coarse": 1.4, "store": 3.0}
 SPACING = {"coarse": 3.0, "store": 1.5}
 """Pixels of the phantom's scans, in mm; slices are 3 mm apart."""
 STORE_SHAPE = (256, 256, 130)
+
+Rounds = Generator[list[list[float]], None, None]
 
 
 def write_scans(folder: Path, task: str, cases: int) -> None:
@@ -90,8 +93,9 @@ def train_coarse(folder: Path, turns: Turns, options: Mapping[str, Any]) -> None
     from monai.bundle import ConfigParser
 
     from development.phantom.tissues import ORGANS
-    from scripts.coarse import crossfit
 
+    crossfit: Any = importlib.import_module("scripts.coarse.crossfit")
+    made = crossfit.stage_trainer
     parser = ConfigParser()
     parser.read_config("configs/train.yaml")
     cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
@@ -99,7 +103,6 @@ def train_coarse(folder: Path, turns: Turns, options: Mapping[str, Any]) -> None
     parser.update({f"coarse::stage::{name}": value for name, value in stage.items()})
     parser.update({"device": "cpu", "organs": list(ORGANS[: options["organs"]]), "train_cases": cases})
     parser.update({"output_dir": tempfile.mkdtemp(dir=folder)})
-    made: Any = crossfit.stage_trainer
 
     def watched(*arguments: Any, **settings: Any) -> Any:
         trainer = made(*arguments, **settings)
@@ -115,23 +118,24 @@ def train_coarse(folder: Path, turns: Turns, options: Mapping[str, Any]) -> None
 TASKS = {"coarse": train_coarse, "store": fill_stores}
 
 
-def take_turns(checkouts: Sequence[str], folder: Path, options: Mapping[str, Any]) -> Iterator[list[list[float]]]:
+def take_turns(checkouts: Sequence[str], folder: Path, options: Mapping[str, Any]) -> Rounds:
     """CPU seconds and result of a turn of each checkout, endlessly."""
     processes = []
     for checkout in checkouts:
         command = [sys.executable, __file__, json.dumps(options), str(folder)]
         environment = {**os.environ, "PYTHONPATH": checkout, "OMP_NUM_THREADS": str(options["threads"])}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        processes.append(subprocess.Popen(command, cwd=checkout, env=environment, text=True, **pipes))
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, cwd=checkout, env=environment, text=True, stdin=pipe, stdout=pipe)
+        processes.append((process, process.stdin, process.stdout))
     try:
         while True:
             found = []
-            for process in processes:
-                print(file=process.stdin, flush=True)
-                found.append(json.loads(process.stdout.readline()))
+            for _, turn, answer in processes:
+                print(file=turn, flush=True)
+                found.append(json.loads(answer.readline() if answer else ""))
             yield found
     finally:
-        for process in processes:
+        for process, *_ in processes:
             process.communicate()
 
 
@@ -150,6 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--organs", type=int, default=7, help="of the coarse stage")
     parser.add_argument("--spacing", type=float, nargs=3, default=[3.0, 3.0, 3.0], help="of the store's grid, in mm")
     options = parser.parse_args(arguments)
+    from development.benchmarks.timing import verdict
+
     here = Path(__file__).resolve().parents[2]
     settings = {**vars(options), "before": str(options.before.resolve())}
     with tempfile.TemporaryDirectory() as folder:
@@ -160,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before, now = (statistics.median(found[which][0] for found in rounds[1:]) for which in (0, 1))
     results = ", ".join(f"{value:.4f}" for _, value in rounds[-1])
     print(f"{options.task}: before {before:.3f}, now {now:.3f} CPU seconds; last results {results}")
-    print(f"before / now: {before / now:.2f} (goal >= {GOALS[options.task]:g})")
+    print(f"before / now: {before / now:.2f} ({verdict(before / now, GOALS[options.task])})")
 
 
 if __name__ == "__main__":
