@@ -15,8 +15,8 @@ MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_MAX = -1, -4
 def for_training(network: nn.Module, device: torch.device) -> nn.Module:
     """Make a 3D network on its device quick to train; parameters and their names stay.
 
-    Weights, outputs and their gradients are channels-last, a quarter faster on a CPU. There, PReLUs of one slope get
-    another backward pass, and freed memory is kept.
+    Channels-last is a quarter faster on a CPU. There, PReLUs of one slope get another backward pass as well, and freed
+    memory is kept.
     """
     network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if device.type == "cpu":

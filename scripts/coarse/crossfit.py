@@ -102,13 +102,13 @@ class CrossFittedCoarse:
         self.data = [case for case in data if case.get("label")]
         self.maps, self.segmenter, self.output_dir = maps, segmenter, Path(output_dir)
         self.folds = split_folds([str(case.get("patient", case["case"])) for case in self.data], folds, seed)
-        self.patch_size, self.batch_size = patch_size, batch_size
         self.epochs, self.epoch_length, self.fold_epochs = epochs, epoch_length, fold_epochs or epochs
-        self.learning_rate, self.organ_weight, self.organ_share = learning_rate, organ_weight, organ_share
+        self.learning_rate, self.organ_weight = learning_rate, organ_weight
         if not 0 <= least_dice <= 1:
             raise ValueError(f"least_dice {least_dice} is no Dice: give a number in [0, 1].")
-        self.threshold, self.least_dice, self.seed = threshold, float(least_dice), seed
-        self.geometry, self.intensity = geometry or RandomGeometry(shift=0.0), intensity
+        self.threshold, self.least_dice = threshold, float(least_dice)
+        drawn = {"geometry": geometry or RandomGeometry(shift=0.0), "intensity": intensity, "organ_share": organ_share}
+        self.patches: dict[str, Any] = {"patch_size": patch_size, "batch_size": batch_size, "seed": seed, **drawn}
 
     def run(self) -> None:
         """Train what is not trained, write the maps that are missing, report what the coarse stage misses."""
@@ -118,7 +118,7 @@ class CrossFittedCoarse:
             for number, held_out in enumerate(self.folds):
                 self._cross_fit(number, held_out, copy.deepcopy(untrained))
         self._train("coarse", self.data, self.segmenter, self.epochs)
-        self.maps.prepare(self.data, self.segmenter, "coarse maps")
+        self._write_maps(self.data, self.segmenter, "coarse maps")
         self._report()
         barrier()  # the report is of the cross-fitted maps
         if len(self.folds) > 1 and self.least_dice > 0:
@@ -131,24 +131,16 @@ class CrossFittedCoarse:
             return
         others = [case for n, case in enumerate(self.data) if n not in set(held_out)]
         self._train(f"coarse_fold{number}", others, segmenter, self.fold_epochs)
-        self.maps.prepare(unseen, segmenter, f"maps of fold {number}")
+        self._write_maps(unseen, segmenter, f"maps of fold {number}")
+
+    def _write_maps(self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, title: str) -> None:
+        self.maps.prepare(cases, segmenter, title)
 
     def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
         """Train one network, resuming from its checkpoint; a finished one is only loaded."""
         network = for_training(segmenter.network, self.maps.device)
-        batches = CoarsePatches(
-            cases,
-            self.maps.store,
-            segmenter,
-            (self.maps.lower, self.maps.upper),
-            self.patch_size,
-            self.batch_size,
-            self.geometry,
-            self.intensity,
-            self.organ_share,
-            self.seed,
-            self.maps.device,
-        )
+        window, device = (self.maps.lower, self.maps.upper), self.maps.device
+        batches = CoarsePatches(cases, self.maps.store, segmenter, window, device=device, **self.patches)
         loss = PartialDiceCELoss(len(self.maps.store.organs), self.organ_weight).to(self.maps.device)
         together = on_device(network, self.maps.device)
         stage_trainer(

@@ -27,15 +27,11 @@ class CoarsePatches(BatchStream):
 
     Args:
         data: case dictionaries; those without a label are left out.
-        store: their slices.
-        segmenter: knows the coarse grid.
         window: soft-tissue window in HU.
         patch_size: voxels of a patch on the coarse grid.
-        batch_size: patches in a batch.
         geometry: random zoom (all axes), rotation and mirroring in plane.
         intensity: random intensities; None for none.
         organ_share: share of the patches that lie around an organ, in [0, 1].
-        seed: seed of the random stream; the same seed gives the same batches.
         device: device that keeps the scans and cuts the patches.
 
     A batch has image [patch, channel, x, y, z] in [0, 1], label [patch, 1, x, y, z] and annotated [patch, 1 + organs]

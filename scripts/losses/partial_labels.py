@@ -84,23 +84,17 @@ class PartialDiceCELoss(nn.Module):
             some thousandths of a volume: at equal weights a 3D network needs thousands of steps before it predicts a
             small organ at all (our choice). A weight that stays high makes organs too large:
             :class:`~scripts.losses.partial_labels.OrganWeightDecay` lowers it to 1 during a stage.
-        lambda_dice, lambda_ce: weights of the two losses.
+        lambda_ce: weight of the cross entropy beside the Dice.
         include_background: whether the background has a Dice too.
     """
 
     def __init__(
-        self,
-        organs: int,
-        organ_weight: float = 1.0,
-        lambda_dice: float = 1.0,
-        lambda_ce: float = 1.0,
-        include_background: bool = False,
+        self, organs: int, organ_weight: float = 1.0, lambda_ce: float = 1.0, include_background: bool = False
     ) -> None:
         super().__init__()
         if organ_weight <= 0:
             raise ValueError(f"organ_weight {organ_weight} is not positive; 1 weighs organs like the background.")
-        self.organ_weight = float(organ_weight)
-        self.lambda_dice, self.lambda_ce = float(lambda_dice), float(lambda_ce)
+        self.organ_weight, self.lambda_ce = float(organ_weight), float(lambda_ce)
         self.first = 0 if include_background else 1
         self.weight: Tensor
         self.register_buffer("weight", torch.ones(1 + organs))
@@ -132,7 +126,7 @@ class PartialDiceCELoss(nn.Module):
         predicted = logs.exp().flatten(2).sum((0, 2))
         dice = 1 - (2 * overlap + SMOOTH) / (predicted + voxels + SMOOTH)
         ce = -(self.weight.index_select(0, classes) * true_logs).sum() / (self.weight * voxels).sum()
-        return self.lambda_dice * (self.weight * dice)[self.first :].mean() + self.lambda_ce * ce
+        return (self.weight * dice)[self.first :].mean() + self.lambda_ce * ce
 
 
 class OrganWeightDecay:

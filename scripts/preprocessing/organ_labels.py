@@ -67,12 +67,7 @@ def _relabel(file_values: NDArray[Any], named: Sequence[tuple[float, int]]) -> T
 
 
 class LoadOrganLabelsd(MapTransform):
-    """Dictionary form of :func:`load_organ_labels`; a case without label stays as it is.
-
-    Args:
-        keys: label files.
-        organs: organ names in the order of their class indices.
-    """
+    """Dictionary form of :func:`load_organ_labels`; a case without label stays as it is."""
 
     def __init__(self, keys: KeysCollection, organs: Sequence[str]) -> None:
         super().__init__(keys, allow_missing_keys=True)

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, cast
 
 import numpy as np
-from monai.config import KeysCollection, PathLike
+from monai.config import PathLike
 from monai.data import ImageReader, MetaTensor
 from monai.data.image_reader import PILReader
 from monai.transforms import LoadImage, MapTransform
@@ -109,14 +109,7 @@ def check_scan(scan: MetaTensor) -> MetaTensor:
 
 
 class CheckScand(MapTransform):
-    """Dictionary form of :func:`check_scan`, for any loader: MONAI Deploy and MONAI Label have their own.
-
-    Args:
-        keys: scans.
-    """
-
-    def __init__(self, keys: KeysCollection) -> None:
-        super().__init__(keys)
+    """Dictionary form of :func:`check_scan`, for any loader: MONAI Deploy and MONAI Label have their own."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Check the scans under the keys."""

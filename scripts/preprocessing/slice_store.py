@@ -64,12 +64,10 @@ class StoredCase:
     """One scan on the working grid.
 
     Attributes:
-        name: identifier.
         image: [slice * channel, x, y] int16: HU (one channel), or the colours of a photograph, slice after slice.
         label: [slice, x, y] uint8 class indices, or None for an unlabelled scan.
         annotated: class indices that were contoured in this scan.
         phase: index of the contrast phase, 0 if unknown.
-        channels: channels of a slice.
     """
 
     name: str

@@ -2,8 +2,7 @@
 
 Scans come in any orientation and spacing. Both stages work on a *working grid* (axes R, A, S; a fixed spacing in mm),
 and the fused labels return to the scan's own grid exactly: same shape, same affine. The way back interpolates the class
-*scores* linearly and takes the argmax afterwards, one class at a time, only around it, and a slab of slices at a time,
-so that memory depends neither on the number of organs nor on a full-resolution copy of the scores.
+*scores* linearly and takes the argmax afterwards.
 """
 
 from __future__ import annotations
@@ -159,13 +158,10 @@ def without_other_parts(scores: Tensor, classes: Sequence[int], threshold: float
     A part consists of voxels where the class wins: those that would get its label on this grid.
 
     Args:
-        scores: class scores [class, x, y, z] in [0, 1], background first.
+        scores: class scores [class, x, y, z] in [0, 1], background first; returned as they are if nothing is removed.
         classes: class indices of the organs that are in one piece.
         threshold: score that a class has to reach to win.
         background: whether the background's score competes.
-
-    Returns:
-        The scores, the same tensor if nothing had to be removed.
 
     Example: in one row of voxels the scores .9 .8 .1 .7 of a class, at a threshold of .5, become .9 .8 .1 0.
     """

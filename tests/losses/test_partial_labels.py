@@ -132,7 +132,8 @@ def test_an_organ_voxel_counts_as_many_times_as_its_weight_says() -> None:
     logits = torch.tensor([[0.5, 0.25], [0.25, 0.25], [0.25, 0.5]]).log()[None]
     targets = {"label": torch.tensor([[[0, 1]]]), "annotated": ALL}
     for weight, expected in ((1.0, 1.5), (3.0, (1 + 3 * 2) / 4)):
-        loss = PartialDiceCELoss(2, organ_weight=weight, lambda_dice=0.0)(logits, targets)
+        both, dice = (PartialDiceCELoss(2, weight, lambda_ce=share)(logits, targets) for share in (1.0, 0.0))
+        loss = both - dice
         assert float(loss) == pytest.approx(expected * math.log(2), rel=1e-5)
 
 
