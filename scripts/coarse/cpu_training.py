@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Any, cast
 
 import torch
@@ -33,7 +34,7 @@ def keep_freed_memory() -> None:
     A fifth of a step's time. A step's tensors have the sizes of the last step's, so memory hardly grows. Without glibc
     nothing happens.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(MALLOPT_MMAP_MAX, 0)
         mallopt(MALLOPT_TRIM_THRESHOLD, 2**31 - 1)
