@@ -75,7 +75,6 @@ class CrossFittedCoarse:
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes
             its place, in-sample. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
-        seed: seed of folds, initial weights and batches.
     """
 
     def __init__(

@@ -79,7 +79,6 @@ class PartialDiceCELoss(nn.Module):
     one-hot volumes, at three quarters of its time.
 
     Args:
-        organs: number of organs.
         organ_weight: weight of an organ's Dice and cross entropy; the background's cross entropy weighs 1. Organs are
             some thousandths of a volume: at equal weights a 3D network needs thousands of steps before it predicts a
             small organ at all (our choice). A weight that stays high makes organs too large:

@@ -37,8 +37,6 @@ class CoarseSegmenter(nn.Module):
 
     Args:
         network: 3D network with organs + 1 output channels (background first).
-        spacing: spacing of the working grid, in mm.
-        coarse_spacing: spacing of the coarse grid, in mm.
         tile: largest window in coarse voxels that is predicted at once; larger volumes are tiled and averaged. None:
             always the whole volume.
         overlap: smallest overlap of neighbouring tiles, as a fraction of the largest tile.

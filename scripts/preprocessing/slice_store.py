@@ -87,8 +87,6 @@ class SliceStore:
     """Preprocessed slices of any case, on disk and memory-mapped.
 
     Args:
-        organs: organ names in the order of their class indices.
-        spacing: spacing of the working grid, in mm.
         cache_dir: folder of the arrays; reused by every run with the same files, organs and spacing.
         phases: names of the contrast phases; a case without one gets phase 0.
         workers: threads that read and resample.
