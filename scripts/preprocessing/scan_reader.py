@@ -7,11 +7,12 @@ from functools import cache
 from typing import Any, cast
 
 import numpy as np
-from monai.config import KeysCollection, PathLike
+from monai.config import PathLike
 from monai.data import ImageReader, MetaTensor
 from monai.data.image_reader import PILReader
 from monai.transforms import LoadImage, MapTransform
 from monai.utils import ensure_tuple
+from numpy.typing import NDArray
 
 from scripts.dataset.datalist_file import is_photograph
 from scripts.dataset.problems import VolumeError, sentence
@@ -20,6 +21,7 @@ from scripts.dataset.volume_file import VolumeFile, read_volume_file
 
 logger = logging.getLogger(__name__)
 
+ROWS = 16
 WARNINGS, TAKEN_FROM = "warnings", "taken_from"
 """Keys of a scan's meta data: sentences, one a line, and what in its header gives its place."""
 
@@ -44,7 +46,7 @@ class ScanReader(ImageReader):
             reader = PILReader()
             return cast("tuple[np.ndarray, dict[str, Any]]", reader.get_data(reader.read(img)))
         volume = read_volume_file(img)
-        return volume.voxels, meta_of(volume)
+        return _last_axis_fastest(volume.voxels), meta_of(volume)
 
 
 def meta_of(volume: VolumeFile) -> dict[str, Any]:
@@ -61,16 +63,27 @@ def meta_of(volume: VolumeFile) -> dict[str, Any]:
     }
 
 
-def load_volume(path: str | os.PathLike[str]) -> MetaTensor:
-    """A scan or label map as float32 [channel, x, y, z]; photographs are [channel, x, y]."""
-    volume: MetaTensor = _loader()(path)
+def _last_axis_fastest(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Copy to C order, as MONAI does, but some rows at a time: what fits into the cache takes a third of the time."""
+    if voxels.flags.c_contiguous and voxels.dtype.isnative:
+        return voxels
+    ordered = np.empty(voxels.shape, voxels.dtype.newbyteorder("="))
+    for first in range(0, len(voxels), ROWS):
+        ordered[first : first + ROWS] = voxels[first : first + ROWS]
+    return ordered
+
+
+def load_volume(path: str | os.PathLike[str], as_stored: bool = False) -> MetaTensor:
+    """A scan or label map [channel, x, y, z] as float32, or as stored; photographs are [channel, x, y]."""
+    volume: MetaTensor = _loader(as_stored)(path)
     return volume
 
 
 @cache
-def _loader() -> LoadImage:
+def _loader(as_stored: bool) -> LoadImage:
     """Made once: MONAI looks for decoders of DICOM each time."""
-    return LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True)
+    dtype = None if as_stored else np.float32
+    return LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True, dtype=dtype)
 
 
 def check_scan(scan: MetaTensor) -> MetaTensor:
@@ -99,14 +112,7 @@ def check_scan(scan: MetaTensor) -> MetaTensor:
 
 
 class CheckScand(MapTransform):
-    """Dictionary form of :func:`check_scan`, for any loader: MONAI Deploy and MONAI Label have their own.
-
-    Args:
-        keys: scans.
-    """
-
-    def __init__(self, keys: KeysCollection) -> None:
-        super().__init__(keys)
+    """Dictionary form of :func:`check_scan`, for any loader: MONAI Deploy and MONAI Label have their own."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Check the scans under the keys."""
