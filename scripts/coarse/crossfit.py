@@ -36,15 +36,9 @@ logger = logging.getLogger(__name__)
 
 
 def split_folds(patients: Sequence[str], folds: int, seed: int) -> list[list[int]]:
-    """Deal patients into folds at random, each with all its scans.
+    """Deal the patient of each case into folds at random, with all scans; the same seed gives the same folds.
 
-    Args:
-        patients: patient of each case; scans of one patient stay in one fold, unseen by its network.
-        folds: number of folds.
-        seed: seed of the order; the same seed gives the same folds.
-
-    Returns:
-        The case numbers of each fold: every number in exactly one of them.
+    Returns the case numbers of each fold: every number in exactly one of them.
     """
     people = list(dict.fromkeys(patients))
     if not 1 <= folds <= max(1, len(people)):
@@ -64,12 +58,10 @@ class CrossFittedCoarse:
         maps: store of the maps; knows slice store, window, device and precision.
         segmenter: the coarse stage of the predictor; trained in place.
         output_dir: checkpoints coarse.pt and coarse_fold<k>.pt, and coarse_recall.json.
-        folds: number of cross-fitting folds, 1 for in-sample maps (public code).
-        epochs: epochs of the final network.
-        fold_epochs: epochs of each fold's network; None for the same number.
+        folds: cross-fitting folds, 1 for in-sample maps (public code).
+        epochs, fold_epochs: of the final network, and of each fold's (None: as many).
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
-        organ_weight: weight of organs in the loss at the start, see
-            :class:`~scripts.losses.partial_labels.OrganWeightDecay`.
+        organ_weight: weight of organs in the loss at the start, see `OrganWeightDecay`.
         patch_size, batch_size, geometry, intensity, organ_share: see `CoarsePatches`.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes
@@ -116,7 +108,7 @@ class CrossFittedCoarse:
             for number, held_out in enumerate(self.folds):
                 self._cross_fit(number, held_out, copy.deepcopy(untrained))
         self._train("coarse", self.data, self.segmenter, self.epochs)
-        self._write_maps(self.data, self.segmenter, "coarse maps")
+        self.maps.prepare(self.data, self.segmenter, "coarse maps")
         self._report()
         barrier()  # the report is of the cross-fitted maps
         if len(self.folds) > 1 and self.least_dice > 0:
@@ -129,10 +121,7 @@ class CrossFittedCoarse:
             return
         others = [case for n, case in enumerate(self.data) if n not in set(held_out)]
         self._train(f"coarse_fold{number}", others, segmenter, self.fold_epochs)
-        self._write_maps(unseen, segmenter, f"maps of fold {number}")
-
-    def _write_maps(self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, title: str) -> None:
-        self.maps.prepare(cases, segmenter, title)
+        self.maps.prepare(unseen, segmenter, f"maps of fold {number}")
 
     def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
         """Train one network, resuming from its checkpoint; a finished one is only loaded."""

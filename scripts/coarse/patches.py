@@ -24,16 +24,14 @@ class CoarsePatches(BatchStream):
     as soon as a large one. The rest lie anywhere, so that the network also knows what is no organ (our choice).
 
     Args:
-        data: case dictionaries; those without a label are left out.
+        data: cases; those without a label are left out.
         window: soft-tissue window in HU.
         patch_size: voxels of a patch on the coarse grid.
         geometry: random zoom (all axes), rotation and mirroring in plane.
-        intensity: random intensities; None for none.
         organ_share: share of the patches that lie around an organ, in [0, 1].
-        device: device that keeps the scans and cuts the patches.
+        device: keeps the scans and cuts the patches.
 
-    A batch has image [patch, channel, x, y, z] in [0, 1], label [patch, 1, x, y, z] and annotated [patch, 1 + organs]
-    bool.
+    Batches: image [patch, channel, x, y, z] in [0, 1], label [patch, 1, x, y, z], annotated [patch, 1 + organs] bool.
     """
 
     def __init__(
@@ -73,13 +71,12 @@ class CoarsePatches(BatchStream):
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
         """Draw cases and places, cut the patches."""
         drawn = [self._draw(organ, generator) for organ in in_turns(self._organs(), self.batch_size, generator)]
-        chosen = [number for number, _ in drawn]
         matrix, _ = self.geometry(self.batch_size, generator)
         patches = [self._cut(*self._volume(n), matrix[i], centre) for i, (n, centre) in enumerate(drawn)]
         image, label = (torch.stack(part) for part in zip(*patches, strict=True))
         if self.intensity is not None:
             image = self.intensity(image, generator)
-        return {"image": image, "label": label, "annotated": torch.stack([self._annotated(n) for n in chosen])}
+        return {"image": image, "label": label, "annotated": torch.stack([self._annotated(n) for n, _ in drawn])}
 
     def _organs(self) -> list[int]:
         """Organs that some case was contoured for, with those cases kept in `_showing`."""

@@ -24,19 +24,12 @@ pillow, _ = optional_import("PIL.Image")
 
 @dataclass
 class CaseFindings:
-    """What the check of one case found.
-
-    Attributes:
-        problems: reasons to refuse the dataset.
-        warnings: oddities that can be right.
-        organ_voxels: voxels of each organ that the case is annotated for; empty if unlabelled or unreadable.
-        image_hash: hash of the image's voxels, None if it cannot be read.
-    """
+    """What the check of one case found: reasons to refuse the dataset, and oddities that can be right."""
 
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
-    organ_voxels: dict[str, int] = field(default_factory=dict)
-    image_hash: str | None = None
+    organ_voxels: dict[str, int] = field(default_factory=dict)  # of the annotated organs, if there is a readable label
+    image_hash: str | None = None  # of the voxels; None if they cannot be read
 
     def refuse(self, kind: Kind, where: str, found: str = "") -> None:
         """Add a problem."""

@@ -22,8 +22,7 @@ from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp
 
 logger = logging.getLogger(__name__)
 
-TRAINING = "training"
-VALIDATION = "validation"
+TRAINING, VALIDATION = "training", "validation"
 # Reading is decompression, which threads do side by side; more of them than this wait for the disk (our choice).
 MAX_WORKERS = 8
 MAX_LOGGED_WARNINGS = 5
@@ -34,19 +33,12 @@ Findings = Mapping[str, Sequence[CaseFindings]]
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """Counts of a dataset that passed the check.
-
-    Attributes:
-        cases: split -> number of cases.
-        labelled: split -> number of cases with a label.
-        organ_cases: split -> organ -> number of cases that show it (annotated, and with voxels of it).
-        warnings: oddities that can be right, one line per kind, as logged.
-    """
+    """Counts of a dataset that passed the check: of all cases, and of the labelled ones, by split."""
 
     cases: dict[str, int]
     labelled: dict[str, int]
-    organ_cases: dict[str, dict[str, int]]
-    warnings: list[str]
+    organ_cases: dict[str, dict[str, int]]  # split -> organ -> cases that show it (annotated, and with voxels of it)
+    warnings: list[str]  # oddities that can be right, one line per kind, as logged
 
     def __str__(self) -> str:
         lines = []
@@ -66,20 +58,13 @@ def check_dataset(
 ) -> DatasetSummary:
     """Check all cases of a dataset, report every problem at once, and log the dataset in numbers.
 
-    What is demanded of training applies to the split named ``training``, if there is one; ``validation`` must have a
-    labelled case.
-
-    Args:
-        splits: split -> cases as ``scripts.dataset.datalists.load_cases`` returns them.
-        organs: organs of the config.
-        phases: contrast phases of the config; empty means that phases are not used.
-        folds: folds of cross-fitting, each of which needs a labelled training case.
-        stamp: file that remembers a check without problems; None checks anew each time.
-        progress: whether to show a progress bar with the remaining time.
+    The splits hold cases as ``scripts.dataset.datalists.load_cases`` returns them. What is demanded of training applies
+    to the split named ``training``, if there is one, and each fold of cross-fitting needs a labelled case of it;
+    ``validation`` must have a labelled case. Without phases in the config these are not used. The stamp is a file that
+    remembers a check without problems; None checks anew each time.
 
     Raises:
         DatasetError: a ValueError whose message lists every problem with its file and remedy.
-        ValueError: ``organs`` or ``splits`` is empty, or ``folds`` is below 1.
     """
     if not organs or not splits or folds < 1:
         raise ValueError(

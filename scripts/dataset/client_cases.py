@@ -24,18 +24,14 @@ from monai.data import Dataset
 
 from scripts.dataset.datalist_file import case_name
 
-logger = logging.getLogger(__name__)
-
 DATASTORE = "datastore_v2.json"
+logger = logging.getLogger(__name__)
 
 
 def complete_cases(cases: Sequence[Mapping[str, Any]], organs: Sequence[str]) -> list[dict[str, Any]]:
     """Complete the cases that a client handed over, of which only ``image`` is required, for the config's organs.
 
-    Cases of a datalist stay as they are.
-
-    Raises:
-        ValueError: a label has named segments, and none of them is one of the organs.
+    Cases of a datalist stay as they are. A label whose named segments are none of the organs is refused.
     """
     return [dict(case) if "case" in case else _completed(case, organs) for case in cases]
 

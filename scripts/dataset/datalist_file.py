@@ -21,12 +21,7 @@ def datalist_path(dataset_dir: str) -> str:
 
 
 def read_datalist(path: str) -> dict[str, Any]:
-    """Read a datalist, or the folder that one is looked for in, if it has one of the known layouts.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not valid JSON, or not a JSON object.
-    """
+    """Read a datalist, or the folder that one is looked for in, if it has one of the known layouts."""
     if not os.path.isfile(path):
         folder = os.path.dirname(path)
         if layout := layout_of(folder):
@@ -60,15 +55,10 @@ def split_names(content: Mapping[str, Any]) -> list[str]:
 
 
 def entries_of_split(content: Mapping[str, Any], split: str, path: str) -> list[Any]:
-    """Entries of one split; the bare file names by which the Decathlon lists test scans become ``{"image": name}``.
-
-    Raises:
-        ValueError: the datalist has no such split, or the split is an empty list.
-    """
-    existing = split_names(content)
-    if split not in existing:
+    """Entries of one split; the bare file names by which the Decathlon lists test scans become ``{"image": name}``."""
+    if split not in split_names(content):
         raise ValueError(
-            f"datalist {path} has no split '{split}'; it has: {', '.join(existing) or 'none'}. "
+            f"datalist {path} has no split '{split}'; it has: {', '.join(split_names(content)) or 'none'}. "
             "Choose one of these, or add the split to the file as a list of cases."
         )
     entries: list[Any] = content[split]

@@ -66,11 +66,9 @@ def load_cases(
 
     Returns:
         A dictionary per case, as shown above; ``label`` and ``patient`` only where the entry has one, values of an
-        organ that has several as a list, and ``ignored_value`` (of pixels whose truth is unknown) if the dataset has
-        ``ignored``.
+        organ that has several as a list, and ``ignored_value`` (of unknown pixels) if the dataset has ``ignored``.
 
     Raises:
-        FileNotFoundError: the folder or the datalist does not exist.
         ValueError: the datalist is broken, does not have the split or an organ, or an entry is incomplete.
     """
     if limit is not None and limit < 1:
@@ -93,8 +91,7 @@ def load_cases(
     of_masks = {name: content[key] for key, name in keys.items() if key in content}
     cases = [_case(entry, root, organs, _values_of_entry(entry, shared)) | of_masks for entry in entries]
     refuse_equal_names(cases, f"split '{split}' of {path}")
-    untrained = tuple(sorted(set(known_organs) - set(organs)))
-    if untrained:
+    if untrained := tuple(sorted(set(known_organs) - set(organs))):
         _log_untrained(path, untrained)
     if labelled:
         cases = _with_label(cases, split, path)
@@ -197,9 +194,6 @@ def keep_labels_of(
     For experiments with few labels. The choice is random, but begins with one case for each organ that was contoured at
     all, so that a small share still trains every organ. The same seed keeps the same labels, and a smaller share of it
     is part of a larger one.
-
-    Raises:
-        ValueError: the fraction is not in (0, 1].
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"labelled_fraction is {fraction}, expected a share above 0 and up to 1, such as 0.1.")

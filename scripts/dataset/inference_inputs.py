@@ -27,7 +27,9 @@ ACCEPTED = "a volume (.nii, .nii.gz, .nrrd, .mha, .mhd), a folder of them, a dat
 
 
 def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, str]]:
-    """List the scans to segment.
+    """List the scans to segment: one ``{"case": name, "image": absolute path}`` each, sorted by file name.
+
+    A datalist keeps its order. The path of a DICOM series is a folder that holds this series alone.
 
     Args:
         path: a volume file; a folder of volume files (not searched below its first level); a datalist or a folder with
@@ -35,10 +37,6 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
             holds a DICOM series, also in subfolders; or a photograph, a folder of nothing else, or one in PASCAL VOC's
             layout.
         series: one of several DICOM series: its UID, or its number in the list that the refusal shows.
-
-    Returns:
-        One ``{"case": name, "image": absolute path}`` per scan, sorted by file name (a datalist keeps its order). The
-        path of a DICOM series is a folder that holds this series alone.
 
     Raises:
         FileNotFoundError: there is nothing at ``path``, or no scan in it.

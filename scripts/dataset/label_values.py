@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-BACKGROUND = "background"
-BACKGROUND_VALUE = 0
+BACKGROUND, BACKGROUND_VALUE = "background", 0
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,10 @@ def values_of(value: int | Sequence[int]) -> list[int]:
 
 
 def read_label_values(labels: Any, where: str) -> LabelValues:
-    """Read a map of values to organs as it stands in a JSON file; ``where`` is its owner, for the messages.
-
-    Raises:
-        ValueError: the map is missing or empty, a pair is not (value, name), an organ is named twice, or a value is
-            declared twice.
-    """
+    """Read a map of values to organs as it stands in a JSON file; ``where`` is its owner, for the messages."""
     if not isinstance(labels, dict) or not labels:
-        raise ValueError(
-            f"{where} has no 'labels'; expected a map of values to organs such as "
-            '{"0": "background", "1": "spleen"}; add it.'
-        )
+        example = '{"0": "background", "1": "spleen"}'
+        raise ValueError(f"{where} has no 'labels'; expected a map of values to organs such as {example}; add it.")
     organs: dict[str, int | list[int]] = {}
     known = {BACKGROUND_VALUE}
     for key, organ in labels.items():

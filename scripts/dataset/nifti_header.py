@@ -29,18 +29,11 @@ PLACE_FIELDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the voxels of a file lie.
+    """Where the voxels of a file lie, and warnings about it."""
 
-    Attributes:
-        affine: 4 x 4, voxel index to RAS position in mm.
-        header_spacing: voxel size in mm as the header's own field gives it, which the affine may contradict.
-        taken_from: fields of the header that give the affine.
-        warnings: warnings about the place.
-    """
-
-    affine: Affine
-    header_spacing: tuple[float, ...]
-    taken_from: str
+    affine: Affine  # 4 x 4, voxel index to RAS position in mm
+    header_spacing: tuple[float, ...]  # voxel size in mm by the header's own field, which the affine may contradict
+    taken_from: str  # fields of the header that give the affine
     warnings: list[Problem] = field(default_factory=list)
 
 
@@ -57,8 +50,7 @@ def raw_header(path: str) -> Any:
 def place_of(header: Any, path: str) -> Place:
     """The place that a raw header gives the first three axes.
 
-    Raises:
-        VolumeError: sform and qform both count and disagree, the qform is no rotation, or the unit is unknown.
+    A VolumeError tells of sform and qform that both count and disagree, a qform without rotation, or an unknown unit.
     """
     unit = int(header["xyzt_units"]) & 7
     if unit not in MM_OF_UNIT:

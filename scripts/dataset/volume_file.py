@@ -41,9 +41,7 @@ class VolumeFile(Place):
 def read_volume_file(path: str) -> VolumeFile:
     """Read one volume with all its voxels from a file, or from a folder that holds one DICOM series alone.
 
-    Raises:
-        VolumeError: a ValueError that names the file, what is wrong with it and what to do.
-        ValueError: a DICOM series that is no regular volume.
+    A VolumeError names the file, what is wrong with it and what to do; an irregular series is a ValueError.
     """
     if not os.path.exists(path):
         raise VolumeError(Problem(Kind.MISSING_FILE, path))

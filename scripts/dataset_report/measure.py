@@ -25,33 +25,19 @@ ML_PER_MM3 = 1e-3
 
 @dataclass
 class ContourMeasure:
-    """One organ in one case.
-
-    Attributes:
-        ml: volume of the organ.
-        centre: centre of the voxels, mm towards left, posterior and superior from the first voxel; None without any.
-        cut: whether the organ reaches the first or the last axial slice.
-        apart: share of the voxels outside of the largest connected piece.
-    """
+    """One organ in one case; its centre is in mm towards left, posterior and superior from the first voxel."""
 
     ml: float
-    centre: tuple[float, float, float] | None = None
-    cut: bool = False
-    apart: float = 0.0
+    centre: tuple[float, float, float] | None = None  # None without any voxel
+    cut: bool = False  # whether the organ reaches the first or the last axial slice
+    apart: float = 0.0  # share of the voxels outside of the largest connected piece
 
 
 @dataclass
 class CaseMeasure:
     """One case; only name, split and ``failure`` say anything if it could not be read.
 
-    Attributes:
-        shape: voxels along left, posterior, superior.
-        spacing: mm along the same axes.
-        histogram: share of the voxels between ``HU_EDGES``.
-        soft_tissue_hu: median of the voxels that are soft tissue; NaN without any.
-        organs: the contoured organs.
-        picture: JPEG of an axial and a coronal slice.
-        failure: why the case could not be read.
+    Shape (voxels) and spacing (mm) are along left, posterior, superior; the histogram holds shares of the voxels.
     """
 
     case: str
@@ -62,10 +48,10 @@ class CaseMeasure:
     shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
     histogram: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(HU_EDGES) - 1))
-    soft_tissue_hu: float = float("nan")
-    organs: dict[str, ContourMeasure] = field(default_factory=dict)
-    picture: bytes = b""
-    failure: str = ""
+    soft_tissue_hu: float = float("nan")  # median of the voxels that are soft tissue
+    organs: dict[str, ContourMeasure] = field(default_factory=dict)  # those that were contoured
+    picture: bytes = b""  # JPEG of an axial and a coronal slice
+    failure: str = ""  # why the case could not be read
 
     @property
     def extent(self) -> tuple[float, ...]:

@@ -27,9 +27,6 @@ def to_display_order(volume: NDArray[Any], affine: NDArray[np.float64]) -> NDArr
 
     The affine is nibabel's, 4 x 4, from voxel indices to mm (right, anterior, superior). Nothing is interpolated: an
     oblique affine counts as the nearest straight one.
-
-    Raises:
-        ValueError: if the volume is not three-dimensional or the affine not 4 x 4.
     """
     if volume.ndim != 3 or np.shape(affine) != (4, 4):
         raise ValueError(

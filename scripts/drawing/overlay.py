@@ -63,18 +63,10 @@ def overlay_figure(
     """Draw up to four axial slices, a coronal and a sagittal one, with organs as coloured areas.
 
     The patient's right is on the left side of the picture. The slices are those that show the most organs, cut to the
-    surroundings of the organs; their numbers count from 1 in the whole scan.
+    surroundings of the organs; their numbers count from 1 in the whole scan. The legend lists the organs in this case.
 
-    Args:
-        image: CT [x, y, z] in HU.
-        labels: label map [x, y, z] to draw in colour; class index of an organ = position in `organs` + 1.
-        affine: 4 x 4 matrix from voxel indices to mm (nibabel's right, anterior, superior).
-        organs: names for the legend, which lists those present in this case.
-        reference: label map [x, y, z] to draw as dashed white contours.
-        title: heading of the picture.
-
-    Raises:
-        ValueError: if the shapes differ or a label map holds a class index without a name.
+    The image is a CT [x, y, z] in HU; labels are [x, y, z], class index of an organ = position in `organs` + 1. Those
+    of the reference become dashed white contours. The affine, 4 x 4, is nibabel's, from voxel indices to mm.
     """
     label_maps = [labels] if reference is None else [labels, reference]
     for label_map in label_maps:

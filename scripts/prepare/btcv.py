@@ -24,7 +24,7 @@ from scripts.prepare.btcv_layout import (
     find_files,
 )
 from scripts.prepare.datalist_writer import check_datalist, claim_datalists, labels_of, write_datalist
-from scripts.prepare.split import NNUNET_SEED, TEST, TRAINING, VALIDATION, Split, deal_folds, read_splits
+from scripts.prepare.split import NNUNET_SEED, SPLITS, TEST, TRAINING, VALIDATION, Split, deal_folds, read_splits
 from scripts.runtime.plain_errors import start_command
 
 MONAI, FIVE_FOLD, FOLDS = "monai", "five_fold", 5
@@ -32,15 +32,11 @@ logger = logging.getLogger(__name__)
 
 
 def prepare_btcv(raw_dir: str, output_dir: str, split: str = MONAI, with_test: bool = True) -> list[Path]:
-    """Check the cohort, write its datalists, and return their paths.
+    """Check the cohort in RawData or in a folder that holds it, write its datalists, and return their paths.
 
-    Args:
-        raw_dir: the challenge's RawData folder, or one that holds it.
-        output_dir: folder of the datalists.
-        split: ``monai`` (24 training scans, validation on img0035 to img0040), ``five_fold`` (as nnU-Net deals 30
-            cases), or the path of a JSON file (see ``scripts.prepare.split.read_splits``); then only the training scans
-            that it names have to be there.
-        with_test: whether the test scans are expected and listed.
+    The split is ``monai`` (24 training scans, validation on img0035 to img0040), ``five_fold`` (as nnU-Net deals 30
+    cases), or the path of a JSON file (see ``scripts.prepare.split.read_splits``); then only the training scans that it
+    names have to be there. ``with_test``: whether the test scans are expected and listed.
 
     Raises:
         FileNotFoundError: there is no such folder or split file.
@@ -104,10 +100,7 @@ def _name_oddities(files: BtcvFiles, scans: Sequence[Path]) -> None:
 def _datalist(
     entries: Mapping[str, Mapping[str, str]], tests: Sequence[Mapping[str, str]], split: Split, stated: str
 ) -> dict[str, Any]:
-    chosen = {
-        name: [entries[case] for case, its_split in split.items() if its_split == name]
-        for name in (TRAINING, VALIDATION, TEST)
-    }
+    chosen = {name: [entries[case] for case, its_split in split.items() if its_split == name] for name in SPLITS}
     return {
         "name": "BTCV 2015, abdomen",
         "description": "MICCAI 2015 challenge Multi-Atlas Labeling Beyond the Cranial Vault; portal venous CT.",

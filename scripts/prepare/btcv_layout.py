@@ -35,14 +35,9 @@ ROUNDING_MM = 0.01
 
 @dataclass
 class BtcvFiles:
-    """The files of the challenge: name of a scan -> path, and what does not belong to it.
+    """The files of the challenge: name of a scan -> path, of training scans, their label maps and test scans.
 
-    Attributes:
-        images: training scans.
-        labels: label maps of the training scans.
-        tests: test scans.
-        missing: needed files that are not there, relative to the folder.
-        extra: files beside them that the challenge does not have.
+    Beside them, relative to the folder: needed files that are missing, and extra ones that the challenge does not have.
     """
 
     images: dict[str, Path] = field(default_factory=dict)
@@ -66,11 +61,7 @@ def _raw_data(folder: str) -> Path:
 
 
 def find_files(folder: str, needed: Collection[str] = TRAINING_CASES, with_test: bool = True) -> BtcvFiles:
-    """Look for the needed training scans and the test scans in RawData, or in a folder that holds it.
-
-    Raises:
-        FileNotFoundError: the folder is neither.
-    """
+    """Look for the needed training scans and the test scans in RawData, or in a folder that holds it."""
     root, found, wanted = _raw_data(folder), BtcvFiles(), {*needed, *TEST_CASES}
     places = [("Training/img", found.images, TRAINING_CASES), ("Training/label", found.labels, TRAINING_CASES)]
     if with_test:
@@ -106,8 +97,7 @@ def _odd_geometry(path: Path) -> list[str]:
         return []
     odd = []
     if shape[:2] != (MATRIX, MATRIX) or not SLICES[0] <= shape[2] <= SLICES[1]:
-        shown = " x ".join(map(str, shape))
-        odd.append(f"{shown} voxels, published {MATRIX} x {MATRIX} x {SLICES[0]}-{SLICES[1]}")
+        odd.append(f"{' x '.join(map(str, shape))} voxels, published {MATRIX} x {MATRIX} x {SLICES[0]}-{SLICES[1]}")
     for size, (low, high), what in ((spacing[0], PIXEL_MM, "pixels"), (spacing[2], SLICE_MM, "slices")):
         if not low - ROUNDING_MM <= size <= high + ROUNDING_MM:
             odd.append(f"{what} of {size:.3g} mm, published {low:g}-{high:g} mm")

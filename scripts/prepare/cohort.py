@@ -29,15 +29,13 @@ def write_cohort(
 ) -> list[Path]:
     """Check a cohort, write its datalists, report and config, and return the folders of the datalists.
 
-    Args:
-        output_dir: gets ``dataset.json`` (of several folds ``fold0/dataset.json`` and so on), ``report.html`` and
-            ``cohort.yaml``; nothing is written if there is a problem.
-        folds: a datalist for each fold, with absolute paths; all list the same cases.
-        organs: the organs to segment, in the order of their class indices.
-        inputs: files other than scans and labels that were read, and must not be written over.
+    ``output_dir`` gets ``dataset.json`` (of several folds ``fold0/dataset.json`` and so on), ``report.html`` and
+    ``cohort.yaml``. The datalists have absolute paths, and all list the same cases. Inputs are files other than scans
+    and labels that were read, and must not be written over.
 
     Raises:
-        ValueError: entries or files have problems, all are named; or an input or earlier file would be written over.
+        ValueError: entries or files have problems, all are named; or an input or earlier file would be written over;
+            nothing is written then.
     """
     output = Path(output_dir).absolute()
     folders = [output] if len(folds) == 1 else [output / f"fold{number}" for number in range(len(folds))]

@@ -24,8 +24,7 @@ def labels_of(organs: Sequence[str]) -> dict[str, str]:
 def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
     """Write a datalist as ``dataset.json``; paths below the folder become relative, so that it can be moved.
 
-    Raises:
-        ValueError: nothing can be written there, or a scan, label or other datalist would be written over.
+    Raises ValueError if nothing can be written there, or a scan, label or other datalist would be written over.
     """
     path = Path(folder).absolute() / DATALIST
     claim_outputs([path], files_listed(content), new=not _is_written(path, content))
@@ -79,11 +78,7 @@ def read_absolute(path: str) -> dict[str, Any]:
 
 
 def check_datalist(content: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str] = ()) -> DatasetSummary:
-    """Open every file of a datalist and report all problems at once, before it is written.
-
-    Raises:
-        ValueError: entries are broken, or ``DatasetError`` with every problem of the files.
-    """
+    """Open every file of a datalist before it is written; a ``DatasetError`` lists all problems at once."""
     with tempfile.TemporaryDirectory() as folder:
         write_datalist(folder, content)
         splits = {split: load_cases(folder, split, organs) for split in split_names(content) if content[split]}

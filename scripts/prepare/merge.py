@@ -26,12 +26,8 @@ def merge_datalists(
 ) -> dict[str, Any]:
     """Join datalists to one whose entries carry the label values of their own data set.
 
-    Args:
-        datalists: name of the data set -> its datalist with absolute paths.
-        rename: organ as a data set calls it -> its name in the result; two organs of one new name are joined.
-
-    Raises:
-        ValueError: a data set has no label values, an entry has no image, or ``rename`` names an unknown organ.
+    Datalists, by the name of their data set, have absolute paths. ``rename`` says for an organ as a data set calls it
+    its name in the result; two organs of one new name are joined.
     """
     renamed = dict(rename or {})
     unused, organs = set(renamed), dict[str, None]()
@@ -96,9 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Merge the data sets that the arguments name; return the exit status."""
     start_command()
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.prepare.merge",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "python -m scripts.prepare.merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("datasets", nargs="+", help="folders with a dataset.json")
     parser.add_argument("--names", nargs="+", help="of the data sets (default: their folders')")

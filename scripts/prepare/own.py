@@ -38,9 +38,7 @@ MAX_SHOWN_VALUES = 20
 def prepare_own(options: argparse.Namespace) -> list[Path]:
     """Write the data set that the command line describes and return the folders of its datalists.
 
-    Raises:
-        FileNotFoundError: a place does not exist or is empty.
-        ValueError: what was given is incomplete or contradicts itself, or files have problems; nothing is written.
+    Nothing is written if what was given is incomplete or contradicts itself, or if files have problems.
     """
     if bool(options.table) == bool(options.images):
         raise ValueError("give either --images (and --labels) or --table.")

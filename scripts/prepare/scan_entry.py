@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.dataset.datalist_file import case_name
 from scripts.dataset.problems import listed
-from scripts.prepare.split import TEST, TRAINING, VALIDATION, Split, deal_folds, hold_out, read_splits
+from scripts.prepare.split import SPLITS, TRAINING, VALIDATION, Split, deal_folds, hold_out, read_splits
 
 DRAWS = 100
 logger = logging.getLogger(__name__)
@@ -16,25 +16,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScanEntry:
-    """A scan and what is known about it.
-
-    Attributes:
-        case: name of the scan in every result.
-        image: absolute path of the volume, or of the folder of its DICOM series.
-        label: absolute path of the label map; None for an unlabelled scan.
-        phase: contrast phase, None if unknown.
-        organs: the organs that were contoured; None for all of the cohort.
-        patient: patient of the scan; None for a patient of its own.
-        split: split that it belongs to; None to draw.
-    """
+    """A scan by its name in every result, and what is known about it; paths are absolute."""
 
     case: str
-    image: str
-    label: str | None = None
-    phase: str | None = None
-    organs: tuple[str, ...] | None = None
-    patient: str | None = None
-    split: str | None = None
+    image: str  # a volume, or the folder of a DICOM series
+    label: str | None = None  # None for an unlabelled scan
+    phase: str | None = None  # None if unknown
+    organs: tuple[str, ...] | None = None  # those that were contoured; None for all of the cohort
+    patient: str | None = None  # None for a patient of its own
+    split: str | None = None  # None to draw
 
     @property
     def patient_or_case(self) -> str:
@@ -44,10 +34,8 @@ class ScanEntry:
 
 def datalist_of(scans: Sequence[ScanEntry], splits: Split) -> dict[str, Any]:
     """The entries of a datalist by split; training and validation are there even if they are empty."""
-    return {
-        split: [_entry(scan) for scan in scans if splits.get(scan.case) == split]
-        for split in dict.fromkeys([TRAINING, VALIDATION, *splits.values()])
-    }
+    names = dict.fromkeys([TRAINING, VALIDATION, *splits.values()])
+    return {split: [_entry(scan) for scan in scans if splits.get(scan.case) == split] for split in names}
 
 
 def _entry(scan: ScanEntry) -> dict[str, Any]:
@@ -74,18 +62,11 @@ def split_scans(
 ) -> list[Split]:
     """Decide for every case where it goes; one split, or one for each fold.
 
-    A scan that names its split goes there with all scans of its patient. The other patients with a label are drawn,
-    unless a scan was already put into the validation; patients without any label train.
-
-    Args:
-        scans: the cohort.
-        organs: every organ of the cohort; a draw is repeated with the next seed while one of them is contoured in no
-            training scan, or could be in the validation and is not.
-        validation: share of the drawn patients that validate.
-        test: share of the drawn patients that are kept for testing.
-        folds: 1 for one split; otherwise every drawn patient is held out by one of the folds.
-        seed: seed of the draw; the same seed gives the same split.
-        split_file: see ``scripts.prepare.split.read_splits``; cases that it leaves out are left out.
+    A scan that names its split goes there with all scans of its patient. The other patients with a label are drawn by
+    the shares of validation and test, or dealt so that each is held out by one of several folds, unless a scan was
+    already put into the validation; patients without any label train. A draw is repeated with the next seed while an
+    organ is contoured in no training scan, or could be in the validation and is not. A split file (see
+    ``scripts.prepare.split.read_splits``) decides alone; cases that it leaves out are left out.
 
     Raises:
         ValueError: no scan is labelled, one patient is put into two splits, or too few patients are left to train on.
@@ -140,6 +121,6 @@ def _covering_draw(
 
 def state_split(splits: Sequence[Split], number: int, how: str) -> str:
     """A sentence on a split for the datalist."""
-    counts = {split: list(splits[number].values()).count(split) for split in (TRAINING, VALIDATION, TEST)}
+    counts = {split: list(splits[number].values()).count(split) for split in SPLITS}
     shown = ", ".join(f"{count} {split}" for split, count in counts.items() if count)
     return f"{how}: {shown}" if len(splits) == 1 else f"fold {number} of {len(splits)}, {how}: {shown}"

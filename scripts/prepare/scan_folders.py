@@ -36,8 +36,7 @@ def find_scans(images: str, labels: str | None = None, patient_pattern: str | No
 
     Raises:
         FileNotFoundError: there is nothing at one of the places.
-        ValueError: two files have one name, a label has no scan, a folder holds several DICOM series, or a name has
-            no patient in it.
+        ValueError: two files have one name, a label has no scan, or a folder holds several DICOM series.
     """
     scans = _named_files(images, IMAGES)
     label_of = _named_files(labels, "labels") if labels else {}

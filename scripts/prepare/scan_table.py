@@ -28,12 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_table(path: str) -> list[ScanEntry]:
-    """Read a table of scans, separated by commas, semicolons or tabs.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no table, a column is missing or misspelt, or rows are incomplete; all rows are named.
-    """
+    """Read a table of scans, separated by commas, semicolons or tabs; a ValueError names all rows to fix at once."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"table '{path}' does not exist; fix the path.")
     try:

@@ -14,19 +14,15 @@ from sklearn.model_selection import KFold, train_test_split
 from scripts.dataset.datalist_file import case_name, read_json
 from scripts.dataset.problems import listed
 
-TRAINING, VALIDATION, TEST = "training", "validation", "test"
+SPLITS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
 NNUNET_SEED = 12345
-SPELLINGS = {"train": TRAINING, "val": VALIDATION} | {split: split for split in (TRAINING, VALIDATION, TEST)}
+SPELLINGS = {"train": TRAINING, "val": VALIDATION} | {split: split for split in SPLITS}
 Split = dict[str, str]
 """Case (or patient) -> its split."""
 
 
 def deal_folds(names: Sequence[str], folds: int = 5, seed: int = NNUNET_SEED) -> list[Split]:
-    """Deal cases or patients into folds; fold k is the validation of the k-th split.
-
-    Raises:
-        ValueError: there are fewer names than folds, or fewer than two folds.
-    """
+    """Deal cases or patients into at least two folds; fold k is the validation of the k-th split."""
     ordered = sorted(set(names))
     if not 2 <= folds <= len(ordered):
         raise ValueError(f"{folds} folds of {len(ordered)} patients are not possible; give 2 to {len(ordered)} folds.")
@@ -35,11 +31,7 @@ def deal_folds(names: Sequence[str], folds: int = 5, seed: int = NNUNET_SEED) ->
 
 
 def hold_out(names: Sequence[str], validation: float, test: float = 0.0, seed: int = 0) -> Split:
-    """Draw the patients of validation (at least one) and test at random, by their shares; the others train.
-
-    Raises:
-        ValueError: the shares leave no patient to train on.
-    """
+    """Draw the patients of validation (at least one) and test at random, by their shares; the others train."""
     ordered = sorted(set(names))
     counts = {VALIDATION: max(1, round(validation * len(ordered))), TEST: round(test * len(ordered))}
     held_out = sum(counts.values())
@@ -57,11 +49,7 @@ def read_splits(path: str, cases: Sequence[str]) -> list[Split]:
     """Read a user's split of the cases: one JSON object of lists, or a list of such objects, one for each fold.
 
     Names are those of cases or of their files; ``train`` and ``val`` are understood, so a ``splits_final.json`` of
-    nnU-Net can be given as it is.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is of another form, names an unknown case or one case twice, or a split is empty.
+    nnU-Net can be given as it is. A ValueError tells of an unknown case, one that is named twice, or an empty split.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"split file '{path}' does not exist; fix the path.")

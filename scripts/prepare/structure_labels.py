@@ -33,11 +33,7 @@ Spellings = Mapping[str, Sequence[str]]
 
 
 def read_spellings(given: Sequence[str]) -> dict[str, list[str]]:
-    """Organ -> names of its structure, from ``organ=name,name`` arguments or from a JSON file.
-
-    Raises:
-        ValueError: an argument has another form, or an organ is named twice.
-    """
+    """Organ -> names of its structure, from ``organ=name,name`` arguments or from a JSON file."""
     if len(given) == 1 and given[0].lower().endswith(".json"):
         content = read_datalist(given[0])
         return {organ: [names] if isinstance(names, str) else list(names) for organ, names in content.items()}
@@ -61,13 +57,9 @@ def label_maps_of(
 ) -> list[ScanEntry]:
     """Write the label map of every scan that has structures; the value of an organ is its place in the list, from 1.
 
-    Args:
-        scans: DICOM series; a scan with a label of its own has its structures there.
-        place: folder of the structures of all other scans.
-        results: whether structures that this bundle wrote are wanted there.
-        wanted: the label, with * and ?, of the structure file to take where a scan has several; None: the newest.
-        spellings: organ -> names of its structure.
-        output_dir: gets a folder with the label maps.
+    Scans are DICOM series. One with a label has its structures there, all others in the folder ``place``; ``results``
+    says whether structures that this bundle wrote are wanted there. Where a scan has several structure files, the one
+    with the label ``wanted`` (with * and ?) is taken, or the newest. ``output_dir`` gets a folder with the label maps.
 
     Returns:
         The scans with label map and contoured organs; those without any structure are unlabelled.

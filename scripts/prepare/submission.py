@@ -7,9 +7,9 @@ challenge's values by the organ names in the weights, so that a network with oth
 OUTPUT_DIR gets label0061.nii.gz to label0080.nii.gz and, beside it, OUTPUT_DIR.zip for the upload.
 """
 
-import argparse
 import logging
 import zipfile
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,11 +63,7 @@ def write_submission(raw_dir: str, segmentations: str, organs: Sequence[str], ou
 
 
 def challenge_values(organs: Sequence[str]) -> NDArray[np.uint8]:
-    """The challenge's value of every class index, background first: ``["liver", "spleen"]`` -> ``[0, 6, 1]``.
-
-    Raises:
-        ValueError: an organ is none of the challenge's 13.
-    """
+    """The challenge's value of every class index, background first: ``["liver", "spleen"]`` -> ``[0, 6, 1]``."""
     unknown = [organ for organ in organs if organ not in ORGANS]
     if unknown:
         raise ValueError(
@@ -78,12 +74,7 @@ def challenge_values(organs: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def organs_of_weights(model_path: str) -> list[str]:
-    """Organ names in the order of their class indices, as the weights know them.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds no predictor.
-    """
+    """Organ names in the order of their class indices, as the weights know them."""
     if not Path(model_path).is_file():
         raise FileNotFoundError(f"no weights at {model_path}; give the model.pt that made the segmentations.")
     state = load_checkpoint(model_path)
@@ -116,10 +107,10 @@ def _voxels(label: Any) -> NDArray[np.uint8]:
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Write the submission that the arguments describe and return the path of its zip."""
     start_command()
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.prepare.submission",
+    parser = ArgumentParser(
+        "python -m scripts.prepare.submission",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--raw_dir", required=True, help="the challenge's RawData folder")
     parser.add_argument("--segmentations", required=True, help="folder of the label maps of the test scans")

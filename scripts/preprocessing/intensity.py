@@ -25,10 +25,8 @@ def soft_tissue_window(hu: Tensor, lower: float, upper: float) -> Tensor:
 class RandomIntensity:
     """Random contrast, brightness and noise of windowed patches (our choice; the paper does not say).
 
-    Args:
-        contrast: the patch is scaled by a factor from [1 - contrast, 1 + contrast] around .5.
-        brightness: largest shift, in units of the window width.
-        noise: largest standard deviation of added Gaussian noise, in units of the window width.
+    A patch is scaled by a factor from [1 - contrast, 1 + contrast] around .5. The largest shift of brightness and the
+    largest standard deviation of added Gaussian noise are in units of the window width.
     """
 
     def __init__(self, contrast: float = 0.15, brightness: float = 0.08, noise: float = 0.04) -> None:

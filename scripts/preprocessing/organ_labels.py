@@ -25,13 +25,9 @@ def load_organ_labels(
 ) -> MetaTensor:
     """Label map [1, i, j, k] uint8 of a case on the scan's grid, with class indices in the order of `organs`.
 
-    Args:
-        case: case dictionary; its label_values say which file value (or values) an organ has, by default its class
-            index. What they do not name becomes background. Its ignored_value, if there is one, is the file value that
-            becomes IGNORED.
-        organs: organ names in the order of their class indices.
-        key: key of the path of the label file.
-        scan: the case's scan on its own grid, if it is loaded; labels on another grid are then refused.
+    The case's label_values say which file value (or values) an organ has, by default its class index; what they do not
+    name becomes background. Its ignored_value, if there is one, is the file value that becomes IGNORED. If the scan on
+    its own grid is given, labels on another grid are refused.
     """
     loaded = as_volume(load_volume(case[key], as_stored=True))
     if scan is not None:
@@ -39,9 +35,7 @@ def load_organ_labels(
         difference = other_grid(loaded.shape[1:], np.asarray(loaded.affine), scan.shape[1:], np.asarray(scan.affine))
         if difference:
             raise VolumeError(Problem(Kind.GRID, str(case[key]), difference))
-    values = case.get("label_values")
-    if values is None:
-        values = {organ: index for index, organ in enumerate(organs, start=1)}
+    values = case.get("label_values", {organ: index for index, organ in enumerate(organs, start=1)})
     named = [(v, index) for index, organ in enumerate(organs, start=1) for v in values_of(values.get(organ, ()))]
     if case.get("ignored_value") is not None:
         named.append((case["ignored_value"], IGNORED))
@@ -81,10 +75,7 @@ class LoadOrganLabelsd(MapTransform):
 
 
 def as_volume(image: MetaTensor) -> MetaTensor:
-    """Give a loaded photograph or its label map the third axis: [channel, x, y] -> [channel, x, y, 1].
-
-    A volume [channel, x, y, z] is returned as it is.
-    """
+    """Give a photograph or its label map [channel, x, y] a third axis of length 1; a volume is returned as it is."""
     if image.dim() != 3:
         return image
     volume = cast("MetaTensor", image.unsqueeze(-1))

@@ -93,13 +93,9 @@ def resample_classes(
 ) -> Tensor:
     """Interpolate class scores linearly onto another grid and keep the highest: [i, j, k] uint8 class indices.
 
-    Args:
-        class_scores: gives the score map [x, y, z] in [0, 1] of one class; called again for every slab.
-        classes: class indices to consider; background (0) is what no class wins.
-        source_affine: 4 x 4 voxel-to-world matrix of the score maps (mm).
-        target_affine: the same of the wanted grid.
-        target_shape: voxels of the wanted grid.
-        threshold: a class has to reach it to win over background (our choice: .5, the argmax of a binary map).
+    `class_scores` gives the score map [x, y, z] in [0, 1] of one class, and is called again for every slab. Affines are
+    4 x 4, from voxels to mm. A class has to reach the threshold to win over background, which is 0 (our choice: .5, the
+    argmax of a binary map).
     """
     to_source = torch.linalg.inv(source_affine.double()) @ target_affine.double()
     shape = [int(n) for n in target_shape]

@@ -87,13 +87,9 @@ def _loader(as_stored: bool) -> LoadImage:
 
 
 def check_scan(scan: MetaTensor) -> MetaTensor:
-    """Refuse a scan on its own grid that cannot be a CT in HU; log what may be wrong, and keep it in the meta data.
+    """Refuse a scan [1, x, y, z] on its own grid that cannot be a CT in HU, by a VolumeError that names the remedy.
 
-    Args:
-        scan: [1, x, y, z] of any loader; photographs [channel, x, y] are returned as they are.
-
-    Raises:
-        VolumeError: a ValueError that names the file, what is wrong with it and what to do.
+    What may be wrong is logged, and kept in the meta data. Photographs [channel, x, y] are returned as they are.
     """
     if scan.dim() != 4:
         return scan

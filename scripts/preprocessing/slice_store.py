@@ -60,13 +60,10 @@ def stored_name(case: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class StoredCase:
-    """One scan on the working grid.
+    """One scan on the working grid, with the class indices that were contoured and the index of its contrast phase.
 
-    Attributes:
-        image: [slice * channel, x, y] int16: HU (one channel), or the colours of a photograph, slice after slice.
-        label: [slice, x, y] uint8 class indices, or None for an unlabelled scan.
-        annotated: class indices that were contoured in this scan.
-        phase: index of the contrast phase, 0 if unknown.
+    The image is [slice * channel, x, y] int16: HU (one channel), or the colours of a photograph, slice after slice. The
+    label is [slice, x, y] uint8 class indices, None for an unlabelled scan. An unknown phase is 0.
     """
 
     name: str
@@ -85,11 +82,8 @@ class StoredCase:
 class SliceStore:
     """Preprocessed slices of any case, on disk and memory-mapped.
 
-    Args:
-        cache_dir: folder of the arrays; reused by every run with the same files, organs and spacing.
-        phases: names of the contrast phases; a case without one gets phase 0.
-        workers: threads that read and resample.
-        channels: channels of a slice: 1 in CT, 3 in colour photographs.
+    Every run with the same files, organs and spacing (mm) reuses the arrays in `cache_dir`. A case without a contrast
+    phase gets phase 0. `workers` threads read and resample. A slice has 1 channel in CT, 3 in colour photographs.
     """
 
     def __init__(
@@ -102,8 +96,7 @@ class SliceStore:
         channels: int = 1,
     ) -> None:
         self.organs, self.phases = list(organs), list(phases)
-        self.grid = ToWorkingGrid(spacing)
-        self.cache_dir = Path(cache_dir)
+        self.grid, self.cache_dir = ToWorkingGrid(spacing), Path(cache_dir)
         self.workers, self.channels = workers, int(channels)
         self._opened: dict[Path, tuple[Tensor, Tensor | None]] = {}
 
@@ -123,7 +116,17 @@ class SliceStore:
                 self._write(case)
             label = open_array(folder / "label.npy") if case.get("label") else None
             self._opened[folder] = open_array(folder / "image.npy"), label
-        return self._describe(case, *self._opened[folder])
+        image, label = self._opened[folder]
+        names, phase = case.get("annotated"), case.get("phase")
+        contoured = [organ for organ in self.organs if label is not None and (names is None or organ in names)]
+        return StoredCase(
+            name=stored_name(case),
+            image=image,
+            label=label,
+            annotated=tuple(self.organs.index(organ) + 1 for organ in contoured),
+            phase=self.phases.index(phase) if phase in self.phases else 0,
+            channels=self.channels,
+        )
 
     def folder(self, case: Mapping[str, Any]) -> Path:
         """Folder of a case, named after everything that its arrays depend on."""
@@ -151,16 +154,3 @@ class SliceStore:
             save_array(folder / "label.npy", resampled.permute(2, 0, 1).contiguous().numpy())
         save_array(folder / "image.npy", hu.permute(3, 0, 1, 2).flatten(0, 1).contiguous().numpy())
         (folder / "done").touch()
-
-    def _describe(self, case: Mapping[str, Any], image: Tensor, label: Tensor | None) -> StoredCase:
-        names = case.get("annotated")
-        contoured = [organ for organ in self.organs if label is not None and (names is None or organ in names)]
-        phase = case.get("phase")
-        return StoredCase(
-            name=stored_name(case),
-            image=image,
-            label=label,
-            annotated=tuple(self.organs.index(organ) + 1 for organ in contoured),
-            phase=self.phases.index(phase) if phase in self.phases else 0,
-            channels=self.channels,
-        )

@@ -41,10 +41,7 @@ def check_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
 
 
 class ToWorkingGrid(Transform):
-    """Reorient a scan to R, A, S axes and resample it linearly to a fixed spacing.
-
-    Args:
-        spacing: voxel size in mm along R-L, A-P, S-I.
+    """Reorient a scan to R, A, S axes and resample it linearly to a fixed spacing (mm along R-L, A-P, S-I).
 
     Input: [channel, i, j, k] ``MetaTensor`` in HU, any orientation, or a photograph [channel, i, j], whose spacing is
     in pixels. Output: [channel, x, y, z] float32.
@@ -52,12 +49,8 @@ class ToWorkingGrid(Transform):
 
     def __init__(self, spacing: Sequence[float]) -> None:
         self.spacing = check_spacing(spacing)
-        self.resample = Compose(
-            [
-                Orientation(axcodes="RAS", labels=WORLD_AXES),
-                Spacing(pixdim=self.spacing, mode="bilinear", padding_mode="border", dtype=np.float32),
-            ]
-        )
+        space = Spacing(pixdim=self.spacing, mode="bilinear", padding_mode="border", dtype=np.float32)
+        self.resample = Compose([Orientation(axcodes="RAS", labels=WORLD_AXES), space])
 
     def __call__(self, image: MetaTensor) -> MetaTensor:
         """Resample one scan."""
@@ -98,10 +91,9 @@ class ToWorkingGridd(MapTransform):
 
 
 class ScoresToScanLabelsd(MapTransform):
-    """Class scores on the working grid -> label map on the scan's own grid.
+    """Class scores [class, x, y, z] on the working grid, background first -> label map on the scan's own grid.
 
     Args:
-        keys: the scores, [class, x, y, z], background first.
         reference: the image key; its meta data know the working affine and the scan's original affine and shape.
         threshold: score that a class has to reach.
         background: let the background's own score compete with the classes; then a threshold of 0 gives the argmax.
@@ -151,15 +143,11 @@ class ScoresToScanLabelsd(MapTransform):
 
 
 def without_other_parts(scores: Tensor, classes: Sequence[int], threshold: float, background: bool) -> Tensor:
-    """Set a class's score to 0 in every connected part of it but the largest.
+    """Set the scores of classes in one piece to 0 in every connected part but the largest.
 
-    A part consists of voxels where the class wins: those that would get its label on this grid.
-
-    Args:
-        scores: class scores [class, x, y, z] in [0, 1], background first; returned as they are if nothing is removed.
-        classes: class indices of the organs that are in one piece.
-        threshold: score that a class has to reach to win.
-        background: whether the background's score competes.
+    Scores are [class, x, y, z] in [0, 1], background first, and returned as they are if nothing is removed. A part
+    consists of voxels where the class wins: those that would get its label on this grid, at this threshold, with or
+    without the background's score.
 
     Example: in one row of voxels the scores .9 .8 .1 .7 of a class, at a threshold of .5, become .9 .8 .1 0.
     """

@@ -50,11 +50,8 @@ def datalist(folder: str) -> dict[str, Any]:
     """The content of the dataset.json that this folder stands for.
 
     ``train`` and ``val`` become the splits ``training`` and ``validation``, every list is a split by its own name too,
-    and ``test`` is ``val`` where the folder has no test images.
-
-    Raises:
-        FileNotFoundError: a folder or a list is missing, or a file that a list names.
-        ValueError: a list or classes.txt is not what it should be.
+    and ``test`` is ``val`` where the folder has no test images. A FileNotFoundError tells of a missing folder or list,
+    or of a file that a list names.
     """
     root = Path(folder)
     missing = [part for part in (IMAGES, MASKS, LISTS) if not (root / part).is_dir()]
