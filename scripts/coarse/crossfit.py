@@ -108,7 +108,7 @@ class CrossFittedCoarse:
             for number, held_out in enumerate(self.folds):
                 self._cross_fit(number, held_out, copy.deepcopy(untrained))
         self._train("coarse", self.data, self.segmenter, self.epochs)
-        self.maps.prepare(self.data, self.segmenter, "coarse maps")
+        self._write_maps(self.data, self.segmenter, "coarse maps")
         self._report()
         barrier()  # the report is of the cross-fitted maps
         if len(self.folds) > 1 and self.least_dice > 0:
@@ -121,7 +121,10 @@ class CrossFittedCoarse:
             return
         others = [case for n, case in enumerate(self.data) if n not in set(held_out)]
         self._train(f"coarse_fold{number}", others, segmenter, self.fold_epochs)
-        self.maps.prepare(unseen, segmenter, f"maps of fold {number}")
+        self._write_maps(unseen, segmenter, f"maps of fold {number}")
+
+    def _write_maps(self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, title: str) -> None:
+        self.maps.prepare(cases, segmenter, title)
 
     def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
         """Train one network, resuming from its checkpoint; a finished one is only loaded."""
@@ -166,8 +169,7 @@ class CrossFittedCoarse:
                 continue
             final = self.maps.predict(case, self.segmenter)
             better = map_dice(stored, final)
-            improved = [organ - 1 for organ in missed if better[organ] > dice[organ]]
-            if improved:
+            if improved := [organ - 1 for organ in missed if better[organ] > dice[organ]]:
                 maps = kept.clone()
                 maps[:, improved] = final[:, improved]
                 self.maps.keep(case, maps)

@@ -42,8 +42,7 @@ def check_case(case: Mapping[str, Any], organs: Sequence[str], phases: Sequence[
     Organs and phases are those of the config; without phases, the case's own does not matter.
     """
     findings = CaseFindings()
-    unknown = sorted({*case.get("annotated", ()), *case.get("label_values", ())} - set(organs))
-    if unknown:
+    if unknown := sorted({*case.get("annotated", ()), *case.get("label_values", ())} - set(organs)):
         findings.refuse(Kind.UNKNOWN_ORGAN, case["image"], ", ".join(unknown))
     if phases and case.get("phase") not in phases:
         found = f"phase is {case.get('phase')!r}, expected one of: {', '.join(phases)}"
@@ -87,8 +86,7 @@ def _check_label(voxels: NDArray[Any], case: Mapping[str, Any], findings: CaseFi
     # Any organ of the dataset will do: the scan may end before those of the config, and was contoured all the same.
     if annotated and not declared - {0}:
         findings.refuse(Kind.NO_CONTOUR, path, f"no voxel of any organ, annotated for: {', '.join(annotated)}")
-    stray = [organ for organ, count in present.items() if count and organ not in annotated]
-    if stray:
+    if stray := [organ for organ, count in present.items() if count and organ not in annotated]:
         findings.warnings.append(Problem(Kind.NOT_ANNOTATED, path, ", ".join(stray)))
 
 
@@ -104,8 +102,7 @@ def count_values(
     voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
     own = {organ: values_of(value) for organ, value in case["label_values"].items()}
     known = {0, case.get("ignored_value", 0), *case.get("known_values", ()), *chain(*own.values())}
-    unknown = sorted(set(voxels) - known)
-    if unknown:
+    if unknown := sorted(set(voxels) - known):
         found = f"{listed(unknown)}, expected among: {', '.join(map(str, sorted(known)))}"
         findings.refuse(Kind.UNKNOWN_VALUE, case["label"], found)
     present = {organ: sum(voxels.get(value, 0) for value in its_own) for organ, its_own in own.items()}

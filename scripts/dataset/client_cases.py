@@ -56,8 +56,7 @@ def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]
                 f"the label {case['label']} has the segments {', '.join(segments)}, and the bundle's organs are "
                 f"{', '.join(organs)}: give the segments the names of the organs they show, and save the label again."
             )
-        others = sorted(set(segments) - {organ.casefold() for organ in organs})
-        if others:
+        if others := sorted(set(segments) - {organ.casefold() for organ in organs}):
             logger.info("%s: segments that are none of the organs become background: %s.", case["label"], others)
         completed["annotated"] = list(values)
     return {**completed, "label_values": values, "known_values": sorted({0, *values.values(), *segments.values()})}

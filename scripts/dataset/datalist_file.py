@@ -9,8 +9,7 @@ from typing import Any
 from scripts.dataset.layouts import layout_of
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-# Volume formats other than NIfTI that MONAI reads through ITK.
-ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")
+ITK_SUFFIXES = (".nrrd", ".mha", ".mhd")  # volumes that MONAI reads through ITK
 PHOTOGRAPH_SUFFIXES = (".jpg", ".jpeg", ".png")
 PATH_KEYS = ("image", "label")
 

@@ -119,8 +119,7 @@ def _values_of_entry(entry: Mapping[str, Any], shared: LabelValues) -> LabelValu
 def _require_known_organs(organs: Sequence[str], known: Sequence[str], path: str) -> None:
     if not organs or len(set(organs)) < len(organs):
         raise ValueError(f"organs is {list(organs)}, expected one name or more, each once; fix it in the config.")
-    unknown = [_with_suggestion(organ, known) for organ in organs if organ not in known]
-    if unknown:
+    if unknown := [_with_suggestion(organ, known) for organ in organs if organ not in known]:
         raise ValueError(
             f"the config lists organs that datalist {path} does not know: {'; '.join(unknown)}. The dataset's organs "
             f"are: {', '.join(known)}. Rename or remove them in the config's organs, or in the dataset's 'labels'."
@@ -136,8 +135,7 @@ def _with_suggestion(name: str, known: Iterable[str]) -> str:
 
 def _refuse_broken_entries(entries: Sequence[Any], split: str, shared: LabelValues, path: str) -> None:
     found = ((number, _entry_problem(entry, shared)) for number, entry in enumerate(entries, start=1))
-    problems = [f"entry {number}: {problem}" for number, problem in found if problem]
-    if problems:
+    if problems := [f"entry {number}: {problem}" for number, problem in found if problem]:
         shown = listed(problems, separator="\n  ")
         raise ValueError(f"split '{split}' of datalist {path} has entries to fix:\n  {shown}")
 
@@ -158,8 +156,7 @@ def _entry_problem(entry: Any, shared: LabelValues) -> str:
     if annotated and not entry.get("label"):
         return f"{image} has 'annotated' organs but no 'label'; add the label's path, or remove 'annotated'"
     known = _values_of_entry(entry, shared).organs
-    unknown = [_with_suggestion(organ, known) for organ in annotated if organ not in known]
-    if unknown:
+    if unknown := [_with_suggestion(organ, known) for organ in annotated if organ not in known]:
         return f"'annotated' of {image} names {', '.join(unknown)}, which 'labels' does not know; fix the spelling"
     return ""
 

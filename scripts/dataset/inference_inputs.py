@@ -70,8 +70,7 @@ def _scans_in(folder: str, series: str | int | None) -> list[str]:
     """The volumes of a folder, the photographs of one that holds nothing else, or the one DICOM series below it."""
     # A dot starts the resource files that macOS leaves beside each volume.
     names = [name for name in sorted(os.listdir(folder)) if name[0] != "."]
-    results = results_in(folder, names)
-    if results:
+    if results := results_in(folder, names):
         logger.warning("%s: %d results of a segmentation are not taken for scans.", folder, len(results))
     paths = [os.path.join(folder, name) for name in names if name not in results]
     volumes = [path for path in paths if path.lower().endswith(VOLUME_SUFFIXES)]
@@ -108,14 +107,11 @@ def _cases_of_datalist(path: str) -> list[dict[str, str]]:
     entries = [entry for split in chosen for entry in entries_of_split(content, split, path)]
     if not entries:
         raise FileNotFoundError(f"datalist {path} lists no scan in any split; add a list of cases as 'test'.")
-    broken = [str(entry) for entry in entries if not has_image(entry)]
-    if broken:
+    if broken := [str(entry) for entry in entries if not has_image(entry)]:
         raise ValueError(
             f"datalist {path} has entries without 'image': {listed(broken, 5, '; ')}; add it or remove them."
         )
     images = [os.path.normpath(os.path.join(os.path.dirname(path), entry["image"])) for entry in entries]
     readable = [series_folder(image) or image if os.path.isdir(image) else image for image in images]
-    return [
-        {"case": entry.get("case") or case_name(image), "image": image}
-        for entry, image in zip(entries, readable, strict=True)
-    ]
+    pairs = zip(entries, readable, strict=True)
+    return [{"case": entry.get("case") or case_name(image), "image": image} for entry, image in pairs]

@@ -44,8 +44,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
                 'several with commas) and then the organ\'s name, such as "1": "spleen"; fix that pair.'
             )
         values = [int(part) for part in parts]
-        repeated = sorted((known - {BACKGROUND_VALUE}) & set(values))
-        if repeated:
+        if repeated := sorted((known - {BACKGROUND_VALUE}) & set(values)):
             raise ValueError(f"'labels' of {where} declares the value {repeated[0]} twice; keep it in one pair.")
         known.update(values)
         if organ in organs:

@@ -89,7 +89,6 @@ class DatasetError(ValueError):
         super().__init__(report(self.problems))
 
     def __reduce__(self) -> tuple[type[DatasetError], tuple[list[Problem]]]:
-        """Rebuild from the problems, as above."""
         return type(self), (self.problems,)
 
 

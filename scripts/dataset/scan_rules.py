@@ -14,8 +14,7 @@ from scripts.dataset.problems import Kind, Problem
 
 # Bounds outside of which a voxel size is a mistake (our choice): clinical CT lies within 0.2 and 10 mm, a spacing in
 # metres or one of 0 falls below, one in micrometres above.
-MIN_SPACING = 0.05
-MAX_SPACING = 20.0
+MIN_SPACING, MAX_SPACING = 0.05, 20.0
 # Relative difference between the two places of a NIfTI header that give the spacing (float32 rounding stays below).
 SPACING_TOLERANCE = 1e-2
 # Longest, second and third side of a scan in mm (our choice): a table moves 2.2 m, a bore is 0.9 m wide.
@@ -28,8 +27,7 @@ SHEAR_TOLERANCE, STRAIGHT_COSINE = 0.5, 1e-4
 
 INT16_MIN, INT16_MAX = -32768, 32767
 # Intensities that no CT in HU has (our choice): normalised to mean 0 or about [0, 1], or rescaled to 8 bit.
-NORMALISED_MAX, NORMALISED_RANGE = 2, 50
-EIGHT_BIT_MAX = 255
+NORMALISED_MAX, NORMALISED_RANGE, EIGHT_BIT_MAX = 2, 50, 255
 # A scan that shows anything around the body has air near -1000 HU; one without may have been stored as HU + 1024.
 HOUNSFIELD_NO_AIR = -100
 # Soft tissue after the addition of 1024, where CT in HU has dense bone alone, and fat in HU; shares that give it away.

@@ -15,8 +15,7 @@ from scripts.drawing.overlay import SOFT_TISSUE_WINDOW_HU
 WIDTH, DPI = 9.0, 110
 BLUE, RED, GREY = "#4477aa", "#cc3311", "#bbbbbb"
 SPLIT_COLOURS = ("#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee")
-JITTER_SEED = 0
-MAX_NAMED_CASES = 60
+JITTER_SEED, MAX_NAMED_CASES = 0, 60
 
 
 def _new(height: float) -> Figure:
@@ -94,9 +93,8 @@ def volume_figure(cases: Sequence[CaseMeasure], organs: Sequence[str]) -> bytes:
             measures = [case.organs[organ] for case in cases if organ in case.organs]
             ml = [measure.ml for measure in measures if measure.ml > 0 and measure.cut == cut]
             height = row + jitter.uniform(-0.25, 0.25, len(ml))
-            axes.scatter(
-                ml, height, s=14, facecolors="none" if cut else BLUE, edgecolors=BLUE, linewidths=0.6, alpha=0.7
-            )
+            filling = "none" if cut else BLUE
+            axes.scatter(ml, height, s=14, facecolors=filling, edgecolors=BLUE, linewidths=0.6, alpha=0.7)
     _name_rows(axes, organs)
     axes.set(xscale="log", xlabel="ml (hollow: reaches the first or the last slice)", ylim=(len(organs) - 0.5, -0.5))
     axes.grid(axis="x", color="#eeeeee")

@@ -19,8 +19,7 @@ from scripts.runtime.plain_errors import root_cause
 
 HU_EDGES = np.arange(-1024, 1556, 20)
 SOFT_TISSUE_HU = (-150, 250)
-MAX_WORKERS = 8
-ML_PER_MM3 = 1e-3
+MAX_WORKERS, ML_PER_MM3 = 8, 1e-3
 
 
 @dataclass

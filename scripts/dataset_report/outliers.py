@@ -10,13 +10,9 @@ from scripts.dataset_report.measure import CaseMeasure
 
 # Our choices. A robust z-score compares with the median in units of the median deviation; 3.5 is the usual bound
 # (Iglewicz and Hoaglin, 1993). The least differences keep a cohort of equals from reporting its rounding.
-MAX_Z = 3.5
-MIN_CASES = 6
-VOLUME_RATIO = 1.5
-HU_DIFFERENCE = 20.0
-SPACING_RATIO = 1.8
-LENGTH_RATIO = 2.5
-MAX_APART = 0.2
+MAX_Z, MIN_CASES = 3.5, 6
+VOLUME_RATIO, SPACING_RATIO, LENGTH_RATIO = 1.5, 1.8, 2.5
+HU_DIFFERENCE, MAX_APART = 20.0, 0.2
 SIDES = (("left_", "right_"), ("_left", "_right"))
 
 

@@ -90,9 +90,8 @@ def _case(case: CaseMeasure, found: Sequence[str]) -> str:
     if case.shape:
         spacing = " x ".join(f"{mm:.2f}" for mm in case.spacing)
         facts.append(f"{' x '.join(map(str, case.shape))} voxels, {spacing} mm")
-    picture = (
-        embedded(case.picture, case.case, "jpeg") if case.picture else f'<p class="bad">{escape(case.failure)}</p>'
-    )
+    failure = f'<p class="bad">{escape(case.failure)}</p>'
+    picture = embedded(case.picture, case.case, "jpeg") if case.picture else failure
     items = "".join(f"<li>{escape(what)}</li>" for what in found)
     return (
         f'<div class="case{" odd" if found else ""}" id="{escape(case.case)}"><b>{escape(case.case)}</b>{picture}'

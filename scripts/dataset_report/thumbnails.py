@@ -14,9 +14,7 @@ from scripts.drawing.display import Plane, picture_of, pixel_aspect, slices_with
 from scripts.drawing.overlay import SOFT_TISSUE_WINDOW_HU, organ_colour
 
 HEIGHT, MAX_WIDTH, GAP = 150, 220, 4
-OPACITY = 0.4
-BODY_HU = -300
-JPEG_QUALITY = 80
+OPACITY, BODY_HU, JPEG_QUALITY = 0.4, -300, 80
 PLANES: tuple[Plane, ...] = ("axial", "coronal")
 
 

@@ -29,8 +29,7 @@ SOFT_TISSUE_WINDOW_HU = (-175.0, 275.0)
 PANEL_COLUMNS = 3
 # Our choice: enough around the organs to know where one is, so that small organs in a wide scan stay visible.
 MARGIN_MM = 40.0
-FILL_OPACITY = 0.3
-REFERENCE_COLOUR = "white"
+FILL_OPACITY, REFERENCE_COLOUR = 0.3, "white"
 # Bright enough for dark CT, far apart for neighbouring class indices; white is kept for the reference.
 ORGAN_COLOURS = (
     *("#e6194b", "#3cb44b", "#ffe119", "#4f7dff", "#f58231", "#b84fd8", "#42d4f4", "#f032e6", "#bfef45"),
@@ -93,8 +92,7 @@ def overlay_figure(
     for axes in figure.axes:
         axes.set_axis_off()
     figure.suptitle(plain_text(title), color="white", fontsize=14)
-    handles = legend_handles(label_maps, organs)
-    if handles:
+    if handles := legend_handles(label_maps, organs):
         figure.legend(handles=handles, loc="outside lower center", ncols=7, labelcolor="white", frameon=False)
     return figure
 

@@ -25,12 +25,9 @@ MONAI_VALIDATION = TRAINING_CASES[-6:]
 """The validation of MONAI's BTCV bundle; its other 24 scans train."""
 
 # The published facts about a scan.
-MATRIX = 512
-SLICES = (85, 198)
-PIXEL_MM = (0.54, 0.98)
-SLICE_MM = (2.5, 5.0)
-ROUNDING_MM = 0.01
-"""They are published with two digits."""
+MATRIX, SLICES = 512, (85, 198)
+PIXEL_MM, SLICE_MM = (0.54, 0.98), (2.5, 5.0)
+ROUNDING_MM = 0.01  # they are published with two digits
 
 
 @dataclass

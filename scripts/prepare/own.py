@@ -72,8 +72,7 @@ def _prepare_structures(options: argparse.Namespace, scans: Sequence[ScanEntry])
 def _prepare(options: argparse.Namespace, scans: Sequence[ScanEntry], labels: dict[str, str], where: str) -> list[Path]:
     known = list(read_label_values(labels, where).organs)
     organs = options.organs or known
-    unknown = sorted({*organs, *(organ for scan in scans for organ in scan.organs or ())} - set(known))
-    if unknown:
+    if unknown := sorted({*organs, *(organ for scan in scans for organ in scan.organs or ())} - set(known)):
         raise ValueError(
             f"{where} does not name {', '.join(unknown)}, which --organs or the table lists; its organs are: "
             f"{', '.join(known)}. Fix the spelling, or add it."
@@ -109,8 +108,7 @@ def _label_map(given: Sequence[str], scans: Sequence[ScanEntry]) -> dict[str, st
             "--values says which value of the label files is which organ, such as --values 1=liver 2,3=kidneys "
             f"9=background, or names a JSON file with 'labels'; got {' '.join(given) or 'nothing'}.{_found(scans)}"
         )
-    twice = sorted({value for value, _, _ in pairs if [pair[0] for pair in pairs].count(value) > 1})
-    if twice:
+    if twice := sorted({value for value, _, _ in pairs if [pair[0] for pair in pairs].count(value) > 1}):
         raise ValueError(f"--values names the value {twice[0]} twice; give each value once.")
     return {value: organ for value, _, organ in pairs}
 

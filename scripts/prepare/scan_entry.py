@@ -75,8 +75,7 @@ def split_scans(
         raise ValueError(f"none of the {len(scans)} scans has a label; give --labels, or a table with a label column.")
     if split_file:
         splits = read_splits(split_file, [scan.case for scan in scans])
-        left_out = [scan.case for scan in scans if scan.case not in splits[0]]
-        if left_out:
+        if left_out := [scan.case for scan in scans if scan.case not in splits[0]]:
             logger.warning("%s leaves out %d cases: %s.", split_file, len(left_out), listed(left_out))
         return splits
     placed = _placed_patients(scans)

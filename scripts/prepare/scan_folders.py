@@ -39,10 +39,9 @@ def find_scans(images: str, labels: str | None = None, patient_pattern: str | No
         ValueError: two files have one name, a label has no scan, or a folder holds several DICOM series.
     """
     scans = _named_files(images, IMAGES)
-    label_of = _named_files(labels, "labels") if labels else {}
-    label_of = {_scan_of_label(name, scans): path for name, path in label_of.items()}
-    orphans = sorted(name for name in label_of if name not in scans)
-    if orphans:
+    named = _named_files(labels, "labels") if labels else {}
+    label_of = {_scan_of_label(name, scans): path for name, path in named.items()}
+    if orphans := sorted(name for name in label_of if name not in scans):
         raise ValueError(
             f"{len(orphans)} labels have no scan of the same name: {listed(orphans)}; scans are named "
             f"{listed(sorted(scans))}. Rename them, or give patterns such as --images 'ct/img*.nii.gz' "

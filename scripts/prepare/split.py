@@ -81,7 +81,6 @@ def _read_fold(fold: Mapping[str, Sequence[Any]], cases: Sequence[str], where: s
             f"{where} names cases that are not there: {listed(unknown) or 'none'}; and cases twice: "
             f"{listed(twice) or 'none'}. Each of {listed(cases)} can be listed once; fix the file."
         )
-    empty = sorted({TRAINING, VALIDATION} - set(chosen.values()))
-    if empty:
+    if empty := sorted({TRAINING, VALIDATION} - set(chosen.values())):
         raise ValueError(f"{where} has no case for {' and '.join(empty)}; add some.")
     return chosen

@@ -87,8 +87,7 @@ def label_maps_of(
             path = Path(output_dir).absolute() / FOLDER / f"{scan.case}.nii.gz"
             scan = _with_labels(scan, structures, organs, list(spellings), slice_stack(series), path)
         labelled.append(scan)
-    unused = [one.path for one in shared if one.path not in used]
-    if unused:
+    if unused := [one.path for one in shared if one.path not in used]:
         logger.warning("%d structure files in %s refer to no scan: %s", len(unused), place, listed(unused, 3))
     if unnamed:
         ranked = sorted(unnamed.items(), key=lambda one: (-one[1], one[0]))
@@ -128,8 +127,7 @@ def _organs_of(structures: Structures, spellings: Spellings) -> dict[str, int]:
             if fitting:
                 organs[organ] = fitting[0]
                 break
-    twice = [organ for organ, number in organs.items() if list(organs.values()).count(number) > 1]
-    if twice:
+    if twice := [organ for organ, number in organs.items() if list(organs.values()).count(number) > 1]:
         name = structures.names[organs[twice[0]]]
         raise ValueError(f"--structures gives '{name}' of {structures.path} to {' and '.join(twice)}; name it once.")
     return organs

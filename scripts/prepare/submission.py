@@ -64,8 +64,7 @@ def write_submission(raw_dir: str, segmentations: str, organs: Sequence[str], ou
 
 def challenge_values(organs: Sequence[str]) -> NDArray[np.uint8]:
     """The challenge's value of every class index, background first: ``["liver", "spleen"]`` -> ``[0, 6, 1]``."""
-    unknown = [organ for organ in organs if organ not in ORGANS]
-    if unknown:
+    if unknown := [organ for organ in organs if organ not in ORGANS]:
         raise ValueError(
             f"the challenge has no label for {', '.join(unknown)}; its organs are: {', '.join(ORGANS)}. Give weights "
             "that were trained with these names."
@@ -108,9 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
     """Write the submission that the arguments describe and return the path of its zip."""
     start_command()
     parser = ArgumentParser(
-        "python -m scripts.prepare.submission",
-        description=__doc__,
-        formatter_class=RawDescriptionHelpFormatter,
+        "python -m scripts.prepare.submission", description=__doc__, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("--raw_dir", required=True, help="the challenge's RawData folder")
     parser.add_argument("--segmentations", required=True, help="folder of the label maps of the test scans")

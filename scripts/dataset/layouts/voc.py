@@ -17,8 +17,7 @@ from typing import Any
 from scripts.dataset.problems import listed
 
 IMAGES, MASKS, LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
-CLASS_NAMES = "classes.txt"
-IGNORED_VALUE = 255
+CLASS_NAMES, IGNORED_VALUE = "classes.txt", 255
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
@@ -54,15 +53,13 @@ def datalist(folder: str) -> dict[str, Any]:
     or of a file that a list names.
     """
     root = Path(folder)
-    missing = [part for part in (IMAGES, MASKS, LISTS) if not (root / part).is_dir()]
-    if missing:
+    if missing := [part for part in (IMAGES, MASKS, LISTS) if not (root / part).is_dir()]:
         raise FileNotFoundError(
             f"{folder} is not a complete VOC folder, it has no {', no '.join(missing)}; expected {IMAGES}, {MASKS} and "
             f"{LISTS} side by side: unpack VOCtrainval_11-May-2012.tar and give its VOCdevkit/VOC2012."
         )
     paths = {path.stem: path for path in sorted((root / LISTS).glob("*.txt"))}
-    lacking = [f"{name}.txt" for name in SPLITS if name not in paths]
-    if lacking:
+    if lacking := [f"{name}.txt" for name in SPLITS if name not in paths]:
         raise FileNotFoundError(
             f"{root / LISTS} has no {' and no '.join(lacking)}; expected a text file with the name of an image in each "
             "line; copy it from the devkit."
