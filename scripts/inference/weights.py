@@ -16,7 +16,7 @@ from scripts.runtime.run_folder import check_weights
 logger = logging.getLogger(__name__)
 
 
-def load_weights(network: torch.nn.Module, path: str | Path) -> None:
+def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a state dict into a predictor.
 
     Raises:
@@ -57,21 +57,16 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> None:
     network.load_state_dict(state)
 
 
-def with_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
+def with_weights(network: nn.Module, path: str | Path) -> nn.Module:
     """The network itself, with the weights loaded: for configs of which a client only takes parts."""
     load_weights(network, path)
     return network
 
 
 class WeightsLoader:
-    """Handler: load the predictor's weights when the engine starts.
+    """Handler: load a predictor's weights when the engine starts; an ensemble has a state dict file for each member."""
 
-    Args:
-        path: state dict file; of an ensemble, one for each member.
-        network: the predictor.
-    """
-
-    def __init__(self, path: str | Path | Sequence[str], network: torch.nn.Module) -> None:
+    def __init__(self, path: str | Path | Sequence[str], network: nn.Module) -> None:
         self.paths, self.network = paths_of(path), network
 
     def attach(self, engine: Engine) -> None:
@@ -97,14 +92,10 @@ def paths_of(path: str | Path | Sequence[str]) -> list[str]:
 
 
 class FoldEnsemble(nn.Module):
-    """As many copies of a predictor as there are files of weights; ``scripts.inference.weights`` loads them.
+    """As many copies of an untrained predictor as there are files of weights, one ``model.pt`` of each fold.
 
-    Args:
-        predictor: untrained predictor of one fold.
-        paths: weights of the folds, one ``model.pt`` each.
-        device: device that the members run on.
-
-    forward: [batch, 1, x, y, z] in HU on the working grid -> mean class scores [batch, 1 + organs, x, y, z].
+    :class:`WeightsLoader` loads them. forward: [batch, 1, x, y, z] in HU on the working grid -> mean class scores
+    [batch, 1 + organs, x, y, z].
 
     Raises:
         ValueError: no path, or one path twice, which would give that fold two votes.

@@ -37,9 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Find organs in CT scans.\n" + bundle_identity().intended_use,
         epilog=f"Written for every scan: CASE_seg.nii.gz, the label map on the grid of the scan; and{written}",
     )
-    parser.add_argument(
-        "scan", help="a NIfTI file, a folder of them, or a folder with a DICOM series (also in subfolders)"
-    )
+    parser.add_argument("scan", help="a NIfTI file, a folder of them, or one with a DICOM series (also in subfolders)")
     parser.add_argument("--output_dir", default="segmentations", help="where results go (default: %(default)s)")
     parser.add_argument("--organs", nargs="+", metavar="ORGAN", help="look for these organs only, in less time")
     parser.add_argument(
@@ -120,10 +118,9 @@ def _outcomes(chosen: argparse.Namespace) -> list[Outcome]:
         organs=chosen.organs,
         **{setting: output in chosen.write for output, (setting, _) in OUTPUTS.items()},
     )
-    done = [outcome for outcome in outcomes if not outcome.error]
-    if done:
-        what = f"{len(done)} scan{'s'[: len(done) > 1]}"
-        print(f"{what} segmented in {readable_duration(time.monotonic() - started)}; results in {chosen.output_dir}:")
+    if done := [outcome for outcome in outcomes if not outcome.error]:
+        count, took = f"{len(done)} scan{'s'[: len(done) > 1]}", readable_duration(time.monotonic() - started)
+        print(f"{count} segmented in {took}; results in {chosen.output_dir}:")
     for outcome in done:
         print(f"  {', '.join(Path(file).name for file in outcome.files)}")
     return outcomes
