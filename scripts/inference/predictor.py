@@ -193,11 +193,7 @@ class TwoStagePredictor(Predictor):
 
 
 def class_indices(organs: Sequence[str], wanted: str | Sequence[str]) -> list[int]:
-    """Class indices, in ascending order, of one wanted organ or several among all that the network knows.
-
-    Raises:
-        ValueError: a name is none of the organs, or there is none.
-    """
+    """Class indices, in ascending order, of one wanted organ or several; ValueError if one is none of the network's."""
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     for name in names or [""]:
         if name not in organs:

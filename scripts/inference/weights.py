@@ -95,10 +95,7 @@ class FoldEnsemble(nn.Module):
     """As many copies of an untrained predictor as there are files of weights, one ``model.pt`` of each fold.
 
     :class:`WeightsLoader` loads them. forward: [batch, 1, x, y, z] in HU on the working grid -> mean class scores
-    [batch, 1 + organs, x, y, z].
-
-    Raises:
-        ValueError: no path, or one path twice, which would give that fold two votes.
+    [batch, 1 + organs, x, y, z]. ValueError for no path, or one path twice, which would give that fold two votes.
     """
 
     def __init__(self, predictor: nn.Module, paths: str | Sequence[str], device: torch.device | str = "cpu") -> None:

@@ -82,9 +82,7 @@ def monai_of(folder: Path = FOLDER) -> str:
 def require(folder: Path = FOLDER) -> Path:
     """The interpreter of the environment; EnvironmentProblem if it is not there or was made for other requirements."""
     if not monai_of(folder):
-        raise EnvironmentProblem(
-            f"no complete environment in {folder}: run `python -m scripts.monai_label.environment`."
-        )
+        raise EnvironmentProblem(f"no complete environment in {folder}: run python -m scripts.monai_label.environment.")
     return python_of(folder)
 
 
@@ -101,9 +99,7 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
         )
     python = python_of(folder)
     if not python.exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)]).returncode:
-        raise EnvironmentProblem(
-            f"{folder} could not be made: see above. Is there disk space, and may you write there?"
-        )
+        raise EnvironmentProblem(f"{folder} could not be made: see above. Is there disk space, may you write there?")
     (folder / STAMP).unlink(missing_ok=True)
     if _failure_of(python, "import torch"):
         _install_torch(python)
@@ -111,8 +107,7 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
     if not _pip_install(python, "-r", str(REQUIREMENTS), f"monai=={monai}"):
         raise EnvironmentProblem("the packages could not be installed: see above. Run the same command to try again.")
     _fix_torchvision(python)
-    failure = _failure_of(python, "import monailabel.main, monailabel.transform.post")
-    if failure:
+    if failure := _failure_of(python, "import monailabel.main, monailabel.transform.post"):
         raise EnvironmentProblem(f"{folder} was made and cannot import MONAI Label:\n{failure}")
     with replacing(folder / STAMP) as temporary:
         temporary.write_text(json.dumps(wanted(monai)), encoding="utf-8")

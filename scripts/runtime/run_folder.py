@@ -44,9 +44,7 @@ def placed(path: str | Path, place: RunPlace | None) -> Path:
 def claim_run_folder(output_dir: str, training_cases: int) -> Path:
     """Create the folder of the run whose config is running, or check that the folder belongs to it.
 
-    Raises:
-        ValueError: the folder holds a run with another config or number of training cases, whose differences are
-            named; or weights of no run.
+    A ValueError names what differs from the config and number of training cases there, or weights of no run.
     """
     with one_rank_first():  # the others then find its config
         return claim(Path(output_dir), running_config(), {"training_cases": training_cases})

@@ -44,10 +44,7 @@ class RunTracking:
     replaces the id `save_execute_config: true` (`executed_config`) by the path of a file, or by null. The environment
     variable MLFLOW_TRACKING_URI overrides `tracking_uri`, a database or server. The files are the `artifacts`, names
     or patterns in the output folder, logged at the end. The settings (`parameters`; None: the whole config) get dotted
-    names where they are nested.
-
-    Raises:
-        ValueError: tracking is wanted, and mlflow is not installed.
+    names where they are nested. ValueError if tracking is wanted and mlflow is not installed.
     """
 
     def __init__(
@@ -65,10 +62,7 @@ class RunTracking:
         if isinstance(executed_config, bool) or not is_first_process():
             return
         if find_spec("mlflow") is None:
-            raise ValueError(
-                "--tracking needs mlflow, which the bundle itself does without: "
-                "pip install -r requirements-tracking.txt."
-            )
+            raise ValueError("--tracking needs mlflow, an extra package: pip install -r requirements-tracking.txt.")
         self.handler = RunHandler(tracking_uri=tracking_uri, experiment_name=experiment_name, run_name=run_name)
         self.handler.start(Engine(lambda _engine, _batch: None))
         self.run_id = str(self.handler.cur_run.info.run_id)  # type: ignore[attr-defined]

@@ -34,9 +34,7 @@ def inference_workflow(
     or its config files (:func:`scripts.runtime.composition.trained_config`). Without `organs` (names) it looks for all,
     and without `device` ("cpu", "cuda") the config chooses. Further settings replace values of the config by id.
 
-    Raises:
-        FileNotFoundError: there is no such run.
-        ValueError: there is no such device.
+    Raises: FileNotFoundError, ValueError if there is no such run or device.
     """
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     if device is not None:
