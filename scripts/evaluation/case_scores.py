@@ -66,8 +66,7 @@ def score_case(
     indices or organ names do not fit together.
     """
     _check_grid(case, prediction, reference, spacing)
-    unknown = sorted(set(annotated) - set(organs))
-    if unknown:
+    if unknown := sorted(set(annotated) - set(organs)):
         raise ValueError(f"{case}: annotated organs {unknown} are not among the configured organs {list(organs)}.")
     predicted = _label_array(case, "prediction", prediction, len(organs))
     referenced = _label_array(case, "reference", reference, len(organs))

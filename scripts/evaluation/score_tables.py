@@ -17,8 +17,7 @@ def read_runs(path: str | os.PathLike[str], columns: Sequence[str], **options: A
     """
     file, _, name = os.fspath(path).partition("::")
     frame: pd.DataFrame = pd.read_csv(file, encoding_errors="surrogateescape", **options)
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
+    if missing := [column for column in columns if column not in frame.columns]:
         raise ValueError(f"{file} lacks the columns {missing}; give a scores.csv or iou.csv that an evaluation wrote.")
     if "run" not in frame:
         return frame

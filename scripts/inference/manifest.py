@@ -59,11 +59,8 @@ class Manifest:
         """Make sure, before the work, that the results of all cases can be written and destroy nothing.
 
         `checked` are cases that another process of this run has found done. Returns the cases that are done: all
-        results are there, of the same scan by the same weights and settings.
-
-        Raises:
-            ValueError: a result would replace an input or a file that is not the same result of an earlier run, or the
-                folder cannot be written to.
+        results are there, of the same scan by the same weights and settings. ValueError if a result would replace an
+        input or a file that is not the same result of an earlier run, or if the folder cannot be written to.
         """
         self.cases = {str(case["case"]): case for case in cases}
         outputs = [path for case in self.cases for path in self.files_of(case)]
@@ -79,8 +76,7 @@ class Manifest:
         tables = [] if checked else [self.folder / name for name in self.tables]
         reasons = {path: self._problem(case, path) for case, path in results if os.path.lexists(path)}
         reasons |= {path: self._table_problem(listed.get(path.name), path) for path in tables if os.path.lexists(path)}
-        problems = [f"{path}: {reason}" for path, reason in reasons.items() if reason]
-        if problems:
+        if problems := [f"{path}: {reason}" for path, reason in reasons.items() if reason]:
             more = [f"... ({len(problems)} in all)"] if len(problems) > MAX_LISTED else []
             lines = "\n  ".join(problems[:MAX_LISTED] + more)
             raise ValueError(
@@ -192,8 +188,7 @@ class Manifest:
         """Why a table may not be replaced, empty if it may."""
         if entry is None:
             return f"no run listed in {MANIFEST} has written it"
-        changed = [key.partition("_")[0] for key, value in self._origin(path.name).items() if entry[key] != value]
-        if changed:
+        if changed := [key.partition("_")[0] for key, value in self._origin(path.name).items() if entry[key] != value]:
             return f"made with other {', '.join(changed)}"
         return "" if digest(path) == entry["sha256"] else "changed since it was written"
 

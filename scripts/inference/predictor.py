@@ -75,11 +75,9 @@ class Predictor(nn.Module):
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
         check_volume(volume, self.image_channels)
-        if volume.shape[0] == 1:  # the usual case, without a second copy of the scores
-            return self.scores(soft_tissue_window(volume[0].float(), self.lower, self.upper)).unsqueeze(0)
-        return torch.stack(
-            [self.scores(soft_tissue_window(volume[n].float(), self.lower, self.upper)) for n in range(volume.shape[0])]
-        )
+        images = soft_tissue_window(volume.float(), self.lower, self.upper)
+        scores = [self.scores(images[n]) for n in range(len(images))]
+        return scores[0].unsqueeze(0) if len(scores) == 1 else torch.stack(scores)  # one needs no second copy
 
     def scores(self, image: Tensor) -> Tensor:
         """Class scores [1 + organ, x, y, z] of one windowed volume [channel, x, y, z] in [0, 1]."""

@@ -57,8 +57,7 @@ class ScanEvaluator(SupervisedEvaluator):
     into one folder share the scans, and those that an earlier run has done are passed over. A handler with `kinds`
     writes results of each scan like the savers, after them; when the epoch is completed `is_last` tells handlers
     whether this is the process that reports for all, and `failures` which scans have no results. `quiet`: without bar.
-
-    Raises (from run): SystemExit with the list of failed scans, after all the others are done.
+    At its end `run` raises SystemExit with the list of failed scans, if there are any.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -72,8 +71,7 @@ class ScanEvaluator(SupervisedEvaluator):
         self.manifest: Manifest | None = None
         self.shared: SharedScans | None = None
         postprocessing = kwargs.get("postprocessing")
-        savers = [step for step in getattr(postprocessing, "transforms", ()) if hasattr(step, "kinds")]
-        if savers:
+        if savers := [step for step in getattr(postprocessing, "transforms", ()) if hasattr(step, "kinds")]:
             dataset = getattr(self.data_loader, "dataset", None)
             made_by = [self.network, getattr(dataset, "transform", None), self.inferer, postprocessing]
             self.manifest = Manifest(

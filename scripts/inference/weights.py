@@ -19,9 +19,8 @@ logger = logging.getLogger(__name__)
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a state dict into a predictor.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: damaged, not finite, more than weights, made for other organs, another network or by another run.
+    FileNotFoundError if there is no such file; ValueError if it is damaged, not finite, holds more than weights, or was
+    made for other organs, another network or by another run.
     """
     if not Path(path).exists():
         raise FileNotFoundError(
@@ -48,8 +47,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             f"{len(reshaped)} of another shape ({'; '.join(examples)}). Check encoder, decoder, coarse_network and "
             "adjacent_slices."
         )
-    broken = [key for key in own if not bool(torch.isfinite(state[key]).all())]
-    if broken:
+    if broken := [key for key in own if not bool(torch.isfinite(state[key]).all())]:
         raise ValueError(
             f"the weights {path} hold values that are not finite in {len(broken)} tensors ({', '.join(broken[:3])}): "
             "copy or download the file again, or take an earlier checkpoint."

@@ -38,8 +38,7 @@ def prepare_app(bundle: Path, workspace: Path, python: Path) -> Path:
     copy = app / "model" / NAME
     if copy.exists():
         return copy
-    missing = [file for file in NEEDED if not (bundle / file).is_file()]
-    if missing:
+    if missing := [file for file in NEEDED if not (bundle / file).is_file()]:
         raise FileNotFoundError(
             f"{bundle} has no {', '.join(missing)}, which MONAI Label reads: name the folder of a complete bundle with "
             "--bundle; weights are downloaded with `python -m monai.bundle download_large_files` or trained."

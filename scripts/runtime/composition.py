@@ -73,8 +73,7 @@ def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         content = None
-    missing = [key for key in PREDICTOR if not isinstance(content, dict) or key not in content]
-    if missing:
+    if missing := [key for key in PREDICTOR if not isinstance(content, dict) or key not in content]:
         raise ValueError(
             f"{path} is not whole, it lacks {', '.join(missing[:3])}: delete it, and start the command of the training "
             "again, which writes it anew."
@@ -122,9 +121,7 @@ def check_order(files: Sequence[str]) -> None:
             raise ValueError(f"--config_file names {path} twice: leave one out.")
     bases = [path for path in paths if _is_base(path)]
     if len(bases) > 1:
-        raise ValueError(
-            f"--config_file names {bases[1]} after {bases[0]}: it is complete by itself, give one of them."
-        )
+        raise ValueError(f"--config_file names {bases[1]} after {bases[0]}: each is complete, give one of them.")
     ranks = _ranks(paths)
     for number, rank in enumerate(ranks[1:], start=1):
         if rank < ranks[number - 1]:

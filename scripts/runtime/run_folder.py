@@ -81,8 +81,7 @@ def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]
 
 def record_weights(path: Path, written: Path) -> None:
     """Note the checksum of weights, `written` beside their final `path`, if their folder is that of a run."""
-    manifest = _read(path.parent / MANIFEST, json.loads)
-    if manifest:
+    if manifest := _read(path.parent / MANIFEST, json.loads):
         known = manifest.setdefault("sha256", {})
         known[path.name] = [digest(written), *known.get(path.name, [])[:1]]  # the last one, if they never get there
         _write_manifest(path.parent, manifest)

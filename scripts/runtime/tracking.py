@@ -63,10 +63,15 @@ class RunTracking:
             return
         if find_spec("mlflow") is None:
             raise ValueError("--tracking needs mlflow, an extra package: pip install -r requirements-tracking.txt.")
+        from mlflow.entities import Param
+
         self.handler = RunHandler(tracking_uri=tracking_uri, experiment_name=experiment_name, run_name=run_name)
         self.handler.start(Engine(lambda _engine, _batch: None))
         self.run_id = str(self.handler.cur_run.info.run_id)  # type: ignore[attr-defined]
-        self._log_parameters(flat_settings(running_config() if parameters is None else parameters))
+        settings = flat_settings(running_config() if parameters is None else parameters)
+        logged = self.handler.client.get_run(self.run_id).data.params  # MLflow refuses to change a parameter
+        new = [Param(key, str(value)) for key, value in settings.items() if key not in logged]
+        self.handler.client.log_batch(self.run_id, params=new)
         LISTENERS.append(self.log_loss)
 
     def log_loss(self, stage: str, epoch: int, loss: float) -> None:
@@ -84,11 +89,3 @@ class RunTracking:
         LISTENERS.remove(self.log_loss)
         self.handler.close()
         self.run_id = None
-
-    def _log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Log what this run does not have yet; MLflow refuses to change a parameter."""
-        from mlflow.entities import Param
-
-        there = self.handler.client.get_run(self.run_id).data.params
-        new = [Param(key, str(value)) for key, value in parameters.items() if key not in there]
-        self.handler.client.log_batch(self.run_id, params=new)

@@ -52,9 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model_path", help="weights (default: those of the run, else those of the bundle)")
     parser.add_argument("--series", help="which of several DICOM series: its number in the list, or its UID")
     parser.add_argument("--list_series", action="store_true", help="list the DICOM series in SCAN and stop")
-    parser.add_argument(
-        "--write", nargs="*", choices=OUTPUTS, default=list(OUTPUTS), help="what to write too (default: everything)"
-    )
+    parser.add_argument("--write", nargs="*", choices=OUTPUTS, default=list(OUTPUTS), help="also write (default: all)")
     parser.add_argument("--device", help="cpu or cuda (default: the GPU if there is one)")
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each scan, all else on stderr")

@@ -124,12 +124,11 @@ def quoted(text: str) -> str:
 
 
 def _known_device(device: str) -> str:
-    if device.split(":")[0] not in ("cpu", "cuda"):
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda"):
         raise ValueError(f"device '{device}' is unknown: give cpu, cuda, or cuda:1 for the second GPU.")
-    if device.startswith("cuda"):
-        count, number = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
-        if number >= count:
-            raise ValueError(f"device '{device}' is not there, PyTorch finds {count} GPUs: leave --device out.")
+    if kind == "cuda" and int(number or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device '{device}' is not there, PyTorch finds {count} GPUs: leave --device out.")
     return device
 
 
