@@ -32,6 +32,7 @@ METRICS = ("dice", "hd95_mm", "surface_dice")
 COLUMNS = tuple(field.name for field in fields(CaseScore))
 TEXT_COLUMNS = ("case", "organ", "status")
 COUNTS = ("patients", "missed", "spurious", "absent")
+STATISTICS = ("mean", "median", "std", "low", "high")
 MACRO_ROW = "macro mean"
 
 
@@ -77,14 +78,8 @@ def _statistics(scores: pd.DataFrame) -> dict[str, float]:
     row |= {status: int((scores["status"] == status).sum()) for status in COUNTS[1:]}
     for metric in METRICS:
         by_patient = scores.pivot(index="case", columns="organ", values=metric).to_numpy(dtype=float)
-        low, high = macro_interval(by_patient)
-        row |= {
-            f"{metric}_mean": float(macro_mean(by_patient)),
-            f"{metric}_median": float(scores[metric].median()),
-            f"{metric}_std": float(scores[metric].std()),
-            f"{metric}_low": low,
-            f"{metric}_high": high,
-        }
+        values = (macro_mean(by_patient), scores[metric].median(), scores[metric].std(), *macro_interval(by_patient))
+        row |= {f"{metric}_{name}": float(value) for name, value in zip(STATISTICS, values, strict=True)}
     return row
 
 

@@ -90,12 +90,12 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
     """Bring the environment to a version of MONAI, if it has another; EnvironmentProblem says why it cannot be made."""
     if monai_of(folder) == monai:
         return
-    if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+    running = sys.version_info[:2]
+    if not OLDEST_PYTHON <= running <= NEWEST_PYTHON:
+        this, oldest, newest = (f"{major}.{minor}" for major, minor in (running, OLDEST_PYTHON, NEWEST_PYTHON))
         raise EnvironmentProblem(
-            "this is Python {}.{}, and MONAI Label runs on {}.{} to {}.{}: start this module with one of these, for "
-            "example `python3.11 -m scripts.monai_label.environment`.".format(
-                *sys.version_info[:2], *OLDEST_PYTHON, *NEWEST_PYTHON
-            )
+            f"this is Python {this}, and MONAI Label runs on {oldest} to {newest}: start this module with one of "
+            "these, for example `python3.11 -m scripts.monai_label.environment`."
         )
     python = python_of(folder)
     if not python.exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)]).returncode:
