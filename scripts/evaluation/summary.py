@@ -78,8 +78,9 @@ def _statistics(scores: pd.DataFrame) -> dict[str, float]:
     row |= {status: int((scores["status"] == status).sum()) for status in COUNTS[1:]}
     for metric in METRICS:
         by_patient = scores.pivot(index="case", columns="organ", values=metric).to_numpy(dtype=float)
-        values = (macro_mean(by_patient), scores[metric].median(), scores[metric].std(), *macro_interval(by_patient))
-        row |= {f"{metric}_{name}": float(value) for name, value in zip(STATISTICS, values, strict=True)}
+        median, deviation = float(scores[metric].median()), float(scores[metric].std())
+        values = (float(macro_mean(by_patient)), median, deviation, *macro_interval(by_patient))
+        row |= {f"{metric}_{name}": value for name, value in zip(STATISTICS, values, strict=True)}
     return row
 
 
