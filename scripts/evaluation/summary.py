@@ -166,13 +166,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pool", action="store_true", help="the files are the folds of one cross-validation")
     parser.add_argument("--names", nargs="+", help="column headings, one per file (default: the name of its folder)")
     options = parser.parse_args(arguments)
-    frames, count = [read_scores(path) for path in options.scores], len(options.scores)
+    count = len(options.scores)
+    names = options.names or ([f"{count} folds"] if options.pool else [run_name(path) for path in options.scores])
+    if not options.pool and not len(names) == count == len(set(names)):
+        parser.error(f"{count} files need as many different names, got {names}; give them with --names")
+    frames = [read_scores(path) for path in options.scores]
     if options.pool:
-        frames, names = [pd.concat(frames, ignore_index=True)], [(options.names or [f"{count} folds"])[0]]
-    else:
-        names = options.names or [run_name(path) for path in options.scores]
-        if not len(names) == count == len(set(names)):
-            parser.error(f"{count} files need as many different names, got {names}; give them with --names")
+        frames, names = [pd.concat(frames, ignore_index=True)], names[:1]
     print(format_table({name: summarise(frame) for name, frame in zip(names, frames, strict=True)}))
 
 
