@@ -62,14 +62,11 @@ def score_case(
     Both label maps are integers [x, y, z]; the class index of an organ is its position in `organs` + 1. An organ that
     the case was not contoured for gets no row: its voxels in the prediction may well be right. The spacing is in mm.
     The tolerance is the largest distance of surfaces that still agree (our choice: 3 mm, the slice distance of the CTs
-    this bundle is meant for, below which a contour is not defined by the image).
-
-    Raises:
-        ValueError: shapes, spacing, class indices or organ names do not fit together.
+    this bundle is meant for, below which a contour is not defined by the image). ValueError if shapes, spacing, class
+    indices or organ names do not fit together.
     """
     _check_grid(case, prediction, reference, spacing)
-    unknown = sorted(set(annotated) - set(organs))
-    if unknown:
+    if unknown := sorted(set(annotated) - set(organs)):
         raise ValueError(f"{case}: annotated organs {unknown} are not among the configured organs {list(organs)}.")
     predicted = _label_array(case, "prediction", prediction, len(organs))
     referenced = _label_array(case, "reference", reference, len(organs))

@@ -9,19 +9,15 @@ import pandas as pd
 
 
 def read_runs(path: str | os.PathLike[str], columns: Sequence[str], **options: Any) -> pd.DataFrame:
-    """Read a table of scores, of one run or of several named in its column `run`.
+    """Read a table of scores, of one run or of several named in `run`; ValueError if it lacks a column or the run.
 
     The path is a CSV file, compressed or not; FILE::RUN reads the rows whose run is RUN, or begins with RUN/ (its
     seeds). The options are those of `pandas.read_csv`. Rows of several runs get the column `seed`: K of a run that
     ends with seedK, else 0.
-
-    Raises:
-        ValueError: the file lacks one of the columns, or the run.
     """
     file, _, name = os.fspath(path).partition("::")
     frame: pd.DataFrame = pd.read_csv(file, encoding_errors="surrogateescape", **options)
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
+    if missing := [column for column in columns if column not in frame.columns]:
         raise ValueError(f"{file} lacks the columns {missing}; give a scores.csv or iou.csv that an evaluation wrote.")
     if "run" not in frame:
         return frame

@@ -32,6 +32,7 @@ METRICS = ("dice", "hd95_mm", "surface_dice")
 COLUMNS = tuple(field.name for field in fields(CaseScore))
 TEXT_COLUMNS = ("case", "organ", "status")
 COUNTS = ("patients", "missed", "spurious", "absent")
+STATISTICS = ("mean", "median", "std", "low", "high")
 MACRO_ROW = "macro mean"
 
 
@@ -54,15 +55,11 @@ def read_scores(path: str | os.PathLike[str]) -> pd.DataFrame:
 def summarise(scores: pd.DataFrame) -> pd.DataFrame:
     """Average the scores over patients, organ by organ, and over organs; the scores have a row per case and organ.
 
-    Returns:
-        One row per organ in the order of the class indices, then "macro mean": the mean over organs of the organ
-        means. Columns: `patients` (with a Dice score), `missed`, `spurious`, `absent` (see `CaseScore`) and, for each
-        of dice, hd95_mm and surface_dice, `_mean`, `_median`, `_std` (n - 1), `_low` and `_high`: the 95% bootstrap
-        interval of the mean over patients. The macro row has no median and no deviation. `hd95_mm` knows nothing of
-        missed organs: read it beside their number.
-
-    Raises:
-        ValueError: there is no score, or more than one for the same case and organ.
+    Returns one row per organ in the order of the class indices, then "macro mean": the mean over organs of the organ
+    means. Columns: `patients` (with a Dice score), `missed`, `spurious`, `absent` (see `CaseScore`) and, for each of
+    dice, hd95_mm and surface_dice, `_mean`, `_median`, `_std` (n - 1), `_low` and `_high`: the 95% bootstrap interval
+    of the mean over patients. The macro row has no median and no deviation. `hd95_mm` knows nothing of missed organs:
+    read it beside their number. ValueError for no score, or more than one for the same case and organ.
     """
     if scores.empty:
         raise ValueError("There are no scores to summarise: no evaluated case had a contoured organ.")
@@ -81,14 +78,9 @@ def _statistics(scores: pd.DataFrame) -> dict[str, float]:
     row |= {status: int((scores["status"] == status).sum()) for status in COUNTS[1:]}
     for metric in METRICS:
         by_patient = scores.pivot(index="case", columns="organ", values=metric).to_numpy(dtype=float)
-        low, high = macro_interval(by_patient)
-        row |= {
-            f"{metric}_mean": float(macro_mean(by_patient)),
-            f"{metric}_median": float(scores[metric].median()),
-            f"{metric}_std": float(scores[metric].std()),
-            f"{metric}_low": low,
-            f"{metric}_high": high,
-        }
+        median, deviation = float(scores[metric].median()), float(scores[metric].std())
+        values = (float(macro_mean(by_patient)), median, deviation, *macro_interval(by_patient))
+        row |= {f"{metric}_{name}": value for name, value in zip(STATISTICS, values, strict=True)}
     return row
 
 
@@ -139,9 +131,6 @@ def format_table(summary_by_name: Mapping[str, pd.DataFrame]) -> str:
 
     Summaries (`summarise`) are given by the name of the method. Where methods were scored on different numbers of
     patients, `patients` gives each, as in "20 / 19"; "-" marks what a method has no score for.
-
-    Raises:
-        ValueError: no summary is given.
     """
     if not summary_by_name:
         raise ValueError("format_table needs at least one summary.")
@@ -177,16 +166,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pool", action="store_true", help="the files are the folds of one cross-validation")
     parser.add_argument("--names", nargs="+", help="column headings, one per file (default: the name of its folder)")
     options = parser.parse_args(arguments)
+    count = len(options.scores)
+    names = options.names or ([f"{count} folds"] if options.pool else [run_name(path) for path in options.scores])
+    if not options.pool and not len(names) == count == len(set(names)):
+        parser.error(f"{count} files need as many different names, got {names}; give them with --names")
+    frames = [read_scores(path) for path in options.scores]
     if options.pool:
-        frames = [pd.concat([read_scores(path) for path in options.scores], ignore_index=True)]
-        names = [(options.names or [f"{len(options.scores)} folds"])[0]]
-    else:
-        names = options.names or [run_name(path) for path in options.scores]
-        if not len(names) == len(options.scores) == len(set(names)):
-            parser.error(
-                f"{len(options.scores)} files need as many different names, got {names}; give them with --names"
-            )
-        frames = [read_scores(path) for path in options.scores]
+        frames, names = [pd.concat(frames, ignore_index=True)], names[:1]
     print(format_table({name: summarise(frame) for name, frame in zip(names, frames, strict=True)}))
 
 

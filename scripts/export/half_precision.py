@@ -35,11 +35,7 @@ def is_kernel(value: Tensor) -> bool:
 
 
 def halved(state: Mapping[str, Tensor], dtype: str = DEFAULT_DTYPE) -> dict[str, Tensor]:
-    """The state dict with its kernels in half precision; the other tensors are the same objects.
-
-    Raises:
-        ValueError: the dtype is unknown, or too small for a kernel.
-    """
+    """The state dict with its kernels in half precision, the rest as it is; ValueError if the dtype cannot hold one."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype '{dtype}' is unknown: choose one of {', '.join(DTYPES)}.")
     result = {name: value.to(DTYPES[dtype]) if is_kernel(value) else value for name, value in state.items()}
@@ -73,16 +69,13 @@ def rounding(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Round
 def write_half_precision(source: str | Path, target: str | Path, dtype: str = DEFAULT_DTYPE) -> Rounding:
     """Write the half-precision form of a `model.pt`, whole or not at all; the same input gives the same bytes.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is damaged, or not a plain state dict.
+    Raises: FileNotFoundError; ValueError if it is damaged, or not a plain state dict.
     """
     if not Path(source).is_file():
         raise FileNotFoundError(f"no weights at {source}: give the model.pt of a training.")
     claim_outputs([target], [source], new=True)
     state = load_checkpoint(source)
-    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if others:
+    if others := [name for name, value in state.items() if not isinstance(value, Tensor)]:
         raise ValueError(
             f"{source} holds {', '.join(map(str, others[:3]))} beside tensors: it is the checkpoint of a stage. Give "
             "the model.pt that the training wrote."

@@ -90,13 +90,10 @@ def export_onnx(
     """Write encoder + decoder, queries [query, channel, x, y] -> logits [query, 1, x, y], and check the file.
 
     Several config files are merged left to right; further values replace theirs by id, such as model_path. A file whose
-    logits differ from PyTorch's by more than the tolerance is not written.
-
-    Raises:
-        ValueError: packages are missing, weights do not fit, or the file computes something else.
+    logits differ from PyTorch's by more than the tolerance is not written. ValueError: that, weights that do not fit,
+    or missing packages.
     """
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ValueError(
             f"the ONNX export needs {', '.join(missing)}, which the bundle itself does without: "
             "pip install -r requirements-export.txt."

@@ -28,11 +28,7 @@ INFERENCE = "configs/inference.yaml"
 
 
 def read_metadata(meta_file: str | Path, organs: Sequence[str]) -> dict[str, Any]:
-    """Metadata of the bundle.
-
-    Raises:
-        ValueError: its output channels are other organs; a program that reads the export would name them wrongly.
-    """
+    """Metadata of the bundle; ValueError for other organs, by which a program that reads the export would name them."""
     metadata: dict[str, Any] = ConfigParser.load_config_file(str(meta_file))
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     wanted = {str(channel): name for channel, name in enumerate(["background", *organs])}

@@ -11,9 +11,7 @@ from torch import Tensor
 def blending_weights(patch: int, softness: float = 0.25) -> Tensor:
     """Weight of each pixel of a patch when windows overlap: [patch, patch], 1 at the centre, falling to the border.
 
-    Args:
-        patch: side in pixels.
-        softness: standard deviation of the Gaussian as a fraction of the patch.
+    `softness` is the standard deviation of the Gaussian as a fraction of the patch, whose side is in pixels.
     """
     offset = torch.arange(patch, dtype=torch.float32) - (patch - 1) / 2
     profile = torch.exp(-0.5 * (offset / (softness * patch)) ** 2).clamp(min=1e-3)
@@ -21,14 +19,10 @@ def blending_weights(patch: int, softness: float = 0.25) -> Tensor:
 
 
 def paste(total: Tensor, weight: Tensor, probabilities: Tensor, windows: Tensor, blend: Tensor) -> None:
-    """Add patches to the running sums of a slab, in place.
+    """Add patches [query, x, y] to the running sums of a slab [slice, x, y] in place: `total`, weighted, and `weight`.
 
-    Args:
-        total: weighted probabilities [slice, x, y].
-        weight: sum of weights, the same shape.
-        probabilities: [query, x, y].
-        windows: [query, 3] of (slice within the slab, x, y of the first pixel), inside of the slab.
-        blend: [x, y] from :func:`blending_weights`.
+    The windows [query, 3] are (slice within the slab, x, y of the first pixel), inside of the slab; `blend` [x, y] is
+    of :func:`blending_weights`.
     """
     size_x, size_y = blend.shape[0], blend.shape[1]
     places: list[list[int]] = windows.tolist()
@@ -44,10 +38,6 @@ def background_score(organ_probabilities: Tensor, exclusive: bool = False) -> Te
 
     Two rules, since probabilities are of two kinds. The two-stage predictor answers for each organ by itself: an organ
     wins where it reaches .5, so that the background is 1 - max. The coarse stage alone is scored by the same rule, so
-    that the two differ in their maps only. The organs of one softmax exclude each other: the background is 1 - sum.
-
-    Args:
-        organ_probabilities: [organ, ...].
-        exclusive: whether they come from one softmax.
+    that the two differ in their maps only. The organs of one softmax are `exclusive`: the background is 1 - sum.
     """
     return 1.0 - (organ_probabilities.sum(dim=0) if exclusive else organ_probabilities.amax(dim=0))

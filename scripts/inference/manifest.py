@@ -36,12 +36,8 @@ SPACE_PER_SCAN = 8 << 20
 class Manifest:
     """Results of one run in one folder.
 
-    Args:
-        output_dir: the folder.
-        kinds: keys of `SUFFIXES`: what is written for each case.
-        weights: files of weights.
-        tables: file that is written over all cases -> settings that it depends on, as plain values.
-        settings: what else the results depend on, as plain values.
+    `kinds`, keys of `SUFFIXES`, are written for each case; `tables` maps each file that is written over all cases to
+    the settings that it depends on. These, and the `settings` that all other results depend on, are plain values.
     """
 
     def __init__(
@@ -62,46 +58,29 @@ class Manifest:
     def claim(self, cases: Sequence[Mapping[str, Any]], checked: Collection[str] = ()) -> list[str]:
         """Make sure, before the work, that the results of all cases can be written and destroy nothing.
 
-        Args:
-            cases: scans, and labels where there are any.
-            checked: cases that another process of this run has found done.
-
-        Returns:
-            The cases that are done: all results are there, of the same scan by the same weights and settings.
-
-        Raises:
-            ValueError: a result would replace an input or a file that is not the same result of an earlier run, or the
-                folder cannot be written to.
+        `checked` are cases that another process of this run has found done. Returns the cases that are done: all
+        results are there, of the same scan by the same weights and settings. ValueError if a result would replace an
+        input or a file that is not the same result of an earlier run, or if the folder cannot be written to.
         """
         self.cases = {str(case["case"]): case for case in cases}
         outputs = [path for case in self.cases for path in self.files_of(case)]
         outputs += [self.folder / name for name in self.tables]
         space = sum(SPACE_PER_SCAN + _size(Path(case["image"])) // 4 for case in cases)
-        claim_outputs([*outputs, self.folder / MANIFEST], files_of(cases), space)
+        manifest = self.folder / MANIFEST
+        claim_outputs([*outputs, manifest], files_of(cases), space)
         content = read_manifest(self.folder)
-        if (self.folder / MANIFEST).exists() and not content:
-            raise ValueError(
-                f"{self.folder / MANIFEST} is not a list of this bundle's results: give another output folder."
-            )
-        self._entries = content.get("cases", {})
-        problems = [
-            f"{path}: {problem}"
-            for case in self.cases
-            for path in self.files_of(case)
-            if case not in checked
-            and os.path.lexists(path)
-            and (problem := self._problem(self._entries.get(case), case, path))
-        ]
-        listed = content.get("tables", {})
-        found = [name for name in self.tables if not checked and os.path.lexists(self.folder / name)]
-        problems += [
-            f"{self.folder / name}: {why}" for name in found if (why := self._table_problem(listed.get(name), name))
-        ]
-        if problems:
+        if manifest.exists() and not content:
+            raise ValueError(f"{manifest} is not a list of this bundle's results: give another output folder.")
+        self._entries, listed = content.get("cases", {}), content.get("tables", {})
+        results = [(case, path) for case in self.cases if case not in checked for path in self.files_of(case)]
+        tables = [] if checked else [self.folder / name for name in self.tables]
+        reasons = {path: self._problem(case, path) for case, path in results if os.path.lexists(path)}
+        reasons |= {path: self._table_problem(listed.get(path.name), path) for path in tables if os.path.lexists(path)}
+        if problems := [f"{path}: {reason}" for path, reason in reasons.items() if reason]:
             more = [f"... ({len(problems)} in all)"] if len(problems) > MAX_LISTED else []
-            listed = "\n  ".join(problems[:MAX_LISTED] + more)
+            lines = "\n  ".join(problems[:MAX_LISTED] + more)
             raise ValueError(
-                f"results would be lost, since these files exist already:\n  {listed}\nGive another output folder, or "
+                f"results would be lost, since these files exist already:\n  {lines}\nGive another output folder, or "
                 "move or delete them."
             )
         return [case for case in self.cases if case in checked or self._is_done(case)]
@@ -184,8 +163,9 @@ class Manifest:
             self._digests[scan] = content_digest(Path(scan))
         return self._digests[scan]
 
-    def _problem(self, entry: Mapping[str, Any] | None, case: str, path: Path) -> str:
+    def _problem(self, case: str, path: Path) -> str:
         """Why a file may not be replaced, empty if it may."""
+        entry = self._entries.get(case)
         if entry is None or (entry["finished"] and path.name not in entry["results"]):
             return f"no run listed in {MANIFEST} has written it"
         if entry["input_sha256"] != self._digest(self.cases[case]["image"]):
@@ -204,14 +184,13 @@ class Manifest:
             "settings": self.tables[name],
         }
 
-    def _table_problem(self, entry: Mapping[str, Any] | None, name: str) -> str:
+    def _table_problem(self, entry: Mapping[str, Any] | None, path: Path) -> str:
         """Why a table may not be replaced, empty if it may."""
         if entry is None:
             return f"no run listed in {MANIFEST} has written it"
-        changed = [key.partition("_")[0] for key, value in self._origin(name).items() if entry[key] != value]
-        if changed:
+        if changed := [key.partition("_")[0] for key, value in self._origin(path.name).items() if entry[key] != value]:
             return f"made with other {', '.join(changed)}"
-        return "" if digest(self.folder / name) == entry["sha256"] else "changed since it was written"
+        return "" if digest(path) == entry["sha256"] else "changed since it was written"
 
 
 def _text_digest(values: Any) -> str:

@@ -59,10 +59,8 @@ def slices_of(volume: Tensor) -> Tensor:
 class Predictor(nn.Module):
     """Base of everything that segments volumes; a subclass defines `scores`.
 
-    Args:
-        organs: organ names in the order of their class indices (1, 2, ...); background is 0.
-        window: soft-tissue window in HU (public code: [-175, 275]).
-        image_channels: channels of a slice: 1 in CT; 3 in colour photographs, which are volumes of one slice.
+    The organs stand in the order of their class indices (1, 2, ...); background is 0. The soft-tissue window is in HU
+    (public code: [-175, 275]). A slice has 1 channel in CT; 3 in colour photographs, which are volumes of one slice.
 
     forward: [batch, image_channels, x, y, z] in HU (photographs: 0 to 255) on the working grid -> class scores
     [batch, 1 + organs, x, y, z] in [0, 1], whose argmax is the label map.
@@ -77,11 +75,9 @@ class Predictor(nn.Module):
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
         check_volume(volume, self.image_channels)
-        if volume.shape[0] == 1:  # the usual case, without a second copy of the scores
-            return self.scores(soft_tissue_window(volume[0].float(), self.lower, self.upper)).unsqueeze(0)
-        return torch.stack(
-            [self.scores(soft_tissue_window(volume[n].float(), self.lower, self.upper)) for n in range(volume.shape[0])]
-        )
+        images = soft_tissue_window(volume.float(), self.lower, self.upper)
+        scores = [self.scores(images[n]) for n in range(len(images))]
+        return scores[0].unsqueeze(0) if len(scores) == 1 else torch.stack(scores)  # one needs no second copy
 
     def scores(self, image: Tensor) -> Tensor:
         """Class scores [1 + organ, x, y, z] of one windowed volume [channel, x, y, z] in [0, 1]."""
@@ -91,18 +87,10 @@ class Predictor(nn.Module):
 class TwoStagePredictor(Predictor):
     """Coarse stage, then a query for each organ, slice and window.
 
-    Args:
-        organs: see :class:`Predictor`, as are window and image_channels.
-        window: soft-tissue window in HU.
-        coarse: coarse stage.
-        attention: form of the attention channel.
-        planner: planner of the queries.
-        segmenter: query network with one output channel.
-        adjacent_slices: neighbours on either side as extra image channels (paper: 0).
-        batch_size: queries in one pass.
-        coarse_weight: share of the coarse probability in the result (our choice; the paper's form is 0;
-            docs/studies/openkbp.md compares them).
-        image_channels: channels of a slice.
+    `attention` is the form of the attention channel, `segmenter` the query network with one output channel, which gets
+    `batch_size` queries in one pass. `adjacent_slices` neighbours on either side are extra image channels (paper: 0).
+    `coarse_weight` is the share of the coarse probability in the result (our choice; the paper's form is 0;
+    docs/studies/openkbp.md compares them).
 
     forward: as of :class:`Predictor`; scores are float16. Organs that :func:`limited_to` leaves out are not queried.
     The score of the first of them is the highest coarse probability of all, so that a wanted organ does not get their
@@ -173,14 +161,9 @@ class TwoStagePredictor(Predictor):
         return pad(slices, [0, max(0, patch - slices.shape[2]), 0, max(0, patch - slices.shape[1])])
 
     def _fuse_slab(self, slices: Tensor, maps: Tensor, queries: Tensor, first: int, shape: list[int]) -> Tensor:
-        """Probabilities [slice, x, y] of one organ in slices of a shape (x, y).
+        """Probabilities [slice, x, y] of one organ in slices of a shape (x, y), from the slice `first` on.
 
-        Args:
-            slices: all slices of the volume, with room for a patch.
-            maps: maps of the organ [slice, 1, x', y'], from the slice `first` on.
-            queries: queries of the organ in these slices.
-            first: slice.
-            shape: pixels of a slice.
+        Maps [slice, 1, x', y'] and queries are those of the organ there; `slices` are all, with room for a patch.
         """
         coarse = interpolate(maps, size=shape, mode="bilinear", align_corners=False)[:, 0]
         attention = self._with_room(coarse)
@@ -208,15 +191,7 @@ class TwoStagePredictor(Predictor):
 
 
 def class_indices(organs: Sequence[str], wanted: str | Sequence[str]) -> list[int]:
-    """Class indices of some organs, in ascending order.
-
-    Args:
-        organs: all organs of the network, in the order of their class indices.
-        wanted: one name or several.
-
-    Raises:
-        ValueError: a name is none of the organs, or there is none.
-    """
+    """Class indices, in ascending order, of one wanted organ or several; ValueError if one is none of the network's."""
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     for name in names or [""]:
         if name not in organs:

@@ -46,11 +46,8 @@ class ScanDataset(Dataset):
 
 def describe(error: BaseException) -> str:
     """The first error of a chain: MONAI wraps what a transform raised in its own traceback text."""
-    sentence = complaint(error)
-    if sentence:
-        return sentence
     cause = root_cause(error)
-    return f"{type(cause).__name__}: {cause}"
+    return complaint(error) or f"{type(cause).__name__}: {cause}"
 
 
 class ScanEvaluator(SupervisedEvaluator):
@@ -60,8 +57,7 @@ class ScanEvaluator(SupervisedEvaluator):
     into one folder share the scans, and those that an earlier run has done are passed over. A handler with `kinds`
     writes results of each scan like the savers, after them; when the epoch is completed `is_last` tells handlers
     whether this is the process that reports for all, and `failures` which scans have no results. `quiet`: without bar.
-
-    Raises (from run): SystemExit with the list of failed scans, after all the others are done.
+    At its end `run` raises SystemExit with the list of failed scans, if there are any.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -75,8 +71,7 @@ class ScanEvaluator(SupervisedEvaluator):
         self.manifest: Manifest | None = None
         self.shared: SharedScans | None = None
         postprocessing = kwargs.get("postprocessing")
-        savers = [step for step in getattr(postprocessing, "transforms", ()) if hasattr(step, "kinds")]
-        if savers:
+        if savers := [step for step in getattr(postprocessing, "transforms", ()) if hasattr(step, "kinds")]:
             dataset = getattr(self.data_loader, "dataset", None)
             made_by = [self.network, getattr(dataset, "transform", None), self.inferer, postprocessing]
             self.manifest = Manifest(
@@ -95,11 +90,8 @@ class ScanEvaluator(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Go through all scans."""
         self.failures, self.is_last = {}, True
-        hidden = self.quiet or launched()[0] > 0
-        with (
-            self._sharing(),
-            tqdm(total=self.state.epoch_length, desc="scans", unit="scan", disable=hidden) as self.bar,
-        ):
+        quiet = self.quiet or launched()[0] > 0
+        with self._sharing(), tqdm(total=self.state.epoch_length, desc="scans", unit="scan", disable=quiet) as self.bar:
             super().run(global_epoch=global_epoch)
         if self.failures and self.is_last:
             lines = "\n".join(f"  {name}: {reason}" for name, reason in self.failures.items())
@@ -168,9 +160,7 @@ def _warnings(engine: Engine) -> list[str]:
 def labelled_scans(organs: Sequence[str], spacing: Sequence[float]) -> Compose:
     """Preprocessing of a scan that is scored: on the working grid, its label on the scan's own.
 
-    Args:
-        organs: organ names in the order of their class indices.
-        spacing: of the working grid in mm, axes R-L, A-P, S-I.
+    The organs stand in the order of their class indices; the spacing of the working grid is in mm, R-L, A-P, S-I.
     """
     return Compose(
         [
@@ -188,13 +178,10 @@ OURS = __name__.partition(".")[0]
 
 
 def settings_of(item: Any, inside: frozenset[int] = frozenset()) -> Any:
-    """An object as plain values: its class and its public attributes, without tensors and paths.
+    """Networks and transforms as plain values: their class and public attributes, without tensors and paths.
 
-    A network that is not of this bundle counts as what PyTorch prints of it.
-
-    Args:
-        item: networks and transforms.
-        inside: identities of the objects that this one is part of, which are passed over.
+    A network that is not of this bundle counts as what PyTorch prints of it. Objects that an item is `inside` of, given
+    by their identities, are passed over.
     """
     if item is None or isinstance(item, (str, bool, int, float)):
         return item

@@ -21,10 +21,7 @@ POLL_S = 0.1
 
 
 class SharedScans:
-    """What the processes that write into one folder tell each other.
-
-    Args:
-        output_dir: folder of the results, on a file system that all processes see.
+    """What the processes that write into one folder, on a file system that all of them see, tell each other.
 
     Raises (from joined): ValueError if there are several processes and the file system has no locks.
     """

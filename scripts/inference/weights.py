@@ -16,12 +16,11 @@ from scripts.runtime.run_folder import check_weights
 logger = logging.getLogger(__name__)
 
 
-def load_weights(network: torch.nn.Module, path: str | Path) -> None:
+def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a state dict into a predictor.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: damaged, not finite, more than weights, made for other organs, another network or by another run.
+    FileNotFoundError if there is no such file; ValueError if it is damaged, not finite, holds more than weights, or was
+    made for other organs, another network or by another run.
     """
     if not Path(path).exists():
         raise FileNotFoundError(
@@ -48,8 +47,7 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> None:
             f"{len(reshaped)} of another shape ({'; '.join(examples)}). Check encoder, decoder, coarse_network and "
             "adjacent_slices."
         )
-    broken = [key for key in own if not bool(torch.isfinite(state[key]).all())]
-    if broken:
+    if broken := [key for key in own if not bool(torch.isfinite(state[key]).all())]:
         raise ValueError(
             f"the weights {path} hold values that are not finite in {len(broken)} tensors ({', '.join(broken[:3])}): "
             "copy or download the file again, or take an earlier checkpoint."
@@ -57,21 +55,16 @@ def load_weights(network: torch.nn.Module, path: str | Path) -> None:
     network.load_state_dict(state)
 
 
-def with_weights(network: torch.nn.Module, path: str | Path) -> torch.nn.Module:
+def with_weights(network: nn.Module, path: str | Path) -> nn.Module:
     """The network itself, with the weights loaded: for configs of which a client only takes parts."""
     load_weights(network, path)
     return network
 
 
 class WeightsLoader:
-    """Handler: load the predictor's weights when the engine starts.
+    """Handler: load a predictor's weights when the engine starts; an ensemble has a state dict file for each member."""
 
-    Args:
-        path: state dict file; of an ensemble, one for each member.
-        network: the predictor.
-    """
-
-    def __init__(self, path: str | Path | Sequence[str], network: torch.nn.Module) -> None:
+    def __init__(self, path: str | Path | Sequence[str], network: nn.Module) -> None:
         self.paths, self.network = paths_of(path), network
 
     def attach(self, engine: Engine) -> None:
@@ -97,17 +90,10 @@ def paths_of(path: str | Path | Sequence[str]) -> list[str]:
 
 
 class FoldEnsemble(nn.Module):
-    """As many copies of a predictor as there are files of weights; ``scripts.inference.weights`` loads them.
+    """As many copies of an untrained predictor as there are files of weights, one ``model.pt`` of each fold.
 
-    Args:
-        predictor: untrained predictor of one fold.
-        paths: weights of the folds, one ``model.pt`` each.
-        device: device that the members run on.
-
-    forward: [batch, 1, x, y, z] in HU on the working grid -> mean class scores [batch, 1 + organs, x, y, z].
-
-    Raises:
-        ValueError: no path, or one path twice, which would give that fold two votes.
+    :class:`WeightsLoader` loads them. forward: [batch, 1, x, y, z] in HU on the working grid -> mean class scores
+    [batch, 1 + organs, x, y, z]. ValueError for no path, or one path twice, which would give that fold two votes.
     """
 
     def __init__(self, predictor: nn.Module, paths: str | Sequence[str], device: torch.device | str = "cpu") -> None:

@@ -82,9 +82,7 @@ def monai_of(folder: Path = FOLDER) -> str:
 def require(folder: Path = FOLDER) -> Path:
     """The interpreter of the environment; EnvironmentProblem if it is not there or was made for other requirements."""
     if not monai_of(folder):
-        raise EnvironmentProblem(
-            f"no complete environment in {folder}: run `python -m scripts.monai_label.environment`."
-        )
+        raise EnvironmentProblem(f"no complete environment in {folder}: run python -m scripts.monai_label.environment.")
     return python_of(folder)
 
 
@@ -92,18 +90,16 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
     """Bring the environment to a version of MONAI, if it has another; EnvironmentProblem says why it cannot be made."""
     if monai_of(folder) == monai:
         return
-    if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+    running = sys.version_info[:2]
+    if not OLDEST_PYTHON <= running <= NEWEST_PYTHON:
+        this, oldest, newest = (f"{major}.{minor}" for major, minor in (running, OLDEST_PYTHON, NEWEST_PYTHON))
         raise EnvironmentProblem(
-            "this is Python {}.{}, and MONAI Label runs on {}.{} to {}.{}: start this module with one of these, for "
-            "example `python3.11 -m scripts.monai_label.environment`.".format(
-                *sys.version_info[:2], *OLDEST_PYTHON, *NEWEST_PYTHON
-            )
+            f"this is Python {this}, and MONAI Label runs on {oldest} to {newest}: start this module with one of "
+            "these, for example `python3.11 -m scripts.monai_label.environment`."
         )
     python = python_of(folder)
     if not python.exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)]).returncode:
-        raise EnvironmentProblem(
-            f"{folder} could not be made: see above. Is there disk space, and may you write there?"
-        )
+        raise EnvironmentProblem(f"{folder} could not be made: see above. Is there disk space, may you write there?")
     (folder / STAMP).unlink(missing_ok=True)
     if _failure_of(python, "import torch"):
         _install_torch(python)
@@ -111,8 +107,7 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
     if not _pip_install(python, "-r", str(REQUIREMENTS), f"monai=={monai}"):
         raise EnvironmentProblem("the packages could not be installed: see above. Run the same command to try again.")
     _fix_torchvision(python)
-    failure = _failure_of(python, "import monailabel.main, monailabel.transform.post")
-    if failure:
+    if failure := _failure_of(python, "import monailabel.main, monailabel.transform.post"):
         raise EnvironmentProblem(f"{folder} was made and cannot import MONAI Label:\n{failure}")
     with replacing(folder / STAMP) as temporary:
         temporary.write_text(json.dumps(wanted(monai)), encoding="utf-8")

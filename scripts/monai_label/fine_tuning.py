@@ -36,17 +36,12 @@ REPORT = "fine_tuning.json"
 
 
 class FineTuning:
-    """Fine-tune the weights of one file on the cases of the segmentation trainer.
+    """Fine-tune a predictor, from the weights of `model_path` on, by the trainer of the segmentation stage.
 
-    Args:
-        trainer: trains the segmentation stage; its handlers write to `place`.
-        training: its batches, of newly labelled cases.
-        validation: dataset of the validator; may be empty, and then the weights of the last epoch are kept.
-        network: the predictor.
-        model_path: weights to begin with.
-        place: where the stage writes: the folder in which that of the run is made, and to which the place is moved.
-        published: file that the clients load, replaced at the end if it is `model_path`; its old content is kept
-            beside it. None: nothing is replaced.
+    `training` are the trainer's batches, of newly labelled cases; without a `validation` case the weights of the last
+    epoch are kept. The trainer's handlers write to `place`, which is moved to a folder of the run inside of it.
+    `published` is the file that the clients load, replaced at the end if it is `model_path`, its old content kept
+    beside it. None: nothing is replaced.
     """
 
     def __init__(
@@ -67,9 +62,8 @@ class FineTuning:
     def run(self) -> Path:
         """Check the cases, train, publish; return the folder of the run.
 
-        Raises:
-            ValueError: no case, a case with problems (all are listed), or weights that do not fit.
-            FileNotFoundError: there are no weights to begin with.
+        ValueError: no case, a case with problems (all are listed), or weights that do not fit; FileNotFoundError: there
+        are no weights to begin with.
         """
         splits = self._checked_splits()
         load_weights(self.network, self.model_path)
@@ -120,8 +114,7 @@ def begin_run(parent: Path, config: Mapping[str, Any], begun: Mapping[str, str])
     `config` is that of the running workflow, `begun` has the digests of weights and cases.
     """
     names = (path.name.removeprefix(PREFIX) for path in parent.glob(f"{PREFIX}*"))
-    numbers = [int(name) for name in names if name.isdecimal()]
-    last = max(numbers, default=0)
+    last = max((int(name) for name in names if name.isdecimal()), default=0)
     folder = parent / f"{PREFIX}{last:03d}"
     if last and not (folder / REPORT).exists():
         try:

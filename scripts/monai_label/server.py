@@ -31,26 +31,21 @@ START_SECONDS, STOP_SECONDS = 600.0, 30.0
 def prepare_app(bundle: Path, workspace: Path, python: Path) -> Path:
     """Put MONAI Label's bundle app and a copy of the bundle in a workspace, where what is there stays; return the copy.
 
-    The app comes from the MONAI Label environment, whose interpreter is `python`.
-
-    Raises:
-        FileNotFoundError: the bundle lacks what MONAI Label reads.
+    The app comes from the MONAI Label environment, whose interpreter is `python`. FileNotFoundError if the bundle lacks
+    what MONAI Label reads.
     """
     app = workspace / "app"
     copy = app / "model" / NAME
     if copy.exists():
         return copy
-    missing = [file for file in NEEDED if not (bundle / file).is_file()]
-    if missing:
+    if missing := [file for file in NEEDED if not (bundle / file).is_file()]:
         raise FileNotFoundError(
             f"{bundle} has no {', '.join(missing)}, which MONAI Label reads: name the folder of a complete bundle with "
             "--bundle; weights are downloaded with `python -m monai.bundle download_large_files` or trained."
         )
     if not (app / "main.py").exists():  # what `monailabel apps --download` does
-        installed = python.parents[1] / "monailabel/sample-apps/monaibundle"
-        shutil.copytree(
-            installed, app, ignore=shutil.ignore_patterns("logs", "model", "__pycache__"), dirs_exist_ok=True
-        )
+        installed, left_out = python.parents[1] / "monailabel/sample-apps/monaibundle", ("logs", "model", "__pycache__")
+        shutil.copytree(installed, app, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
     draft = copy.with_name(f".{NAME}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

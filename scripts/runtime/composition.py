@@ -52,13 +52,10 @@ def composed(
 
 
 def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
-    """The config that a predictor was trained with.
+    """The config that a predictor was trained with; ValueError, FileNotFoundError: no such run, or it is not whole.
 
     `run_dir` is the folder of the run; or, of a run of an older version without ``config.yaml``, the config files that
     it was trained with.
-
-    Raises:
-        ValueError, FileNotFoundError: no such run, or its config is not whole.
     """
     if not isinstance(run_dir, str) or run_dir.startswith("["):
         files = ast.literal_eval(run_dir) if isinstance(run_dir, str) else list(run_dir)
@@ -76,8 +73,7 @@ def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         content = None
-    missing = [key for key in PREDICTOR if not isinstance(content, dict) or key not in content]
-    if missing:
+    if missing := [key for key in PREDICTOR if not isinstance(content, dict) or key not in content]:
         raise ValueError(
             f"{path} is not whole, it lacks {', '.join(missing[:3])}: delete it, and start the command of the training "
             "again, which writes it anew."
@@ -94,10 +90,8 @@ def _taken(parser: ConfigParser, trained: Mapping[str, Any]) -> dict[str, Any]:
 def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = False) -> None:
     """First step of every workflow: check the command that started it, and take over the predictor of a run, if given.
 
-    A workflow that trains a predictor of its own (`anew`) takes none over.
-
-    Raises:
-        ValueError: an unknown id on the command line, or an overlay that is given twice or in the wrong order.
+    A workflow that trains a predictor of its own (`anew`) takes none over. An unknown id on the command line is a
+    ValueError, as is an overlay that is given twice or in the wrong order.
     """
     if run_dir and anew:
         raise ValueError(
@@ -127,9 +121,7 @@ def check_order(files: Sequence[str]) -> None:
             raise ValueError(f"--config_file names {path} twice: leave one out.")
     bases = [path for path in paths if _is_base(path)]
     if len(bases) > 1:
-        raise ValueError(
-            f"--config_file names {bases[1]} after {bases[0]}: it is complete by itself, give one of them."
-        )
+        raise ValueError(f"--config_file names {bases[1]} after {bases[0]}: each is complete, give one of them.")
     ranks = _ranks(paths)
     for number, rank in enumerate(ranks[1:], start=1):
         if rank < ranks[number - 1]:
@@ -141,11 +133,7 @@ def check_order(files: Sequence[str]) -> None:
 
 
 def require_base() -> None:
-    """Refuse a command whose config files are all overlays: a step of overlays, which every base config disables.
-
-    Raises:
-        ValueError: the command names no base config.
-    """
+    """Refuse a command whose config files are all overlays: a step of overlays, which every base config disables."""
     install_plain_errors()
     command = running_command()
     if command is None or "run" in running_parser():  # the config of a run of an older version lacks this step

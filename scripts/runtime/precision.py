@@ -19,13 +19,12 @@ def resolve_precision(device: torch.device, precision: str = "auto") -> torch.dt
     """The dtype in which networks compute on this device; ValueError if the precision is unknown."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision '{precision}' is unknown: choose one of {', '.join(PRECISIONS)}.")
-    if precision == "auto":
-        if device.type == "cuda":
-            supported = torch.cuda.is_bf16_supported()
-        else:
-            supported = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
-        precision = "bfloat16" if supported else "float32"
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    faster = precision == "bfloat16"
+    if precision == "auto" and device.type == "cuda":
+        faster = torch.cuda.is_bf16_supported()
+    elif precision == "auto":
+        faster = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
+    return torch.bfloat16 if faster else torch.float32
 
 
 def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:

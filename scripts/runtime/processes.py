@@ -41,11 +41,7 @@ def launched() -> tuple[int, int]:
 
 
 def join_processes() -> torch.device:
-    """Join the processes that torchrun started, if it did, and return the device of this one.
-
-    Raises:
-        ValueError: there are fewer GPUs than processes on this machine.
-    """
+    """Join the processes of torchrun, if there are any; return the device of this one. ValueError: too few GPUs."""
     local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if 0 < gpus <= local:
         raise ValueError(

@@ -34,12 +34,10 @@ class StageProgress:
     """Handler of a trainer; the name of the stage is shown before the bar."""
 
     def __init__(self, stage: str) -> None:
-        self.stage = stage
+        self.stage, self.shown = stage, ExitStack()
         self.bar: tqdm[Any] | None = None
-        self.shown = ExitStack()
         self.losses: list[float] = []
-        self.started = self.spoken = 0.0
-        self.first = 0
+        self.started, self.spoken, self.first = 0.0, 0.0, 0
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""

@@ -44,9 +44,7 @@ def placed(path: str | Path, place: RunPlace | None) -> Path:
 def claim_run_folder(output_dir: str, training_cases: int) -> Path:
     """Create the folder of the run whose config is running, or check that the folder belongs to it.
 
-    Raises:
-        ValueError: the folder holds a run with another config or number of training cases, whose differences are
-            named; or weights of no run.
+    A ValueError names what differs from the config and number of training cases there, or weights of no run.
     """
     with one_rank_first():  # the others then find its config
         return claim(Path(output_dir), running_config(), {"training_cases": training_cases})
@@ -83,8 +81,7 @@ def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]
 
 def record_weights(path: Path, written: Path) -> None:
     """Note the checksum of weights, `written` beside their final `path`, if their folder is that of a run."""
-    manifest = _read(path.parent / MANIFEST, json.loads)
-    if manifest:
+    if manifest := _read(path.parent / MANIFEST, json.loads):
         known = manifest.setdefault("sha256", {})
         known[path.name] = [digest(written), *known.get(path.name, [])[:1]]  # the last one, if they never get there
         _write_manifest(path.parent, manifest)

@@ -44,10 +44,7 @@ class RunTracking:
     replaces the id `save_execute_config: true` (`executed_config`) by the path of a file, or by null. The environment
     variable MLFLOW_TRACKING_URI overrides `tracking_uri`, a database or server. The files are the `artifacts`, names
     or patterns in the output folder, logged at the end. The settings (`parameters`; None: the whole config) get dotted
-    names where they are nested.
-
-    Raises:
-        ValueError: tracking is wanted, and mlflow is not installed.
+    names where they are nested. ValueError if tracking is wanted and mlflow is not installed.
     """
 
     def __init__(
@@ -65,14 +62,16 @@ class RunTracking:
         if isinstance(executed_config, bool) or not is_first_process():
             return
         if find_spec("mlflow") is None:
-            raise ValueError(
-                "--tracking needs mlflow, which the bundle itself does without: "
-                "pip install -r requirements-tracking.txt."
-            )
+            raise ValueError("--tracking needs mlflow, an extra package: pip install -r requirements-tracking.txt.")
+        from mlflow.entities import Param
+
         self.handler = RunHandler(tracking_uri=tracking_uri, experiment_name=experiment_name, run_name=run_name)
         self.handler.start(Engine(lambda _engine, _batch: None))
         self.run_id = str(self.handler.cur_run.info.run_id)  # type: ignore[attr-defined]
-        self._log_parameters(flat_settings(running_config() if parameters is None else parameters))
+        settings = flat_settings(running_config() if parameters is None else parameters)
+        logged = self.handler.client.get_run(self.run_id).data.params  # MLflow refuses to change a parameter
+        new = [Param(key, str(value)) for key, value in settings.items() if key not in logged]
+        self.handler.client.log_batch(self.run_id, params=new)
         LISTENERS.append(self.log_loss)
 
     def log_loss(self, stage: str, epoch: int, loss: float) -> None:
@@ -90,11 +89,3 @@ class RunTracking:
         LISTENERS.remove(self.log_loss)
         self.handler.close()
         self.run_id = None
-
-    def _log_parameters(self, parameters: Mapping[str, Any]) -> None:
-        """Log what this run does not have yet; MLflow refuses to change a parameter."""
-        from mlflow.entities import Param
-
-        there = self.handler.client.get_run(self.run_id).data.params
-        new = [Param(key, str(value)) for key, value in parameters.items() if key not in there]
-        self.handler.client.log_batch(self.run_id, params=new)

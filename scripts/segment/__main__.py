@@ -37,9 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Find organs in CT scans.\n" + bundle_identity().intended_use,
         epilog=f"Written for every scan: CASE_seg.nii.gz, the label map on the grid of the scan; and{written}",
     )
-    parser.add_argument(
-        "scan", help="a NIfTI file, a folder of them, or a folder with a DICOM series (also in subfolders)"
-    )
+    parser.add_argument("scan", help="a NIfTI file, a folder of them, or one with a DICOM series (also in subfolders)")
     parser.add_argument("--output_dir", default="segmentations", help="where results go (default: %(default)s)")
     parser.add_argument("--organs", nargs="+", metavar="ORGAN", help="look for these organs only, in less time")
     parser.add_argument(
@@ -54,9 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model_path", help="weights (default: those of the run, else those of the bundle)")
     parser.add_argument("--series", help="which of several DICOM series: its number in the list, or its UID")
     parser.add_argument("--list_series", action="store_true", help="list the DICOM series in SCAN and stop")
-    parser.add_argument(
-        "--write", nargs="*", choices=OUTPUTS, default=list(OUTPUTS), help="what to write too (default: everything)"
-    )
+    parser.add_argument("--write", nargs="*", choices=OUTPUTS, default=list(OUTPUTS), help="also write (default: all)")
     parser.add_argument("--device", help="cpu or cuda (default: the GPU if there is one)")
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each scan, all else on stderr")
@@ -120,10 +116,9 @@ def _outcomes(chosen: argparse.Namespace) -> list[Outcome]:
         organs=chosen.organs,
         **{setting: output in chosen.write for output, (setting, _) in OUTPUTS.items()},
     )
-    done = [outcome for outcome in outcomes if not outcome.error]
-    if done:
-        what = f"{len(done)} scan{'s'[: len(done) > 1]}"
-        print(f"{what} segmented in {readable_duration(time.monotonic() - started)}; results in {chosen.output_dir}:")
+    if done := [outcome for outcome in outcomes if not outcome.error]:
+        count, took = f"{len(done)} scan{'s'[: len(done) > 1]}", readable_duration(time.monotonic() - started)
+        print(f"{count} segmented in {took}; results in {chosen.output_dir}:")
     for outcome in done:
         print(f"  {', '.join(Path(file).name for file in outcome.files)}")
     return outcomes

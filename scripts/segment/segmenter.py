@@ -25,11 +25,7 @@ Scan = str | os.PathLike[str] | nib.Nifti1Image | MetaTensor
 class Segmenter:
     """Finds organs in scans; the label map is that of ``python -m scripts.segment``.
 
-    Args:
-        model_path: see :func:`scripts.segment.workflow.inference_workflow`, as are the others.
-        run_dir: folder of a training.
-        organs: names of the organs to look for.
-        device: "cpu" or "cuda".
+    The arguments are those of :func:`scripts.segment.workflow.inference_workflow`.
 
     Raises:
         FileNotFoundError: there is no such run or weights file.
@@ -61,16 +57,11 @@ class Segmenter:
             WeightsLoader(part("model_path"), part("network")).load()
 
     def __call__(self, scan: Scan, series: str | None = None) -> tuple[nib.Nifti1Image, dict[str, OrganFinding]]:
-        """Segment one scan.
+        """Segment one scan; return its label map and, of each organ looked for, volume in ml, mean HU and class index.
 
-        Args:
-            scan: a file or folder as the command takes it; or an image in HU, of nibabel (NIfTI) or a ``MetaTensor``
-                [x, y, z] or [1, x, y, z], whose affine leads to mm (RAS).
-            series: which of several DICOM series in a folder.
-
-        Returns:
-            The label map, uint8 on the grid of the scan; its values are class indices: place in `organs` + 1. And for
-            each organ that was looked for its volume in ml, mean HU and class index.
+        A scan is a file or folder as the command takes it (`series` is one of several DICOM series there); or an image
+        in HU, of nibabel (NIfTI) or a ``MetaTensor`` [x, y, z] or [1, x, y, z], whose affine leads to mm (RAS). The
+        label map is uint8 on the grid of the scan; its values are class indices: place in `organs` + 1.
 
         Raises:
             FileNotFoundError: there is no such scan.

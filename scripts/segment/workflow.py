@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,11 @@ def inference_workflow(
 ) -> ConfigWorkflow:
     """Put the inference workflow together, with the predictor of a run.
 
-    Args:
-        model_path: weights; None: those of the run, else the bundle's own.
-        run_dir: folder of a training, or its config files, see :func:`scripts.runtime.composition.trained_config`.
-        organs: names of the organs to look for; None: all.
-        device: "cpu" or "cuda"; None: as the config chooses.
-        settings: what else replaces values of the config, by id.
+    Without `model_path` the weights are those of the run, else the bundle's own. `run_dir` is the folder of a training,
+    or its config files (:func:`scripts.runtime.composition.trained_config`). Without `organs` (names) it looks for all,
+    and without `device` ("cpu", "cuda") the config chooses. Further settings replace values of the config by id.
 
-    Raises:
-        FileNotFoundError: there is no such run.
-        ValueError: there is no such device.
+    Raises: FileNotFoundError, ValueError if there is no such run or device.
     """
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     if device is not None:
@@ -78,18 +73,10 @@ class Outcome:
 def run_workflow(
     scan: str, output_dir: str, series: str | None = None, quiet: bool = False, measure: bool = False, **settings: Any
 ) -> list[Outcome]:
-    """Segment scans.
+    """Segment the scans of a file or folder; return what came of each, nothing but in the last of several processes.
 
-    Args:
-        scan: file or folder.
-        output_dir: folder of the results.
-        series: one of several DICOM series.
-        quiet: show no bars.
-        measure: measure the organs, for which every scan is read once more.
-        settings: further arguments of :func:`inference_workflow`.
-
-    Returns:
-        One for each scan; none unless this is the last of several processes.
+    `quiet` shows no bars. To `measure` the organs every scan is read once more. Further settings are arguments of
+    :func:`inference_workflow`.
 
     Raises: ValueError, FileNotFoundError; from further up, the cause of the error that MONAI makes of it.
     """
@@ -103,19 +90,16 @@ def run_workflow(
     print(f"{len(names)} scan{'s'[: len(names) > 1]}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}", flush=True)
     evaluator = part("evaluator")
     evaluator.quiet = quiet
-    with nullcontext() if quiet else showing_queries(evaluator.network):
-        try:
-            workflow.run()
-        except SystemExit:  # some scans failed, the others are done
-            pass
+    # A SystemExit says that some scans failed; the others are done.
+    with suppress(SystemExit), nullcontext() if quiet else showing_queries(evaluator.network):
+        workflow.run()
     workflow.finalize()
     if not evaluator.is_last:
         return []
     organs, listed = (part("organs"), part("wanted_classes")) if measure else None, read_manifest(output_dir)["cases"]
+    failed = {name: Outcome(name, error=reason) for name, reason in evaluator.failures.items()}
     return [
-        Outcome(name, error=evaluator.failures[name])
-        if name in evaluator.failures
-        else _outcome(name, image, output_dir, listed[name]["warnings"], organs)
+        failed.get(name) or _outcome(name, image, output_dir, listed[name]["warnings"], organs)
         for name, image in images.items()
     ]
 
@@ -140,22 +124,17 @@ def quoted(text: str) -> str:
 
 
 def _known_device(device: str) -> str:
-    if device.split(":")[0] not in ("cpu", "cuda"):
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda"):
         raise ValueError(f"device '{device}' is unknown: give cpu, cuda, or cuda:1 for the second GPU.")
-    if device.startswith("cuda"):
-        count, number = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
-        if number >= count:
-            raise ValueError(f"device '{device}' is not there, PyTorch finds {count} GPUs: leave --device out.")
+    if kind == "cuda" and int(number or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device '{device}' is not there, PyTorch finds {count} GPUs: leave --device out.")
     return device
 
 
 @contextmanager
 def showing_queries(predictor: nn.Module) -> Iterator[None]:
-    """Show how many of the queries of each scan are answered, while the block runs.
-
-    Args:
-        predictor: a two-stage predictor, whose planner says how many queries there are; others show no bar.
-    """
+    """Show how many of the queries of each scan a two-stage predictor has answered, while the block runs."""
     planner, segmenter = getattr(predictor, "planner", None), getattr(predictor, "segmenter", None)
     if planner is None or segmenter is None:
         yield
