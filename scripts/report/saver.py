@@ -24,9 +24,11 @@ from scripts.drawing.html import embedded, png, table, write_page
 from scripts.drawing.overlay import MARGIN_MM, draw_panel, organ_colour, overlay_figure
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity, result_path
-from scripts.outputs.scan_outputs import ScanSaverd, scan_name
+from scripts.outputs.scan_outputs import RESULT, ScanSaverd, scan_name
 from scripts.preprocessing.scan_reader import WARNINGS, load_volume
 
+LOOK_AT = 0.6
+"""Organs of which a lower Dice is estimated are pointed out; our choice."""
 MONTAGE_COLUMNS = 4
 MM3_PER_ML = 1000.0
 
@@ -47,9 +49,11 @@ class SaveReportd(ScanSaverd):
         name, warnings = scan_name(data), str(data["image"].meta.get(WARNINGS, ""))
         image = load_volume(data["image"].meta["filename_or_obj"])[0].numpy()
         labels, affine = value[0].cpu().numpy(), value.affine.numpy()
-        measures = organ_measures(image, labels, affine, self.organs)
+        measures, quality = organ_measures(image, labels, affine, self.organs), data.get(RESULT, {})
         with replacing(result_path(self.output_dir, name, "measures")) as temporary:
             rounded = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
+            for kind, of_organs in quality.items():
+                rounded[kind] = rounded["organ"].map(of_organs).round(3)
             rounded = rounded.assign(warnings=warnings.replace("\n", " "))
             rounded.to_csv(temporary, index=False, errors="backslashreplace")
         figures = {"Overview": overlay_figure(image, labels, affine, self.organs)}
@@ -62,7 +66,10 @@ class SaveReportd(ScanSaverd):
             *(f'<p class="notice">{escape(notice)}</p>' for notice in notices),
             f'<p class="facts">{_facts(measures, image.shape, affine)}</p>',
             "<h2>Organs</h2>",
-            table(["organ", "volume (mL)", "mean HU", "remark"], map(_row, measures)),
+            table(
+                ["organ", "volume (mL)", "mean HU", "estimated Dice", "remark"],
+                (_row(measure, quality.get("estimated_dice", {}).get(measure.organ)) for measure in measures),
+            ),
             *(f"<h2>{heading}</h2>{embedded(png(figure), heading)}" for heading, figure in figures.items()),
             f"<footer>{bundle.name} {bundle.version}, weights {escape(self.weights) or 'not named'}; made {made}. "
             "Organs were outlined automatically and nobody has checked them.</footer>",
@@ -128,13 +135,15 @@ def _facts(measures: Sequence[OrganFinding], shape: Sequence[int], affine: NDArr
     return f"{found} of {len(measures)} organs found in a scan of {voxels} voxels of {spacing} mm."
 
 
-def _row(measure: OrganFinding) -> list[str]:
+def _row(measure: OrganFinding, estimated_dice: float | None) -> list[str]:
     chip = f'<span class="colour" style="background: {organ_colour(measure.class_index)}"></span>'
     name = chip + escape(measure.organ.replace("_", " "))
     if measure.mean_hu is None:
-        return [f'<span class="absent">{cell}</span>' for cell in (name, "-", "-", "not found")]
-    remark = "reaches the edge of the scan, a part may be missing" if measure.cut_off else ""
-    return [name, f"{measure.volume_ml:.1f}", f"{measure.mean_hu:.0f}", remark]
+        return [f'<span class="absent">{cell}</span>' for cell in (name, "-", "-", "-", "not found")]
+    dice = "-" if estimated_dice is None else f"{estimated_dice:.2f}"
+    remarks = ["<strong>look at this one</strong>"] * (estimated_dice is not None and estimated_dice < LOOK_AT)
+    remarks += ["reaches the edge of the scan, a part may be missing"] * measure.cut_off
+    return [name, f"{measure.volume_ml:.1f}", f"{measure.mean_hu:.0f}", dice, "; ".join(remarks)]
 
 
 def montage_figure(
