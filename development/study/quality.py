@@ -1,7 +1,7 @@
 """The command `python -m development.study quality`: how well a quality score tells good results from bad ones.
 
     python -m development.study quality runs/mine/evaluation
-    python -m development.study quality docs/results/btcv/signals.csv --leave_out fold
+    python -m development.study quality docs/results/btcv/signals.csv.xz --leave_out fold
 
 Estimated Dice is by a calibration on the other patients, or folds. Plain signals stand beside it, where a table has
 them: its columns are case, organ, dice, soft_dice, what `--leave_out` names, and further signals, higher for better.
@@ -26,7 +26,7 @@ RESAMPLES = 1000
 GROUPS = 10
 ESTIMATE = "estimated Dice"
 MEASURES = (f"AUROC, Dice < {LOOK_AT}", "rank correlation", "within an organ", "calibration error")
-KNOWN = ("case", "class_index", "dice", "hd95_mm", "surface_dice", "reference_ml", "prediction_ml")
+KNOWN = ("case", "fold", "class_index", "dice", "hd95_mm", "surface_dice", "reference_ml", "prediction_ml")
 """Columns of numbers that are no signal."""
 
 
