@@ -20,7 +20,7 @@ Folders are layers, from the bottom up: none imports one below it in this list::
     prepare/         data as they lie on a disk -> dataset.json
     export/          TorchScript, ONNX, weights of half the size
     monai_label/     the bundle in the MONAI Label server, and fine-tuning
-    segment/         the command line for people who know no MONAI; it runs the inference workflow
+    segment/         for people who know no MONAI: the inference workflow as a command and as a call in Python
 
 Nothing runs on import; the workflows are put together in ``configs/``.
 """

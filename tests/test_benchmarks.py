@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from development.benchmarks import beside_others, inference, precision, sampling, training_step
+from development.benchmarks import beside_others, inference, precision, sampling, training_step, two_commits
 from development.benchmarks.candidates import CANDIDATES, Settings
 from development.benchmarks.one_scan import measured
 from development.benchmarks.public_design import PairedViews, looped_weights, weighted_contrast, write_pairs
@@ -49,6 +49,17 @@ def test_precision_prints_the_ratio_and_what_auto_chooses(capsys: pytest.Capture
 def test_inference_prints_the_growth_of_the_time_per_slice(capsys: pytest.CaptureFixture[str]) -> None:
     inference.main(["--quick"])
     assert printed(capsys, "time per slice, largest / smallest volume: ") > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["coarse", "store"])
+def test_a_commit_beside_itself_gives_the_same_and_a_ratio(capsys: pytest.CaptureFixture[str], task: str) -> None:
+    checkout = str(Path(__file__).resolve().parents[1])
+    two_commits.main([task, checkout, "--repeats", "2", "--cases", "1"])
+    first, last = capsys.readouterr().out.splitlines()
+    before, now = first.split("last results ")[1].split(", ")
+    assert before == now and (float(now) > 0) == (task == "coarse")
+    assert re.fullmatch(r"before / now: [\d.]+ \(goal .*\)", last)
 
 
 @pytest.fixture(scope="module")

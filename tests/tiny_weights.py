@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from config_compositions import ROOT
 from tiny_workflows import TINY_PREDICTOR, workflow
 
 SETTINGS: dict[str, Any] = {
@@ -26,3 +28,10 @@ def write_weights(path: Path, **changes: Any) -> str:
             parameter.mul_(2.0)  # sure of what it sees, unlike most random weights
     torch.save(network.state_dict(), path)
     return str(path)
+
+
+def write_trained(folder: Path, **changes: Any) -> tuple[str, list[str]]:
+    """Write the weights, and the config that they were made with; return their path and the files of the config."""
+    content = {name: value for name, value in (SETTINGS | changes).items() if name != "device"}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return write_weights(folder / "model.pt", **changes), [str(ROOT / "configs/train.yaml"), str(folder / "tiny.yaml")]

@@ -33,8 +33,7 @@ from monai.transforms import (
 from torch import Tensor, nn
 
 from development.baselines.swin_unetr import swin_unetr
-from development.benchmarks.oracle_coarse import OracleCoarse
-from development.benchmarks.phantom_bundle import CONFIGS, QUICK_SETTINGS
+from development.benchmarks.phantom_bundle import CONFIGS, QUICK_SETTINGS, OracleCoarse
 from scripts.inference.weights import load_weights
 from scripts.runtime.precision import PrecisionInferer
 

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from development.benchmarks.oracle_coarse import OracleCoarse
-from development.benchmarks.phantom_bundle import bundle_config
+from development.benchmarks.phantom_bundle import OracleCoarse, bundle_config
 from development.benchmarks.timing import peak_memory
 from scripts.inference.predictor import TwoStagePredictor
 

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from development.benchmarks.oracle_coarse import coarse_maps_of_labels
-from development.benchmarks.phantom_bundle import bundle_config
+from development.benchmarks.phantom_bundle import bundle_config, coarse_maps_of_labels
 from development.phantom.anatomy import make_phantom_case
 from scripts.preprocessing.working_grid import HOUNSFIELD_AIR
 from scripts.queries.attention import maps_on_slices

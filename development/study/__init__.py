@@ -7,7 +7,8 @@ From the plan to the page::
     single_run      coarse stage shared, training, evaluation, results appended
     run_command     one run after another; what is stored is skipped
     results         scores.csv.xz and runs.jsonl of a study: append, read
-    tables          its tables in Markdown (comparisons: `scripts.evaluation.comparison`)
+    tables          its tables in Markdown
+    comparison      what runs differ by, patient by patient
     report_command  all of them as one page
     embedding       held-out queries in the embedding of a contrastive stage
     embed_command   their map

@@ -23,7 +23,8 @@ from scripts.dataset.label_values import organs_of_datalist
 from scripts.evaluation.intervals import macro_mean
 from scripts.evaluation.score_tables import markdown_table
 from scripts.preprocessing.organ_labels import load_organ_labels
-from scripts.preprocessing.working_grid import ToWorkingGrid, check_spacing, resample_labels
+from scripts.preprocessing.resampling import resample_labels
+from scripts.preprocessing.working_grid import ToWorkingGrid, check_spacing
 from scripts.runtime.plain_errors import start_command
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from ignite.distributed import barrier
 
+from scripts.coarse.cpu_training import for_training
 from scripts.coarse.patches import CoarsePatches
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
 from scripts.files.atomic_write import replacing
@@ -64,21 +65,15 @@ class CrossFittedCoarse:
         segmenter: the coarse stage of the predictor; trained in place.
         output_dir: checkpoints coarse.pt and coarse_fold<k>.pt, and coarse_recall.json.
         folds: number of cross-fitting folds, 1 for in-sample maps (public code).
-        patch_size: voxels of a training patch on the coarse grid.
-        batch_size: patches in a batch.
         epochs: epochs of the final network.
         fold_epochs: epochs of each fold's network; None for the same number.
-        epoch_length: iterations in an epoch.
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
         organ_weight: weight of organs in the loss at the start, see
             :class:`~scripts.losses.partial_labels.OrganWeightDecay`.
-        organ_share: share of the training patches that lie around an organ.
+        patch_size, batch_size, geometry, intensity, organ_share: see `CoarsePatches`.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes
             its place, in-sample. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
-        geometry: random geometry of patches.
-        intensity: random intensities.
-        seed: seed of folds, initial weights and batches.
     """
 
     def __init__(
@@ -105,13 +100,13 @@ class CrossFittedCoarse:
         self.data = [case for case in data if case.get("label")]
         self.maps, self.segmenter, self.output_dir = maps, segmenter, Path(output_dir)
         self.folds = split_folds([str(case.get("patient", case["case"])) for case in self.data], folds, seed)
-        self.patch_size, self.batch_size = patch_size, batch_size
         self.epochs, self.epoch_length, self.fold_epochs = epochs, epoch_length, fold_epochs or epochs
-        self.learning_rate, self.organ_weight, self.organ_share = learning_rate, organ_weight, organ_share
+        self.learning_rate, self.organ_weight = learning_rate, organ_weight
         if not 0 <= least_dice <= 1:
             raise ValueError(f"least_dice {least_dice} is no Dice: give a number in [0, 1].")
-        self.threshold, self.least_dice, self.seed = threshold, float(least_dice), seed
-        self.geometry, self.intensity = geometry or RandomGeometry(shift=0.0), intensity
+        self.threshold, self.least_dice = threshold, float(least_dice)
+        drawn = {"geometry": geometry or RandomGeometry(shift=0.0), "intensity": intensity, "organ_share": organ_share}
+        self.patches: dict[str, Any] = {"patch_size": patch_size, "batch_size": batch_size, "seed": seed, **drawn}
 
     def run(self) -> None:
         """Train what is not trained, write the maps that are missing, report what the coarse stage misses."""
@@ -141,22 +136,9 @@ class CrossFittedCoarse:
 
     def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
         """Train one network, resuming from its checkpoint; a finished one is only loaded."""
-        # channels-last memory: a quarter faster on a CPU (measured).
-        network = segmenter.network.to(self.maps.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        window = (self.maps.lower, self.maps.upper)
-        batches = CoarsePatches(
-            cases,
-            self.maps.store,
-            segmenter,
-            window,
-            self.patch_size,
-            self.batch_size,
-            self.geometry,
-            self.intensity,
-            self.organ_share,
-            self.seed,
-            self.maps.device,
-        )
+        network = for_training(segmenter.network, self.maps.device)
+        window, device = (self.maps.lower, self.maps.upper), self.maps.device
+        batches = CoarsePatches(cases, self.maps.store, segmenter, window, device=device, **self.patches)
         loss = PartialDiceCELoss(len(self.maps.store.organs), self.organ_weight).to(self.maps.device)
         together = on_device(network, self.maps.device)
         stage_trainer(

@@ -31,10 +31,7 @@ def reached_slices(stored: StoredCase, maps: Tensor, threshold: float) -> dict[i
 
     A slice is reached when a pixel of the organ has coarse probability >= threshold.
 
-    Args:
-        stored: the case.
-        maps: its coarse maps [slice, organ, x', y'] uint8, 255 for probability 1.
-        threshold: probability in [0, 1] from which a pixel counts as found.
+    A map is [slice, organ, x', y'] uint8, 255 for probability 1.
     """
     reached: dict[int, tuple[int, int]] = {}
     for organ, slices, truth in shown_organs(stored):
@@ -50,10 +47,6 @@ def map_dice(stored: StoredCase, maps: Tensor) -> dict[int, float]:
 
     Probabilities p against the share t of organ in every pixel of the maps' grid: 2 sum(min(p, t)) / (sum(p) + sum(t)).
     1 where p = t, near 0 for a map that finds nothing, and for one that finds the organ everywhere.
-
-    Args:
-        stored: the case.
-        maps: its coarse maps [slice, organ, x', y'] uint8, 255 for probability 1.
     """
     dice: dict[int, float] = {}
     for organ, slices, truth in shown_organs(stored):
@@ -72,26 +65,22 @@ def coarse_recall(
     A case is missed when no slice of the organ is reached, see `reached_slices`; the Dice is `map_dice`.
     """
     report: dict[str, dict[str, float | int | list[str]]] = {}
-    reached: dict[int, list[tuple[str, int, int]]] = {}
-    dice: dict[int, list[float]] = {}
+    shown: dict[int, list[tuple[str, int, int, float]]] = {}
     for case in cases:
         stored = maps.store.open(case)
         if stored.label is not None:  # of an unlabelled scan no maps are predicted for this
+            dice = map_dice(stored, maps.of(case))
             for organ, (hits, total) in reached_slices(stored, maps.of(case), threshold).items():
-                reached.setdefault(organ, []).append((stored.name, hits, total))
-            for organ, value in map_dice(stored, maps.of(case)).items():
-                dice.setdefault(organ, []).append(value)
+                shown.setdefault(organ, []).append((stored.name, hits, total, dice[organ]))
     for organ, name in enumerate(maps.store.organs, start=1):
-        found = reached.get(organ, [])
-        missed = [case for case, hits, _ in found if hits == 0]
-        slices_total = sum(total for _, _, total in found)
-        share = sum(hits for _, hits, _ in found) / slices_total if slices_total else float("nan")
+        names, hits_of, slices_of, dice_of = zip(*shown[organ], strict=True) if organ in shown else [()] * 4
+        missed = [case for case, found in zip(names, hits_of, strict=True) if found == 0]
         report[name] = {
-            "cases": len(found),
+            "cases": len(names),
             "missed": len(missed),
             "missed_cases": missed,
-            "slices_reached": share,
-            "dice": sum(dice[organ]) / len(dice[organ]) if organ in dice else float("nan"),
+            "slices_reached": sum(hits_of) / sum(slices_of) if names else float("nan"),
+            "dice": sum(dice_of) / len(dice_of) if names else float("nan"),
         }
     return report
 

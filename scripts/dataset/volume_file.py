@@ -62,8 +62,13 @@ def _read_nifti(path: str) -> VolumeFile:
     image = cast("nib.nifti1.Nifti1Image", nib.loadsave.load(path))
     if isinstance(image, nib.Cifti2Image):
         raise VolumeError(Problem(Kind.NOT_A_VOLUME, path, "CIFTI, values of a surface or of regions"))
+    return nifti_volume(image, raw_header(path), path)
+
+
+def nifti_volume(image: nib.nifti1.Nifti1Image, header: Any, path: str) -> VolumeFile:
+    """The volume of a NIfTI image, by its header as it is stored."""
     _refuse_other_shapes(image.get_data_dtype(), image.shape, path)
-    place = place_of(raw_header(path), path)
+    place = place_of(header, path)
     voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3], order="F")
     return VolumeFile(voxels=voxels, **vars(place))
 

@@ -1,6 +1,5 @@
 """How good a segmentation is.
 
 case_scores: one label map against its reference; handler: during an evaluator's run; summary (intervals, figures):
-averages over patients with their uncertainty; comparison: what runs differ by, patient by patient; score_tables: tables
-as files; pixel_scores: over all pixels of a set.
+averages over patients with their uncertainty; score_tables: tables as files; pixel_scores: over all pixels of a set.
 """

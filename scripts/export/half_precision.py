@@ -4,7 +4,7 @@
 
 The result is a `model.pt` like any other: loading copies half-precision values into the network's float32 parameters,
 so every client reads it as it is, and computes as before. What the rounding costs, an evaluation of both files and
-``scripts.evaluation.comparison`` tell.
+``development.study.comparison`` tell.
 """
 
 import argparse

@@ -29,7 +29,6 @@ from scripts.files.result_files import (
 )
 
 MAX_LISTED = 5
-NO_TABLES: Mapping[str, Any] = {}
 SPACE_PER_SCAN = 8 << 20
 """Bytes for pictures and report; our choice, like the quarter of a scan's size for label map and DICOM-SEG."""
 
@@ -50,10 +49,10 @@ class Manifest:
         output_dir: str | Path,
         kinds: Sequence[str],
         weights: Sequence[str],
-        tables: Mapping[str, Any] = NO_TABLES,
+        tables: Mapping[str, Any] | None = None,
         settings: Any = None,
     ) -> None:
-        self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables)
+        self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables or {})
         self.weights = {Path(path).name: digest(Path(path)) for path in weights if Path(path).is_file()}
         self.settings, self.journal = settings, self.folder / JOURNALS.replace("*", uuid.uuid4().hex)
         self.cases: dict[str, Mapping[str, Any]] = {}

@@ -5,6 +5,7 @@ disagree. It can be scripted (TorchScript).
 """
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +104,9 @@ class TwoStagePredictor(Predictor):
             docs/studies/openkbp.md compares them).
         image_channels: channels of a slice.
 
-    forward: as of :class:`Predictor`; scores are float16.
+    forward: as of :class:`Predictor`; scores are float16. Organs that :func:`limited_to` leaves out are not queried.
+    The score of the first of them is the highest coarse probability of all, so that a wanted organ does not get their
+    voxels; those of the others are 0.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class TwoStagePredictor(Predictor):
         self.segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.adjacent_slices, self.batch_size = int(adjacent_slices), int(batch_size)
         self.coarse_weight, self.slab_values = float(coarse_weight), SLAB_VALUES
+        self.wanted = list(range(len(organs)))
         self.register_buffer("blend", blending_weights(planner.patch_size), persistent=False)
 
     def scores(self, image: Tensor) -> Tensor:
@@ -144,8 +148,14 @@ class TwoStagePredictor(Predictor):
         check_finite(coarse, "coarse")
         slices = self._with_room(slices_of(image))
         slab = max(1, self.slab_values // (shape_x * shape_y))
-        scores = torch.empty([1 + coarse.shape[0], shape_x, shape_y, depth], dtype=torch.half, device=image.device)
-        for organ in range(coarse.shape[0]):
+        scores = torch.zeros([1 + coarse.shape[0], shape_x, shape_y, depth], dtype=torch.half, device=image.device)
+        rival, others = torch.zeros_like(coarse[:1]), 0
+        for organ in range(coarse.shape[0] - 1, -1, -1):
+            if organ not in self.wanted:
+                rival, others = torch.maximum(rival, coarse[organ]), 1 + organ
+        if others > 0:
+            scores[others] = resized_maps(rival, [shape_x, shape_y, depth])[0]
+        for organ in self.wanted:
             maps = maps_on_slices(coarse[organ : organ + 1], depth)
             queries = self.planner(maps, shape_x, shape_y)
             for first in range(0, depth, slab):
@@ -197,12 +207,34 @@ class TwoStagePredictor(Predictor):
         return torch.stack(patches)
 
 
-class CoarseOnly(Predictor):
-    """The coarse stage of a predictor alone: the baseline that the second stage has to beat.
+def class_indices(organs: Sequence[str], wanted: str | Sequence[str]) -> list[int]:
+    """Class indices of some organs, in ascending order.
 
     Args:
-        predictor: the predictor, which has a coarse stage.
+        organs: all organs of the network, in the order of their class indices.
+        wanted: one name or several.
+
+    Raises:
+        ValueError: a name is none of the organs, or there is none.
     """
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    for name in names or [""]:
+        if name not in organs:
+            near = get_close_matches(str(name), organs, 1, cutoff=0.0)[0]
+            raise ValueError(f"'{name}' is no organ of this network, give '{near}' or another of {', '.join(organs)}.")
+    return sorted({organs.index(name) + 1 for name in names})
+
+
+def limited_to(predictor: nn.Module, classes: Sequence[int]) -> nn.Module:
+    """The predictor itself, whose two-stage parts query the organs of these class indices only; others score all."""
+    for part in predictor.modules():
+        if isinstance(part, TwoStagePredictor):
+            part.wanted = [index - 1 for index in classes]
+    return predictor
+
+
+class CoarseOnly(Predictor):
+    """The coarse stage of a predictor alone: the baseline that the second stage has to beat."""
 
     def __init__(self, predictor: TwoStagePredictor) -> None:
         names = decode_names(predictor.organ_names)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Inference over many scans: progress per scan, one bad scan does not stop the others, and the exit status tells."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 class ScanDataset(Dataset):
-    """Scans with their preprocessing; a scan that cannot be read becomes an item that says so.
-
-    Args:
-        data: case dictionaries.
-        transform: preprocessing.
-    """
+    """Scans (case dictionaries) with their preprocessing; one that cannot be read becomes an item that says so."""
 
     shared: SharedScans | None = None
     """Given by the evaluator; a scan that another process has is an item that says so."""
-
-    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Callable[[Any], Any]) -> None:
-        super().__init__(data=data, transform=transform)
 
     def __getitem__(self, index: int) -> Any:  # type: ignore[override]
         """One scan, or what went wrong with it."""
@@ -67,7 +59,7 @@ class ScanEvaluator(SupervisedEvaluator):
     A scan that fails in reading, prediction, postprocessing or saving is logged and left out. Processes that write
     into one folder share the scans, and those that an earlier run has done are passed over. A handler with `kinds`
     writes results of each scan like the savers, after them; when the epoch is completed `is_last` tells handlers
-    whether this is the process that reports for all, and `failures` which scans have no results.
+    whether this is the process that reports for all, and `failures` which scans have no results. `quiet`: without bar.
 
     Raises (from run): SystemExit with the list of failed scans, after all the others are done.
     """
@@ -79,7 +71,7 @@ class ScanEvaluator(SupervisedEvaluator):
             kwargs["postprocessing"] = Compose([kwargs["postprocessing"], *scorers]).flatten()
         super().__init__(**{**kwargs, "val_handlers": [self, *handlers]})
         self.failures: dict[str, str] = {}
-        self.is_last = True
+        self.is_last, self.quiet = True, False
         self.manifest: Manifest | None = None
         self.shared: SharedScans | None = None
         postprocessing = kwargs.get("postprocessing")
@@ -103,10 +95,12 @@ class ScanEvaluator(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """Go through all scans."""
         self.failures, self.is_last = {}, True
-        with self._sharing():
-            self.bar = tqdm(total=self.state.epoch_length, desc="scans", unit="scan", disable=launched()[0] > 0)
-            with self.bar:
-                super().run(global_epoch=global_epoch)
+        hidden = self.quiet or launched()[0] > 0
+        with (
+            self._sharing(),
+            tqdm(total=self.state.epoch_length, desc="scans", unit="scan", disable=hidden) as self.bar,
+        ):
+            super().run(global_epoch=global_epoch)
         if self.failures and self.is_last:
             lines = "\n".join(f"  {name}: {reason}" for name, reason in self.failures.items())
             raise SystemExit(f"error: {len(self.failures)} of {self.state.epoch_length} scans failed:\n{lines}")
@@ -141,23 +135,19 @@ class ScanEvaluator(SupervisedEvaluator):
         name = str(batchdata["case"][0])
         self.bar.set_postfix_str(name)
         output: dict[str, Any] = {}
-        if "taken" in batchdata:
-            self.bar.update()
-            return output
-        try:
-            if "failure" in batchdata:
-                raise ScanError(batchdata["failure"][0])
-            if self.manifest:
-                self.manifest.begin(name)
-            output = super()._iteration(engine, batchdata)  # type: ignore[arg-type]
-            if self.manifest and self.shared:
-                self.manifest.record(name, _warnings(engine))
-                self.shared.settle(name)
-        except ScanError as error:
-            self._fail(name, str(error))
-        except Exception as error:  # one bad scan must not stop the others
-            logger.debug("%s failed", name, exc_info=True)
-            self._fail(name, describe(error))
+        if "failure" in batchdata:
+            self._fail(name, batchdata["failure"][0])
+        elif "taken" not in batchdata:
+            try:
+                if self.manifest:
+                    self.manifest.begin(name)
+                output = super()._iteration(engine, batchdata)  # type: ignore[arg-type]
+                if self.manifest and self.shared:
+                    self.manifest.record(name, _warnings(engine))
+                    self.shared.settle(name)
+            except Exception as error:  # one bad scan must not stop the others
+                logger.debug("%s failed", name, exc_info=True)
+                self._fail(name, describe(error))
         self.bar.update()
         return output
 
@@ -173,10 +163,6 @@ def _warnings(engine: Engine) -> list[str]:
     batch: Any = engine.state.batch
     image = batch[0].get("image") if isinstance(batch, list) and batch else None
     return str(getattr(image, "meta", {}).get(WARNINGS, "")).splitlines()
-
-
-class ScanError(RuntimeError):
-    """A scan that could not be read."""
 
 
 def labelled_scans(organs: Sequence[str], spacing: Sequence[float]) -> Compose:

@@ -78,7 +78,7 @@ class WeightsLoader:
         """Register with an engine."""
         engine.add_event_handler(Events.STARTED, self.load)
 
-    def load(self, engine: Engine) -> None:
+    def load(self, engine: Engine | None = None) -> None:
         """Load the weights."""
         networks = list(self.network.members) if isinstance(self.network, FoldEnsemble) else [self.network]
         if len(networks) != len(self.paths):

@@ -7,19 +7,21 @@ from functools import cache
 from typing import Any, cast
 
 import numpy as np
-from monai.config import KeysCollection, PathLike
+from monai.config import PathLike
 from monai.data import ImageReader, MetaTensor
 from monai.data.image_reader import PILReader
 from monai.transforms import LoadImage, MapTransform
 from monai.utils import ensure_tuple
+from numpy.typing import NDArray
 
 from scripts.dataset.datalist_file import is_photograph
 from scripts.dataset.problems import VolumeError, sentence
 from scripts.dataset.scan_rules import check_scan_arrays
-from scripts.dataset.volume_file import read_volume_file
+from scripts.dataset.volume_file import VolumeFile, read_volume_file
 
 logger = logging.getLogger(__name__)
 
+ROWS = 16
 WARNINGS, TAKEN_FROM = "warnings", "taken_from"
 """Keys of a scan's meta data: sentences, one a line, and what in its header gives its place."""
 
@@ -44,28 +46,44 @@ class ScanReader(ImageReader):
             reader = PILReader()
             return cast("tuple[np.ndarray, dict[str, Any]]", reader.get_data(reader.read(img)))
         volume = read_volume_file(img)
-        return volume.voxels, {
-            "affine": volume.affine.copy(),
-            "original_affine": volume.affine,
-            "spatial_shape": np.asarray(volume.voxels.shape),
-            "original_channel_dim": float("nan"),
-            "space": "RAS",
-            "header_spacing": np.asarray(volume.header_spacing),
-            TAKEN_FROM: volume.taken_from,
-            WARNINGS: "\n".join(map(sentence, volume.warnings)),
-        }
+        return _last_axis_fastest(volume.voxels), meta_of(volume)
 
 
-def load_volume(path: str | os.PathLike[str]) -> MetaTensor:
-    """A scan or label map as float32 [channel, x, y, z]; photographs are [channel, x, y]."""
-    volume: MetaTensor = _loader()(path)
+def meta_of(volume: VolumeFile) -> dict[str, Any]:
+    """Meta data of a scan, by the names that MONAI's transforms know."""
+    return {
+        "affine": volume.affine.copy(),
+        "original_affine": volume.affine,
+        "spatial_shape": np.asarray(volume.voxels.shape),
+        "original_channel_dim": float("nan"),
+        "space": "RAS",
+        "header_spacing": np.asarray(volume.header_spacing),
+        TAKEN_FROM: volume.taken_from,
+        WARNINGS: "\n".join(map(sentence, volume.warnings)),
+    }
+
+
+def _last_axis_fastest(voxels: NDArray[Any]) -> NDArray[Any]:
+    """Copy to C order, as MONAI does, but some rows at a time: what fits into the cache takes a third of the time."""
+    if voxels.flags.c_contiguous and voxels.dtype.isnative:
+        return voxels
+    ordered = np.empty(voxels.shape, voxels.dtype.newbyteorder("="))
+    for first in range(0, len(voxels), ROWS):
+        ordered[first : first + ROWS] = voxels[first : first + ROWS]
+    return ordered
+
+
+def load_volume(path: str | os.PathLike[str], as_stored: bool = False) -> MetaTensor:
+    """A scan or label map [channel, x, y, z] as float32, or as stored; photographs are [channel, x, y]."""
+    volume: MetaTensor = _loader(as_stored)(path)
     return volume
 
 
 @cache
-def _loader() -> LoadImage:
+def _loader(as_stored: bool) -> LoadImage:
     """Made once: MONAI looks for decoders of DICOM each time."""
-    return LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True)
+    dtype = None if as_stored else np.float32
+    return LoadImage(reader=ScanReader(), image_only=True, ensure_channel_first=True, dtype=dtype)
 
 
 def check_scan(scan: MetaTensor) -> MetaTensor:
@@ -94,14 +112,7 @@ def check_scan(scan: MetaTensor) -> MetaTensor:
 
 
 class CheckScand(MapTransform):
-    """Dictionary form of :func:`check_scan`, for any loader: MONAI Deploy and MONAI Label have their own.
-
-    Args:
-        keys: scans.
-    """
-
-    def __init__(self, keys: KeysCollection) -> None:
-        super().__init__(keys)
+    """Dictionary form of :func:`check_scan`, for any loader: MONAI Deploy and MONAI Label have their own."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Check the scans under the keys."""

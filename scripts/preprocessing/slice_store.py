@@ -23,8 +23,9 @@ from tqdm import tqdm
 from scripts.dataset import datalist_file
 from scripts.files.atomic_write import replacing
 from scripts.preprocessing.organ_labels import load_organ_labels
+from scripts.preprocessing.resampling import resample_labels
 from scripts.preprocessing.scan_reader import check_scan, load_volume
-from scripts.preprocessing.working_grid import ToWorkingGrid, resample_labels
+from scripts.preprocessing.working_grid import ToWorkingGrid
 from scripts.runtime.processes import shard
 
 HU_RANGE = (-1024, 3071)
@@ -62,12 +63,10 @@ class StoredCase:
     """One scan on the working grid.
 
     Attributes:
-        name: identifier.
         image: [slice * channel, x, y] int16: HU (one channel), or the colours of a photograph, slice after slice.
         label: [slice, x, y] uint8 class indices, or None for an unlabelled scan.
         annotated: class indices that were contoured in this scan.
         phase: index of the contrast phase, 0 if unknown.
-        channels: channels of a slice.
     """
 
     name: str
@@ -87,8 +86,6 @@ class SliceStore:
     """Preprocessed slices of any case, on disk and memory-mapped.
 
     Args:
-        organs: organ names in the order of their class indices.
-        spacing: spacing of the working grid, in mm.
         cache_dir: folder of the arrays; reused by every run with the same files, organs and spacing.
         phases: names of the contrast phases; a case without one gets phase 0.
         workers: threads that read and resample.

@@ -2,12 +2,10 @@
 
 Scans come in any orientation and spacing. Both stages work on a *working grid* (axes R, A, S; a fixed spacing in mm),
 and the fused labels return to the scan's own grid exactly: same shape, same affine. The way back interpolates the class
-*scores* linearly and takes the argmax afterwards, one class at a time, only around it, and a slab of slices at a time,
-so that memory depends neither on the number of organs nor on a full-resolution copy of the scores.
+*scores* linearly and takes the argmax afterwards.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import product
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,16 +13,17 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, Orientation, Spacing, Transform
+from scipy import ndimage
 from torch import Tensor
-from torch.nn.functional import grid_sample
 
-from scripts.preprocessing.largest_part import without_other_parts
 from scripts.preprocessing.organ_labels import as_volume
+from scripts.preprocessing.resampling import resample_classes
 
 HOUNSFIELD_AIR = -1000.0
 MAX_GRID_VOXELS = 2**29
 """Of the working grid: 2 GiB of float32, twice a whole body at 1.5 mm; our choice."""
-SLICES_PER_SLAB = 32
+TOUCHING = np.ones((3, 3, 3))
+"""Voxels that share a face, an edge or a corner belong together."""
 WORLD_AXES = (("L", "R"), ("P", "A"), ("I", "S"))
 """World axes of every affine here, named and not left to the metadata: MONAI Deploy calls its right-anterior-superior
 affines "LPS", and MONAI would believe it and turn the patient around, left organs to the right."""
@@ -98,97 +97,6 @@ class ToWorkingGridd(MapTransform):
         return resampled
 
 
-Box = list[tuple[int, int]]
-"""First voxel and the one after the last, along each of the three axes."""
-
-
-def _sampling_points(to_source: Tensor, box: Box, source: Sequence[int]) -> Tensor:
-    """Source positions of the target voxels in a box as a normalised grid [1, i, j, k, 3] for grid_sample."""
-    axes = [torch.arange(first, end) for first, end in box]
-    i, j, k = (axis.to(to_source).reshape([-1 if d == n else 1 for d in range(3)]) for n, axis in enumerate(axes))
-    points = torch.empty((1, *(len(axis) for axis in axes), 3), dtype=torch.float32, device=to_source.device)
-    for axis in range(3):
-        row = to_source[axis]
-        position = row[0] * i + row[1] * j + row[2] * k + row[3]
-        points[0, ..., 2 - axis] = (position * (2.0 / max(source[axis] - 1, 1)) - 1.0).float()
-    return points
-
-
-def _reach(scores: Tensor, threshold: float, to_source: Tensor, shape: Sequence[int]) -> Box:
-    """Target voxels where a class can reach a threshold (of 0: is positive): those within a voxel of scores that do.
-
-    An interpolated score is a mean of its neighbours, so elsewhere it is lower. Beyond the score map its border is
-    repeated, so a class that touches the border reaches as far as there are target voxels.
-    """
-    # Rounding may lift a mean to the threshold.
-    hit, bounds = scores >= threshold - 1e-6 if threshold > 0 else scores > 0, []
-    for axis, size in enumerate(scores.shape):
-        found = torch.nonzero(hit.amax(dim=[other for other in range(3) if other != axis]))[:, 0].tolist()
-        if not found:
-            return [(0, 0)] * 3
-        beyond = 1e3 * (size + sum(shape))
-        low = -beyond if found[0] == 0 else found[0] - 1.0
-        high = beyond if found[-1] == size - 1 else found[-1] + 1.0
-        bounds.append((low, high))
-    corners = torch.tensor([[*corner, 1.0] for corner in product(*bounds)], dtype=torch.float64)
-    inside = corners @ torch.linalg.inv(to_source.double().cpu()).T
-    first, last = inside.amin(dim=0).floor().tolist(), inside.amax(dim=0).ceil().tolist()
-    return [(int(max(first[n], 0)), int(min(max(last[n] + 1, 0), shape[n]))) for n in range(3)]
-
-
-def resample_classes(
-    class_scores: Callable[[int], Tensor],
-    classes: Sequence[int],
-    source_affine: Tensor,
-    target_affine: Tensor,
-    target_shape: Sequence[int],
-    threshold: float = 0.5,
-) -> Tensor:
-    """Interpolate class scores linearly onto another grid and keep the highest: [i, j, k] uint8 class indices.
-
-    Args:
-        class_scores: gives the score map [x, y, z] in [0, 1] of one class; called again for every slab.
-        classes: class indices to consider; background (0) is what no class wins.
-        source_affine: 4 x 4 voxel-to-world matrix of the score maps (mm).
-        target_affine: the same of the wanted grid.
-        target_shape: voxels of the wanted grid.
-        threshold: a class has to reach it to win over background (our choice: .5, the argmax of a binary map).
-    """
-    to_source = torch.linalg.inv(source_affine.double()) @ target_affine.double()
-    shape = [int(n) for n in target_shape]
-    labels = torch.zeros(shape, dtype=torch.uint8)
-    boxes = {n: _reach(class_scores(n), threshold, to_source, shape) for n in classes}
-    for first in range(0, shape[2], SLICES_PER_SLAB):
-        last = min(first + SLICES_PER_SLAB, shape[2])
-        best = torch.full((shape[0], shape[1], last - first), threshold, dtype=torch.float32)
-        winner = torch.zeros(best.shape, dtype=torch.uint8)
-        for index in classes:
-            x, y, (low, high) = boxes[index]
-            z = max(low, first), min(high, last)
-            if x[0] >= x[1] or y[0] >= y[1] or z[0] >= z[1]:
-                continue
-            scores = class_scores(index)
-            best, winner = best.to(scores.device), winner.to(scores.device)
-            points = _sampling_points(to_source.to(scores.device), [x, y, z], scores.shape)
-            sampled = grid_sample(
-                scores[None, None].float(), points, mode="bilinear", padding_mode="border", align_corners=True
-            )[0, 0]
-            part = slice(*x), slice(*y), slice(z[0] - first, z[1] - first)
-            winner[part] = torch.where(sampled >= best[part], index, winner[part])
-            best[part] = torch.maximum(best[part], sampled)
-        labels[:, :, first:last] = winner.cpu()
-    return labels
-
-
-def resample_labels(labels: Tensor, source_affine: Tensor, target_affine: Tensor, shape: Sequence[int]) -> Tensor:
-    """Resample a label map [x, y, z] class by class with linear weights (smoother than nearest neighbour).
-
-    Background is a class like the others here: where three organs meet none of them has half of the weight.
-    """
-    present = torch.nonzero(torch.bincount(labels.flatten()))[:, 0].tolist()  # several times as fast as torch.unique
-    return resample_classes(lambda index: labels == index, present, source_affine, target_affine, shape, threshold=0.0)
-
-
 class ScoresToScanLabelsd(MapTransform):
     """Class scores on the working grid -> label map on the scan's own grid.
 
@@ -240,3 +148,33 @@ class ScoresToScanLabelsd(MapTransform):
             kept = {name: value for name, value in meta.items() if name != "affine"}
             restored[key] = MetaTensor(labels[None], affine=scan_affine, meta=kept)
         return restored
+
+
+def without_other_parts(scores: Tensor, classes: Sequence[int], threshold: float, background: bool) -> Tensor:
+    """Set a class's score to 0 in every connected part of it but the largest.
+
+    A part consists of voxels where the class wins: those that would get its label on this grid.
+
+    Args:
+        scores: class scores [class, x, y, z] in [0, 1], background first; returned as they are if nothing is removed.
+        classes: class indices of the organs that are in one piece.
+        threshold: score that a class has to reach to win.
+        background: whether the background's score competes.
+
+    Example: in one row of voxels the scores .9 .8 .1 .7 of a class, at a threshold of .5, become .9 .8 .1 0.
+    """
+    first = 0 if background else 1
+    best, winner = scores[first:].max(dim=0)
+    won = torch.where(best >= threshold, winner + first, 0).cpu().numpy()
+    result = scores
+    for index in classes:
+        parts, count = ndimage.label(won == index, structure=TOUCHING)
+        if count < 2:
+            continue
+        sizes = np.bincount(parts.ravel())
+        sizes[0] = 0  # what is not in any part
+        others = torch.from_numpy((parts > 0) & (parts != sizes.argmax())).to(scores.device)
+        if result is scores:
+            result = scores.clone()
+        result[index].masked_fill_(others, 0.0)
+    return result

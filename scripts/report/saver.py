@@ -30,30 +30,37 @@ from scripts.preprocessing.scan_reader import WARNINGS, load_volume
 LOOK_AT = 0.6
 """Organs of which a lower Dice is estimated are pointed out; our choice."""
 MONTAGE_COLUMNS = 4
+NOTHING: Mapping[str, Any] = {}
 MM3_PER_ML = 1000.0
 
 
 class SaveReportd(ScanSaverd):
     """Write `<case>_report.html` with measures and pictures, and the measures alone as `<case>_organs.csv`.
 
-    Besides the arguments of :class:`ScanSaverd` it takes `model_path`, the weights to name in the report.
+    Besides the arguments of :class:`ScanSaverd` it takes `model_path`, the weights to name in the report, and the
+    `classes` that were looked for, where these are not all.
     """
 
     kinds = ("report", "measures")
 
-    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str], model_path: str = "") -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str,
+        organs: Sequence[str],
+        model_path: str = "",
+        classes: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(keys, output_dir, organs)
-        self.weights = Path(model_path).name
+        self.weights, self.classes = Path(model_path).name, classes
 
     def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
         name, warnings = scan_name(data), str(data["image"].meta.get(WARNINGS, ""))
         image = load_volume(data["image"].meta["filename_or_obj"])[0].numpy()
         labels, affine = value[0].cpu().numpy(), value.affine.numpy()
-        measures, quality = organ_measures(image, labels, affine, self.organs), data.get(RESULT, {})
+        measures = organ_measures(image, labels, affine, self.organs, self.classes, data.get(RESULT, {}))
         with replacing(result_path(self.output_dir, name, "measures")) as temporary:
             rounded = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
-            for kind, of_organs in quality.items():
-                rounded[kind] = rounded["organ"].map(of_organs).round(3)
             rounded = rounded.assign(warnings=warnings.replace("\n", " "))
             rounded.to_csv(temporary, index=False, errors="backslashreplace")
         figures = {"Overview": overlay_figure(image, labels, affine, self.organs)}
@@ -66,10 +73,7 @@ class SaveReportd(ScanSaverd):
             *(f'<p class="notice">{escape(notice)}</p>' for notice in notices),
             f'<p class="facts">{_facts(measures, image.shape, affine)}</p>',
             "<h2>Organs</h2>",
-            table(
-                ["organ", "volume (mL)", "mean HU", "estimated Dice", "remark"],
-                (_row(measure, quality.get("estimated_dice", {}).get(measure.organ)) for measure in measures),
-            ),
+            table(["organ", "volume (mL)", "mean HU", "estimated Dice", "remark"], map(_row, measures)),
             *(f"<h2>{heading}</h2>{embedded(png(figure), heading)}" for heading, figure in figures.items()),
             f"<footer>{bundle.name} {bundle.version}, weights {escape(self.weights) or 'not named'}; made {made}. "
             "Organs were outlined automatically and nobody has checked them.</footer>",
@@ -81,7 +85,8 @@ class SaveReportd(ScanSaverd):
 class OrganFinding:
     """Measures of one organ, 0 ml and no HU if it was not found.
 
-    `cut_off` says whether it reaches the edge of the scan, so that a part of it may lie outside.
+    `cut_off` says whether it reaches the edge of the scan, so that a part of it may lie outside; soft and estimated
+    Dice are those of :mod:`scripts.evaluation.quality`, where they are known.
     """
 
     organ: str
@@ -89,18 +94,27 @@ class OrganFinding:
     volume_ml: float
     mean_hu: float | None
     cut_off: bool
+    soft_dice: float | None = None
+    estimated_dice: float | None = None
 
 
 def organ_measures(
-    image: NDArray[Any], labels: NDArray[Any], affine: NDArray[np.float64], organs: Sequence[str]
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    affine: NDArray[np.float64],
+    organs: Sequence[str],
+    classes: Sequence[int] | None = None,
+    noted: Mapping[str, Mapping[str, float]] = NOTHING,
 ) -> list[OrganFinding]:
-    """Measure every organ.
+    """Measure organs.
 
     Args:
         image: CT [x, y, z] in HU.
         labels: label map [x, y, z]; class index of an organ = position in `organs` + 1.
         affine: 4 x 4 matrix from voxel indices to mm.
         organs: names.
+        classes: class indices of the organs that are measured; None: all.
+        noted: further measures by name and organ.
 
     Raises:
         ValueError: the shapes differ, or a class index has no name.
@@ -123,8 +137,10 @@ def organ_measures(
             volume_ml=float(voxels[index] * voxel_ml),
             mean_hu=float(total_hu[index] / voxels[index]) if voxels[index] else None,
             cut_off=index in at_edge,
+            **{name: round(of_organs[organ], 3) for name, of_organs in noted.items() if organ in of_organs},
         )
         for index, organ in enumerate(organs, start=1)
+        if classes is None or index in classes
     ]
 
 
@@ -135,15 +151,21 @@ def _facts(measures: Sequence[OrganFinding], shape: Sequence[int], affine: NDArr
     return f"{found} of {len(measures)} organs found in a scan of {voxels} voxels of {spacing} mm."
 
 
-def _row(measure: OrganFinding, estimated_dice: float | None) -> list[str]:
+def _row(measure: OrganFinding) -> list[str]:
     chip = f'<span class="colour" style="background: {organ_colour(measure.class_index)}"></span>'
     name = chip + escape(measure.organ.replace("_", " "))
     if measure.mean_hu is None:
         return [f'<span class="absent">{cell}</span>' for cell in (name, "-", "-", "-", "not found")]
-    dice = "-" if estimated_dice is None else f"{estimated_dice:.2f}"
-    remarks = ["<strong>look at this one</strong>"] * (estimated_dice is not None and estimated_dice < LOOK_AT)
+    unknown, dice = measure.estimated_dice is None, measure.estimated_dice or 0.0
+    remarks = ["<strong>look at this one</strong>"] * (dice < LOOK_AT and not unknown)
     remarks += ["reaches the edge of the scan, a part may be missing"] * measure.cut_off
-    return [name, f"{measure.volume_ml:.1f}", f"{measure.mean_hu:.0f}", dice, "; ".join(remarks)]
+    return [
+        name,
+        f"{measure.volume_ml:.1f}",
+        f"{measure.mean_hu:.0f}",
+        "-" if unknown else f"{dice:.2f}",
+        "; ".join(remarks),
+    ]
 
 
 def montage_figure(

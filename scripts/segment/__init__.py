@@ -1,1 +1,4 @@
-"""The command line for people who know no MONAI: ``python -m scripts.segment SCAN``; it runs the inference workflow."""
+"""For people who know no MONAI: the inference workflow as a command and as a call in Python.
+
+__main__: ``python -m scripts.segment SCAN``; segmenter: the call; workflow: what both run, by the inference config.
+"""

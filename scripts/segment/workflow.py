@@ -3,7 +3,8 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +13,39 @@ from monai.bundle import ConfigWorkflow
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from scripts.files.result_files import SUFFIXES, read_manifest, result_path
+from scripts.preprocessing.organ_labels import as_volume
+from scripts.preprocessing.scan_reader import load_volume
+from scripts.report.saver import OrganFinding, organ_measures
+
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {
-    "overlay": "save_overlay",
-    "report": "save_report",
-    "dicom_seg": "save_dicom_segmentation",
-    "rtstruct": "save_structure_set",
-}
 
 
-def run_workflow(
-    scan: str,
-    output_dir: str,
+def inference_workflow(
     model_path: str | None = None,
-    series: str | None = None,
     run_dir: str | Sequence[str] | None = None,
-    outputs: Sequence[str] = (),
+    organs: Sequence[str] | None = None,
     device: str | None = None,
-) -> tuple[list[str], dict[str, str]]:
-    """Segment scans.
+    **settings: Any,
+) -> ConfigWorkflow:
+    """Put the inference workflow together, with the predictor of a run.
 
     Args:
-        scan: file or folder.
-        output_dir: folder of the results.
         model_path: weights; None: those of the run, else the bundle's own.
-        series: one of several DICOM series.
         run_dir: folder of a training, or its config files, see :func:`scripts.runtime.composition.trained_config`.
-        outputs: files to write beside the label maps, as keys of `SETTINGS`.
+        organs: names of the organs to look for; None: all.
         device: "cpu" or "cuda"; None: as the config chooses.
-
-    Returns:
-        Names of the scans, and the reason for those that failed.
+        settings: what else replaces values of the config, by id.
 
     Raises:
-        FileNotFoundError: there is no such scan, run or weights file.
-        ValueError: the scan or the weights do not fit; the cause of the error that MONAI makes of it.
+        FileNotFoundError: there is no such run.
+        ValueError: there is no such device.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
-    logging.getLogger("scripts.inference.scan_evaluator").setLevel(logging.CRITICAL)  # failures are said at the end
-    settings: dict[str, Any] = {name: output in outputs for output, name in SETTINGS.items()}
     if device is not None:
         settings["device"] = f"$torch.device('{_known_device(device)}')"
+    if organs is not None:
+        settings["wanted_organs"] = [quoted(organ) for organ in organs]
     workflow = ConfigWorkflow(
         config_file=str(ROOT / "configs/inference.yaml"),
         meta_file=str(ROOT / "configs/metadata.json"),
@@ -61,36 +53,90 @@ def run_workflow(
         run_id="inference",
         workflow_type="inference",
         bundle_root=str(ROOT),
-        dataset_dir=_quoted(scan),
-        series=series,
-        output_dir=_quoted(output_dir),
-        run_dir=_quoted(run_dir) if isinstance(run_dir, str) else run_dir,
+        run_dir=quoted(run_dir) if isinstance(run_dir, str) else run_dir,
         **settings,
     )
     workflow.initialize()
     workflow.parser.get_parsed_content("command")  # takes over the predictor of the run, once
     workflow.parser["run_dir"] = None
     if model_path is not None:
-        workflow.parser["model_path"] = _quoted(model_path)
-    names = [str(case["case"]) for case in workflow.parser.get_parsed_content("dataset").data]
+        workflow.parser["model_path"] = quoted(model_path)
+    return workflow
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one scan: files of its results, measures if they are wanted, warnings; or why there are none."""
+
+    case: str
+    files: list[str] = field(default_factory=list)
+    organs: list[OrganFinding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    error: str | None = None
+
+
+def run_workflow(
+    scan: str, output_dir: str, series: str | None = None, quiet: bool = False, measure: bool = False, **settings: Any
+) -> list[Outcome]:
+    """Segment scans.
+
+    Args:
+        scan: file or folder.
+        output_dir: folder of the results.
+        series: one of several DICOM series.
+        quiet: show no bars.
+        measure: measure the organs, for which every scan is read once more.
+        settings: further arguments of :func:`inference_workflow`.
+
+    Returns:
+        One for each scan; none unless this is the last of several processes.
+
+    Raises: ValueError, FileNotFoundError; from further up, the cause of the error that MONAI makes of it.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("scripts.inference.scan_evaluator").setLevel(logging.CRITICAL)  # failures are said at the end
+    paths = {"dataset_dir": quoted(scan), "output_dir": quoted(output_dir), "series": series}
+    workflow = inference_workflow(**settings, **paths)
+    part = workflow.parser.get_parsed_content
+    images = {str(case["case"]): str(case["image"]) for case in part("dataset").data}
+    names = list(images)
     print(f"{len(names)} scan{'s'[: len(names) > 1]}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}", flush=True)
-    evaluator = workflow.parser.get_parsed_content("evaluator")
-    with showing_queries(evaluator.network):
+    evaluator = part("evaluator")
+    evaluator.quiet = quiet
+    with nullcontext() if quiet else showing_queries(evaluator.network):
         try:
             workflow.run()
         except SystemExit:  # some scans failed, the others are done
             pass
     workflow.finalize()
-    return names, dict(evaluator.failures)
+    if not evaluator.is_last:
+        return []
+    organs, listed = (part("organs"), part("wanted_classes")) if measure else None, read_manifest(output_dir)["cases"]
+    return [
+        Outcome(name, error=evaluator.failures[name])
+        if name in evaluator.failures
+        else _outcome(name, image, output_dir, listed[name]["warnings"], organs)
+        for name, image in images.items()
+    ]
 
 
-def _quoted(path: str) -> str:
-    r"""A path as an expression, so that ``#``, ``$``, ``%`` and ``@`` do not mean what they mean in a config.
+def _outcome(name: str, image: str, output_dir: str, warnings: list[str], organs: Any) -> Outcome:
+    """Of a scan with results; `organs`: all of them, and the class indices of those that are measured, if any are."""
+    files = [str(path) for kind in SUFFIXES if (path := result_path(output_dir, name, kind)).is_file()]
+    labels, measures = result_path(output_dir, name, "labels"), []
+    if organs and labels.is_file():
+        scan = as_volume(load_volume(image))
+        measures = organ_measures(scan[0].numpy(), load_volume(labels)[0].numpy(), scan.affine.numpy(), *organs)
+    return Outcome(name, sorted(files), measures, warnings)
 
-    >>> _quoted("/data/$a.nii.gz")
+
+def quoted(text: str) -> str:
+    r"""A text as an expression, so that ``#``, ``$``, ``%`` and ``@`` do not mean what they mean in a config.
+
+    >>> quoted("/data/$a.nii.gz")
     "$'/data/\\x24a.nii.gz'"
     """
-    return "$" + re.sub(r"[#$%@:]", lambda found: f"\\x{ord(found[0]):02x}", ascii(path))
+    return "$" + re.sub(r"[#$%@:]", lambda found: f"\\x{ord(found[0]):02x}", ascii(text))
 
 
 def _known_device(device: str) -> str:
@@ -117,21 +163,19 @@ def showing_queries(predictor: nn.Module) -> Iterator[None]:
     bars: list[tqdm[Any]] = []
 
     def begin(module: nn.Module, inputs: Any, queries: Tensor) -> None:
-        end()
-        bars.append(tqdm(total=len(queries), desc="organ patches", unit="patch", leave=False, mininterval=1.0))
+        bars[:] = bars or [tqdm(desc="organ patches", unit="patch", leave=False, mininterval=1.0)]
+        bars[0].refresh()  # a fast organ would end before the bar has moved
+        bars[0].reset(len(queries))
 
     def advance(module: nn.Module, inputs: Any, answers: Tensor) -> None:
-        bars[-1].update(len(answers))
-
-    def end() -> None:
-        while bars:
-            bars[-1].refresh()  # a fast scan would end before its bar has moved
-            bars.pop().close()
+        bars[0].update(len(answers))
 
     handles = [planner.register_forward_hook(begin), segmenter.register_forward_hook(advance)]
     try:
         yield
     finally:
-        end()
+        for bar in bars:
+            bar.refresh()
+            bar.close()
         for handle in handles:
             handle.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from monai.networks.nets import UNet
 from torch.nn.functional import interpolate
 
 from development.phantom.tissues import ORGANS
+from scripts.coarse.cpu_training import for_training
 from scripts.coarse.crossfit import CrossFittedCoarse, split_folds
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.slice_store import SliceStore
@@ -224,3 +226,18 @@ def test_training_lowers_the_loss_on_the_organs(
         path.unlink()
     stage.run()
     assert before < 0.1 < 0.25 < liver_contrast(stage)
+
+
+def test_a_network_made_quick_for_training_keeps_its_weights_names_results_and_gradients() -> None:
+    torch.manual_seed(0)
+    plain = UNet(3, 1, 3, [4, 8], [2], norm="batch")
+    quick = for_training(copy.deepcopy(plain), torch.device("cpu"))
+    image, weights = torch.randn(2, 1, 8, 8, 8), torch.randn(2, 3, 8, 8, 8)
+    outputs = [network(image) for network in (plain, quick)]
+    for output in outputs:
+        (output * weights).sum().backward()
+    torch.testing.assert_close(outputs[0], outputs[1])
+    assert list(plain.state_dict()) == list(quick.state_dict())
+    assert any(name.endswith("A.weight") for name in plain.state_dict()), "it has PReLUs"
+    for first, second in zip(plain.parameters(), quick.parameters(), strict=True):
+        torch.testing.assert_close(first.grad, second.grad, rtol=1e-3, atol=1e-4)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_scan import SPACING, WINDOW, stored, two_organs
 from torch import nn
+from torch.nn.functional import grid_sample
 
 from scripts.coarse.patches import CoarsePatches
 from scripts.networks.coarse_segmenter import CoarseSegmenter
@@ -146,3 +147,18 @@ def test_a_magnified_patch_is_magnified_along_all_three_axes(tmp_path: Path, axi
     batch = first_batch(patches_of(tmp_path, image=image, geometry=RandomGeometry([2, 2], 0.0, 0.0), batch_size=1))
     steps = batch["image"][0, 0].diff(dim=axis)
     torch.testing.assert_close(steps, torch.full_like(steps, 0.5 / (length - 1)), atol=2e-3, rtol=0)
+
+
+def test_a_patch_is_what_interpolation_in_all_three_axes_gives(tmp_path: Path) -> None:
+    patches = patches_of(tmp_path, patch_size=[20, 30, 8])  # wider and higher than the scan
+    generator = torch.Generator().manual_seed(0)
+    image, label = torch.rand(6, 2, 44, 28, generator=generator), torch.randint(3, (6, 44, 28), generator=generator)
+    matrix, centre = torch.tensor([[1.1, 0.3], [-0.3, 1.1]]), torch.tensor([20.3, 11.9, 2.2])
+    patch, target = patches._cut(image, label, matrix, centre)
+    zoom = float(matrix.det().sqrt())
+    steps = torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in (20, 30, 8)), indexing="ij")
+    points = torch.stack([*torch.einsum("ab,bxyz->axyz", matrix, torch.stack(steps[:2])), steps[2] * zoom], -1) + centre
+    grid = (points * 2 / torch.tensor([43, 27, 5]) - 1).flip(-1)[None]
+    volumes = image.permute(1, 2, 3, 0)[None], label.permute(1, 2, 0)[None, None].float()
+    torch.testing.assert_close(patch, grid_sample(volumes[0], grid, align_corners=True)[0], atol=1e-4, rtol=0)
+    assert torch.equal(target, grid_sample(volumes[1], grid, mode="nearest", align_corners=True)[0])

@@ -15,7 +15,7 @@ from monai.bundle import run as bundle_run
 from tiny_workflows import ABDOMEN, EVALUATE, TRAIN
 
 from scripts.runtime.composition import check_ids, check_order, composed, trained_config
-from scripts.runtime.plain_errors import bundle_command
+from scripts.runtime.running_config import bundle_command
 
 COARSE_ONLY, SLICE = "configs/baselines/coarse_only.yaml", "configs/baselines/slice.yaml"
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from config_compositions import ROOT
 
 from development.study.quality import held_out, main, measures
 from scripts.evaluation.quality import EstimateQualityd, calibration_of, estimate, fit, read_signals, soft_dice
@@ -102,8 +103,9 @@ def test_measures_of_a_signal_by_hand() -> None:
 
 
 def test_the_study_estimates_by_the_others_and_prints_intervals(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("development.study.quality.RESAMPLES", 50)
     frame = results(20)
     spoilt = frame.assign(dice=frame["dice"].where(frame["case"] != "p03", 0.9))
     own = (frame["case"] == "p03").to_numpy()
@@ -115,3 +117,14 @@ def test_the_study_estimates_by_the_others_and_prints_intervals(
     assert "AUROC, Dice < 0.6" in head
     assert [row.split("|")[1].strip() for row in rows] == ["estimated Dice", "soft dice", "entropy"]
     assert "1.00 (1.00 to 1.00)" in rows[0]
+
+
+def test_the_stored_signals_of_btcv_tell_good_from_bad_in_the_fold_left_out() -> None:
+    frame = pd.read_csv(ROOT / "docs/results/btcv/signals.csv.xz")
+    organ, dice = pd.factorize(frame["organ"])[0], frame["dice"].to_numpy()
+    area, ranks, within, error = measures(held_out(frame, "fold"), dice, organ)
+    assert area >= 0.9 and ranks >= 0.8 and within >= 0.5 and error <= 0.08
+
+
+def test_the_calibration_of_the_shipped_weights_is_theirs() -> None:
+    assert calibration_of(ROOT / "models/model.pt")["organs"].keys() >= {"brainstem", "larynx"}

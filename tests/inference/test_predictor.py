@@ -8,7 +8,8 @@ from tiny_predictor import MakePredictor
 from tiny_scan import KnownCoarse, coarse_maps_of, two_organs
 from torch import Tensor, nn
 
-from scripts.inference.predictor import CoarseOnly, decode_names, encode_names
+from scripts.inference.predictor import CoarseOnly, class_indices, decode_names, encode_names, limited_to
+from scripts.inference.weights import FoldEnsemble
 from scripts.queries.attention import AttentionMap
 
 SHAPE = (44, 28, 6)
@@ -118,6 +119,59 @@ def test_the_coarse_probability_may_have_a_share_in_the_result(make_predictor: M
         mixed_predictor = make_predictor(coarse=known_coarse(), coarse_weight=share)
         mixed, coarse = mixed_predictor(volume)[:, 1:].float(), CoarseOnly(mixed_predictor)(volume)[:, 1:]
     torch.testing.assert_close(mixed, (1 - share) * fine + share * coarse, atol=2 * ROUNDED + 1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("wanted", [[1], [3], [1, 3]])
+def test_only_the_organs_that_are_wanted_are_queried_and_get_the_scores_of_all(
+    make_predictor: MakePredictor, wanted: list[int]
+) -> None:
+    organs, volume, planned = ["spleen", "liver", "aorta"], volumes(1, 1, *SHAPE), []
+    coarse = known_coarse()
+    coarse.maps = torch.cat([coarse.maps, coarse.maps[:1].flip(1)])
+    with torch.no_grad():
+        whole = make_predictor(organs=organs, coarse=coarse)(volume)[0]
+        predictor = limited_to(make_predictor(organs=organs, coarse=coarse), wanted)
+        scripted = torch.jit.script(predictor)(volume)[0]
+        predictor.planner.register_forward_hook(lambda planner, inputs, queries: planned.append(inputs[0]))
+        part = predictor(volume)[0]
+    assert torch.equal(part[wanted], whole[wanted])
+    torch.testing.assert_close(scripted, part, atol=2 * ROUNDED + 1e-5, rtol=0)
+    assert len(planned) == len(wanted)
+    others = sorted({1, 2, 3} - set(wanted))
+    rival = CoarseOnly(predictor)(volume)[0, others].amax(dim=0)
+    torch.testing.assert_close(part[others[0]].float(), rival, atol=ROUNDED, rtol=0)
+    assert not part[others[1:]].any()
+    torch.testing.assert_close(part[0], 1 - part[1:].amax(dim=0))
+
+
+def test_a_voxel_that_an_organ_left_out_would_win_does_not_go_to_the_one_that_is_wanted(
+    make_predictor: MakePredictor,
+) -> None:
+    maps = torch.zeros(2, 22, 14, 6)
+    maps[0, 4:12], maps[1, 8:16] = 0.7, 0.9  # both reach one half where they overlap
+    settings = {"coarse": KnownCoarse(maps), "segmenter": Echo()}
+    with torch.no_grad():
+        volume = volumes(1, 1, *SHAPE)
+        whole = make_predictor(**settings)(volume).argmax(dim=1)
+        part = limited_to(make_predictor(**settings), [1])(volume).argmax(dim=1)
+    assert 0 < int((whole == 1).sum()) < 8 * 2 * 28 * 6 - 1
+    assert torch.equal(part == 1, whole == 1)
+
+
+def test_every_member_of_an_ensemble_queries_the_organs_that_are_wanted(make_predictor: MakePredictor) -> None:
+    ensemble = limited_to(FoldEnsemble(make_predictor(), ["a.pt", "b.pt"]), [2])
+    assert [member.wanted for member in ensemble.members] == [[1], [1]]
+
+
+def test_organs_are_chosen_by_name_and_an_unknown_one_is_answered_with_the_nearest() -> None:
+    organs = ["left_parotid", "mandible", "larynx"]
+    assert class_indices(organs, ["larynx", "mandible", "larynx"]) == [2, 3]
+    assert class_indices(organs, "larynx") == [3]
+    for wrong, near in (("mandibel", "mandible"), ("Larynx", "larynx"), ("parotid", "left_parotid")):
+        with pytest.raises(ValueError, match=f"'{wrong}' is no organ of this network, give '{near}' or another"):
+            class_indices(organs, ["larynx", wrong])
+    with pytest.raises(ValueError, match="'' is no organ of this network, give "):
+        class_indices(organs, [])
 
 
 def test_the_same_comes_out_of_torchscript(make_predictor: MakePredictor) -> None:

@@ -62,6 +62,22 @@ def test_a_case_that_is_contoured_for_all_organs_has_monais_loss() -> None:
     torch.testing.assert_close(loss_of(logits, label, ALL.expand(2, 3)), plain(logits, label))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_values_and_gradients_are_monais_for_any_organ_weight_and_layout(layout: torch.memory_format) -> None:
+    label = torch.randint(3, (2, 1, 4, 5, 6), generator=seeded())
+    weight = torch.tensor([1.0, 7.0, 7.0])
+    monais = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True, weight=weight)
+    ours = PartialDiceCELoss(2, organ_weight=7.0)
+    found = []
+    for loss in (ours, monais):
+        logits = (3 * torch.randn(2, 3, 4, 5, 6, generator=seeded())).contiguous(memory_format=layout).requires_grad_()
+        value = loss(logits, {"label": label, "annotated": ALL.expand(2, 3)} if loss is ours else label)
+        value.backward()
+        assert logits.grad is not None
+        found.append((value.detach(), logits.grad))
+    torch.testing.assert_close(found[0], found[1])
+
+
 def test_an_organ_that_was_not_contoured_is_not_pushed_down() -> None:
     # Everything is "background" here, and the network believes in organ 2 everywhere.
     believed = torch.tensor([0.0, 0.0, 4.0])[None, :, None, None].repeat(1, 1, 3, 3)
@@ -116,7 +132,8 @@ def test_an_organ_voxel_counts_as_many_times_as_its_weight_says() -> None:
     logits = torch.tensor([[0.5, 0.25], [0.25, 0.25], [0.25, 0.5]]).log()[None]
     targets = {"label": torch.tensor([[[0, 1]]]), "annotated": ALL}
     for weight, expected in ((1.0, 1.5), (3.0, (1 + 3 * 2) / 4)):
-        loss = PartialDiceCELoss(2, organ_weight=weight, lambda_dice=0.0)(logits, targets)
+        both, dice = (PartialDiceCELoss(2, weight, lambda_ce=share)(logits, targets) for share in (1.0, 0.0))
+        loss = both - dice
         assert float(loss) == pytest.approx(expected * math.log(2), rel=1e-5)
 
 

@@ -16,15 +16,9 @@ from monai.data import MetaTensor
 from nibabel.orientations import aff2axcodes
 from torch import Tensor
 
-from scripts.preprocessing import working_grid
-from scripts.preprocessing.working_grid import (
-    SLICES_PER_SLAB,
-    ScoresToScanLabelsd,
-    ToWorkingGrid,
-    ToWorkingGridd,
-    resample_classes,
-    resample_labels,
-)
+from scripts.preprocessing import resampling
+from scripts.preprocessing.resampling import SLICES_PER_SLAB, resample_classes, resample_labels
+from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGrid, ToWorkingGridd
 
 DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 ORIENTATIONS = [codes for axes in permutations(("RL", "AP", "SI")) for codes in product(*axes)]
@@ -169,7 +163,7 @@ def test_absent_classes_cost_nothing_and_slabs_bound_the_memory(monkeypatch: pyt
         sampled.append(list(points.shape))
         return torch.nn.functional.grid_sample(scores, points, **settings)
 
-    monkeypatch.setattr(working_grid, "grid_sample", count)
+    monkeypatch.setattr(resampling, "grid_sample", count)
     shape = [5, 4, 2 * SLICES_PER_SLAB + 1]
     scan = scan_of(torch.zeros(shape), affine_of("RAS", [2.0, 2.0, 1.0], shape))
     on_grid = ToWorkingGrid([2.0, 2.0, 3.0])(scan)
@@ -199,9 +193,26 @@ def test_looking_only_around_each_class_gives_the_same_labels_as_looking_everywh
     target = affine_of("LPI", [1.1, 0.9, 0.7], wanted, degrees)
     around = resample_classes(scores.__getitem__, [1, 2], source, target, wanted)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(working_grid, "_reach", lambda *_: [(0, n) for n in wanted])
+        patch.setattr(resampling, "_reach", lambda *_: [(0, n) for n in wanted])
         everywhere = resample_classes(scores.__getitem__, [1, 2], source, target, wanted)
     assert torch.equal(around, everywhere)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**20), st.sampled_from([0.0, 0.0, 25.0]))
+def test_a_label_map_is_resampled_around_its_organs_as_it_would_be_everywhere(seed: int, degrees: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    shape, wanted = (torch.randint(2, 14, (3,), generator=generator).tolist() for _ in range(2))
+    wanted[2] += SLICES_PER_SLAB
+    labels = torch.zeros(shape, dtype=torch.uint8)
+    for index in (3, 1, 255):
+        first = [int(torch.randint(n, (1,), generator=generator)) for n in shape]
+        labels[tuple(slice(n, n + 4) for n in first)] = index
+    source = affine_of("RAS", [2.0, 2.0, 3.0], shape)
+    target = affine_of("LPI", [1.0, 1.5, 1.0], wanted, degrees)  # half-way between voxels two classes are equal
+    present = torch.unique(labels).tolist()
+    expected = resample_classes(lambda index: labels == index, present, source, target, wanted, threshold=0.0)
+    assert torch.equal(resample_labels(labels, source, target, wanted), expected)
 
 
 def test_a_small_organ_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +222,7 @@ def test_a_small_organ_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
         sampled.append(points[..., 0].numel())
         return torch.nn.functional.grid_sample(scores, points, **settings)
 
-    monkeypatch.setattr(working_grid, "grid_sample", count)
+    monkeypatch.setattr(resampling, "grid_sample", count)
     scores = torch.zeros(40, 40, 40)
     scores[20, 10, 30] = 0.9
     finer = torch.diag(torch.tensor([0.5, 0.5, 0.5, 1.0], dtype=torch.float64))

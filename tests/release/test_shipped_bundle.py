@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -103,6 +105,72 @@ def test_a_clone_without_a_network_segments_a_scan_by_one_command(
     assert set(np.unique(found.dataobj).tolist()) <= set(range(len(ORGANS) + 1))
     table = pd.read_csv(tmp_path / "out" / f"{scan.name.removesuffix('.nii.gz')}_organs.csv")
     assert table["organ"].str.replace(" ", "_").tolist() == ORGANS
+
+
+BUILDS = {
+    "cpu": ["--index-url https://download.pytorch.org/whl/cpu torch==", "--requirement requirements.txt"],
+    "cuda": ["--requirement requirements.txt"],
+}
+
+
+@pytest.fixture(scope="module")
+def steps() -> list[tuple[str, str]]:
+    """Instructions of the Dockerfile, and what they say."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.M)
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines]
+
+
+def built(steps: list[tuple[str, str]], image: Path, build: str) -> tuple[int, list[str], dict[str, str]]:
+    """Follow the steps in an empty folder; return the status of the last, what pip was given, and the environment."""
+    (image / "bin").mkdir(parents=True)
+    pip = image / "bin/pip"
+    pip.write_text(f'#!/bin/sh\necho "$@" >> {shlex.quote(str(image))}/pip.txt\n', encoding="utf-8")  # installs nothing
+    pip.chmod(0o755)
+    known = {"PATH": f"{image}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}", "BUILD": build}
+    folder, status = image, 0
+    for instruction, said in steps:
+        if instruction == "WORKDIR":
+            folder = image / said.lstrip("/")
+            folder.mkdir(exist_ok=True)
+        elif instruction == "ENV":
+            known |= dict(word.split("=", 1) for word in shlex.split(said.replace("=/", f"={image}/")))
+        elif instruction == "COPY":
+            source, target = said.split()
+            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+            copy(ROOT / source, folder / target)
+        elif instruction == "RUN" and status == 0:
+            status = subprocess.run(["sh", "-c", said], cwd=folder, env=known, capture_output=True).returncode
+    installed = image / "pip.txt"
+    return status, installed.read_text(encoding="utf-8").splitlines() if installed.is_file() else [], known
+
+
+def test_the_dockerfile_has_steps_that_docker_knows_and_copies_what_git_tracks(steps: list[tuple[str, str]]) -> None:
+    assert [name for name, _ in steps][:2] == ["FROM", "ARG"] and [name for name, _ in steps][-1] == "ENTRYPOINT"
+    assert {name for name, _ in steps} == {"FROM", "ARG", "WORKDIR", "COPY", "RUN", "ENV", "ENTRYPOINT"}
+    tracked = tracked_files(ROOT)
+    for source in (said.split()[0] for name, said in steps if name == "COPY"):
+        assert any(name == source or name.startswith(f"{source}/") for name in tracked), source
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_the_image_gets_the_pinned_packages(build: str, steps: list[tuple[str, str]], tmp_path: Path) -> None:
+    status, installed, _ = built([step for step in steps if step[1].split()[0] != "models"], tmp_path, build)
+    assert status == 0 and len(installed) == len(BUILDS[build])
+    assert all(line.startswith("install --no-cache-dir") for line in installed)
+    assert all(wanted in line for wanted, line in zip(BUILDS[build], installed, strict=True))
+    assert built(steps, tmp_path / "other", "gpu")[:2] == (1, [])
+
+
+def test_the_entrypoint_segments_a_scan_with_what_was_copied(
+    steps: list[tuple[str, str]], phantom_dir: Path, tmp_path: Path
+) -> None:
+    _, _, known = built(steps, tmp_path, "cuda")
+    shutil.copy(sorted((phantom_dir / "images").iterdir())[0], tmp_path / "data/scan.nii.gz")
+    entrypoint = [*json.loads(dict(steps)["ENTRYPOINT"]), "scan.nii.gz", "--output_dir", "out", "--write"]
+    done = subprocess.run(entrypoint, cwd=tmp_path / "data", env=known, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(path.name for path in (tmp_path / "data/out").iterdir()) == ["manifest.json", "scan_seg.nii.gz"]
 
 
 def test_a_clone_without_a_network_is_loaded_by_monai_with_its_weights(clone: Path) -> None:

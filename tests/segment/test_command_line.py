@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +16,15 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
-import yaml
 from config_compositions import ROOT
 from ct_series import phantom_scan, write_ct_series
-from tiny_weights import SETTINGS, write_weights
+from tiny_weights import SETTINGS, write_trained
 from tiny_workflows import run
 
 from scripts.files.result_files import bundle_identity
 from scripts.runtime.composition import composed
 from scripts.runtime.run_folder import claim
-from scripts.segment.command_line import main
+from scripts.segment.__main__ import main
 
 ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz")
 
@@ -39,12 +40,8 @@ def undisturbed_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Options for tiny weights and the config that they were made with."""
-    folder = tmp_path_factory.mktemp("weights")
-    content = {name: value for name, value in SETTINGS.items() if name != "device"}
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    path = write_weights(folder / "model.pt")
-    trained_with = [str(ROOT / "configs/train.yaml"), str(folder / "tiny.yaml")]
-    return ["--model_path", path, "--run_dir", *trained_with, "--device", "cpu"]
+    path, configs = write_trained(tmp_path_factory.mktemp("weights"))
+    return ["--model_path", path, "--run_dir", *configs, "--device", "cpu"]
 
 
 @pytest.fixture
@@ -107,6 +104,24 @@ def test_a_run_needs_no_config(phantom_dir: Path, weights: list[str], tmp_path: 
         assert path.read_bytes() == (tmp_path / "run" / path.name).read_bytes()
 
 
+@pytest.mark.parametrize("wanted", [["liver"], ["aorta", "spleen"]])
+def test_the_organs_that_are_not_wanted_become_background_and_the_others_stay(
+    wanted: list[str], phantom_dir: Path, weights: list[str], tmp_path: Path
+) -> None:
+    scan, labels = sorted((phantom_dir / "images").iterdir())[0], {}
+    for name, options in (("all", []), ("some", ["--organs", *wanted])):
+        assert main([str(scan), "--output_dir", str(tmp_path / name), "--write", "report", *options, *weights]) == 0
+        image: Any = nib.load(tmp_path / name / scan.name.replace(".nii.gz", "_seg.nii.gz"))
+        labels[name] = np.asarray(image.dataobj)
+    indices = [SETTINGS["organs"].index(organ) + 1 for organ in wanted]
+    assert set(np.unique(labels["some"])) == {0, *indices}
+    for index in indices:
+        both = np.sum((labels["all"] == index) & (labels["some"] == index))
+        assert 2 * both / (np.sum(labels["all"] == index) + np.sum(labels["some"] == index)) > 0.99
+    (table,) = (tmp_path / "some").glob("*_organs.csv")
+    assert pd.read_csv(table)["organ"].tolist() == [organ for organ in SETTINGS["organs"] if organ in wanted]
+
+
 def test_a_nifti_needs_no_dicom_and_what_is_not_wanted_is_not_written(
     phantom_dir: Path, weights: list[str], tmp_path: Path
 ) -> None:
@@ -136,6 +151,64 @@ def test_a_scan_that_fails_is_said_and_the_others_are_done(
     assert "error: broken: " in said.err and "Traceback" not in said.err
 
 
+def save_without_orientation(scan: Path, path: Path) -> None:
+    """A copy of a scan that the reader warns about."""
+    image: Any = nib.load(scan)
+    copy: Any = nib.Nifti1Image(image.get_fdata(dtype=np.float32), None)
+    copy.header.set_zooms(image.header.get_zooms())
+    nib.save(copy, path)
+
+
+def test_json_is_a_line_for_each_scan_and_nothing_else_on_stdout(
+    phantom_dir: Path,
+    weights: list[str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    good, out = sorted((phantom_dir / "images").iterdir())[0], tmp_path / "out"
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans/broken.nii.gz").write_bytes(good.read_bytes()[:1000])
+    shutil.copy(good, tmp_path / "scans/good.nii.gz")
+    save_without_orientation(good, tmp_path / "scans/odd.nii.gz")
+    options = ["--json", "--organs", "liver", "spleen", "--write", "report"]
+    command = [str(tmp_path / "scans"), "--output_dir", str(out), *options, *weights]
+    assert main(command) == 1
+    said = capfd.readouterr()
+    broken, whole, odd = map(json.loads, said.out.splitlines())
+    assert "3 scans: broken, good, odd" in said.err and "2 scans segmented" in said.err
+    assert broken["case"] == "broken" and f"error: broken: {broken['error']}" in said.err
+    assert broken["files"] == broken["organs"] == broken["warnings"] == []
+    endings = ("_organs.csv", "_report.html", "_seg.nii.gz")
+    assert whole["files"] == [str(out / f"good{ending}") for ending in endings] and whole["error"] is None
+    assert odd["warnings"] == caplog.messages and len(caplog.messages) == 1 and not whole["warnings"]
+    table = pd.read_csv(out / "good_organs.csv")
+    assert [organ["organ"] for organ in whole["organs"]] == table["organ"].tolist() == ["spleen", "liver"]
+    for organ, row in zip(whole["organs"], table.itertuples(), strict=True):
+        assert (organ["class_index"], organ["cut_off"]) == (row.class_index, row.cut_off)
+        assert organ["volume_ml"] == pytest.approx(row.volume_ml, abs=1e-3)
+        assert organ["mean_hu"] == pytest.approx(row.mean_hu, abs=1e-2)
+    assert main([*command, "--quiet"]) == 1  # those that are done already are answered too
+    again = capfd.readouterr()
+    assert again.out == said.out and again.err == f"error: broken: {broken['error']}\n"
+
+
+def test_quiet_prints_warnings_and_errors_only(
+    phantom_dir: Path, weights: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scan = sorted((phantom_dir / "images").iterdir())[0]
+    assert main([str(scan), "--output_dir", str(tmp_path / "out"), "--quiet", *weights]) == 0
+    assert capfd.readouterr() == ("", "")
+    save_without_orientation(scan, tmp_path / "odd.nii.gz")
+    command = [sys.executable, "-m", "scripts.segment", str(tmp_path / "odd.nii.gz"), "--quiet", *weights]
+    done = subprocess.run([*command, "--output_dir", str(tmp_path / "out")], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (0, "", 1), done.stderr
+    assert done.stderr.startswith(f"{tmp_path / 'odd.nii.gz'}: header has neither")
+    assert main([str(tmp_path / "none"), "--quiet", *weights]) == 1
+    said = capfd.readouterr()
+    assert said.out == "" and said.err.startswith("error: input ") and said.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -144,6 +217,7 @@ def test_a_scan_that_fails_is_said_and_the_others_are_done(
         (["{study}", "--model_path", "none.pt"], "error: no weights at none.pt: train first"),
         (["{study}", "--run_dir", "none"], "error: none holds no config.yaml: name the folder of a training"),
         (["{study}", "--run_dir", "a.yaml", "b.yaml"], "error: --run_dir names config files that do not exist: a.yaml"),
+        (["{study}", "--organs", "aorta", "livr"], "error: 'livr' is no organ of this network, give 'liver'"),
         (["{study}", "--device", "gpu"], "error: device 'gpu' is unknown: give cpu, cuda"),
         (["scan #2.nii"], "error: input 'scan #2.nii' does not exist; expected a volume"),
         (["$HOME@x%y.nii"], "error: input '$HOME@x%y.nii' does not exist; expected a volume"),

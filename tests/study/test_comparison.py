@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from development.study.comparison import compare, holm, main, paired_differences, patient_scores, signed_rank
 from development.study.tables import organ_means, summary_of_arm
 from scripts.evaluation.case_scores import CaseScore
-from scripts.evaluation.comparison import compare, holm, main, paired_differences, patient_scores, signed_rank
 from scripts.evaluation.summary import MACRO_ROW, write_report
 
 NAN = math.nan

@@ -6,8 +6,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.preprocessing.largest_part import without_other_parts
-from scripts.preprocessing.working_grid import ScoresToScanLabelsd
+from scripts.preprocessing.working_grid import ScoresToScanLabelsd, without_other_parts
 
 
 def scores_of(*organs: list[float]) -> torch.Tensor:

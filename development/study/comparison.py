@@ -2,7 +2,7 @@
 
 Print what one evaluation run or several differ by from the first, each a `scores.csv`:
 
-    python -m scripts.evaluation.comparison before/scores.csv after/scores.csv --by_organ
+    python -m development.study.comparison before/scores.csv after/scores.csv --by_organ
 
 The unit is the patient: a patient's score of an arm is the mean over the seeds that both arms have, so that seeds do
 not pass for patients. Differences are taken patient by patient and organ by organ.
@@ -117,7 +117,7 @@ def p_value(value: float) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the differences of the runs named on the command line from the first of them."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.evaluation.comparison",
+        prog="python -m development.study.comparison",
         description="Print what evaluation runs differ by from the first one, patient by patient: the mean difference "
         f"(Dice and surface Dice in points, HD95 in mm), its {CONFIDENCE:.0%} bootstrap interval over patients, and p "
         "of Wilcoxon's signed-rank test, also corrected after Holm for the rows of the table.",
