@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -85,12 +85,12 @@ class CaseScoreHandler(ScoreHandler):
         annotated = self.cases[name].get("annotated", self.organs)
         tolerance = self.settings["surface_tolerance_mm"]
         scores = score_case(name, prediction, reference, spacing, self.organs, annotated, tolerance)
-        soft_dice = item.get(RESULT, {}).get("soft_dice", {})
-        return [{**asdict(score), "soft_dice": soft_dice.get(score.organ)} for score in scores]
+        found = item.get(RESULT, {}).get("soft_dice", {})
+        return [{**asdict(score), "soft_dice": found.get(score.organ)} for score in scores]
 
     def report(self, engine: Engine, scores: Sequence[Any]) -> None:
         """Write the report, print its table, and name the patients to look at."""
-        names = [field.name for field in fields(CaseScore)]
+        names = CaseScore.__dataclass_fields__
         if rows := [CaseScore(**{name: row[name] for name in names}) for of_case in scores for row in of_case]:
             summary = write_report(rows, self.output_dir, self.title)
             engine.state.metrics.update(dice_metrics(summary))

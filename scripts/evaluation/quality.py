@@ -31,12 +31,9 @@ GROUPS, PRIOR = 8, 5  # means of groups are the knots; results at offset 0 that 
 
 
 def soft_dice(scores: Tensor) -> list[float]:
-    """Soft Dice of each organ: twice the scores in its voxels / (its voxels + all its scores).
+    """Soft Dice of each organ by class scores [class, x, y, z]: 2 * scores in its voxels / (its voxels + all scores).
 
-    Args:
-        scores: [class, x, y, z] in [0, 1], background first; a voxel is of the class with the highest.
-
-    Example: scores of .9, .6 and .2, of which the first two win, give 2 * 1.5 / (2 + 1.7) = .81.
+    A voxel is of the class with the highest score. Example: of .9, .6 and .2 the first two win: 2 * 1.5 / (2 + 1.7).
     """
     labels, values = scores.max(dim=0).indices, []  # argmax takes ten times as long
     for index in range(1, len(scores)):
@@ -47,12 +44,9 @@ def soft_dice(scores: Tensor) -> list[float]:
 
 
 class EstimateQualityd(MapTransform):
-    """Note `soft_dice` of each organ found and, with a calibration, `estimated_dice` below `RESULT`, by organ.
+    """Note `soft_dice` of each organ found and, with a calibration beside the weights, `estimated_dice`, in `RESULT`.
 
-    Args:
-        keys: class scores, which stay as they are.
-        organs: names of the classes 1, 2, ...
-        model_path: weights, beside which the calibration lies; several have none.
+    `keys` are class scores, which stay as they are, `organs` the names of their classes 1, 2, ...
     """
 
     def __init__(self, keys: KeysCollection, organs: Sequence[str], model_path: str | Sequence[str] = ()) -> None:
@@ -75,7 +69,7 @@ class EstimateQualityd(MapTransform):
 
 def calibration_of(weights: Path) -> dict[str, Any]:
     """What `fit` returned for weights; empty if it was for others."""
-    path = weights.with_name(CALIBRATION)
+    path = weights.parent / CALIBRATION
     content: dict[str, Any] = json.loads(path.read_text("utf-8")) if weights.is_file() and path.is_file() else {}
     return content if content and content["weights_sha256"] == _digest(weights, weights.stat().st_mtime_ns) else {}
 
@@ -97,11 +91,9 @@ def fit(organs: Sequence[str], signal: Sequence[float], dice: Sequence[float]) -
 
 def estimate(calibration: Mapping[str, Any], organs: Sequence[str], signal: Sequence[float]) -> list[float]:
     """Estimated Dice of results, each of an organ with a soft Dice."""
+    offsets = [calibration.get("organs", {}).get(organ, 0.0) for organ in organs]
     line = np.interp(signal, calibration["soft_dice"], calibration["dice"])
-    values: list[float] = np.clip(
-        line + [calibration.get("organs", {}).get(organ, 0.0) for organ in organs], 0, 1
-    ).tolist()
-    return values
+    return [float(value) for value in np.clip(line + offsets, 0, 1)]
 
 
 def read_signals(folders: Sequence[str]) -> pd.DataFrame:
@@ -111,15 +103,15 @@ def read_signals(folders: Sequence[str]) -> pd.DataFrame:
     found = [row for row in rows if row["prediction_ml"] > 0 and row.get("soft_dice") is not None]
     if len(found) < GROUPS:
         raise ValueError(
-            f"{', '.join(folders)} have the soft Dice of {len(found)} results, at least {GROUPS} are needed: give "
-            "output folders of the evaluate workflow of this version."
+            f"{folders} have the soft Dice of {len(found)} results, at least {GROUPS} are needed: give output folders "
+            "of the evaluate workflow of this version."
         )
     return pd.DataFrame(found)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fit and write."""
-    parser = argparse.ArgumentParser("python -m scripts.evaluation.quality", description="Fit the quality score.")
+    """Fit the calibration of weights to evaluations with them."""
+    parser = argparse.ArgumentParser("python -m scripts.evaluation.quality", description=main.__doc__)
     parser.add_argument("evaluations", nargs="+", help="output folders of the evaluate workflow with these weights")
     parser.add_argument("--model_path", type=Path, required=True, help="the weights; quality.json goes beside them")
     given = parser.parse_args(arguments)

@@ -27,10 +27,8 @@ from scripts.files.result_files import bundle_identity, result_path
 from scripts.outputs.scan_outputs import RESULT, ScanSaverd, scan_name
 from scripts.preprocessing.scan_reader import WARNINGS, load_volume
 
-LOOK_AT = 0.6
-"""Organs of which a lower Dice is estimated are pointed out; our choice."""
+LOOK_AT = 0.6  # organs of which a lower Dice is estimated are pointed out; our choice
 MONTAGE_COLUMNS = 4
-NOTHING: Mapping[str, Any] = {}
 MM3_PER_ML = 1000.0
 
 
@@ -83,10 +81,9 @@ class SaveReportd(ScanSaverd):
 
 @dataclass(frozen=True)
 class OrganFinding:
-    """Measures of one organ, 0 ml and no HU if it was not found.
+    """Measures of one organ, 0 ml and no HU if it was not found; soft and estimated Dice where they are known.
 
-    `cut_off` says whether it reaches the edge of the scan, so that a part of it may lie outside; soft and estimated
-    Dice are those of :mod:`scripts.evaluation.quality`, where they are known.
+    `cut_off` says whether it reaches the edge of the scan, so that a part of it may lie outside.
     """
 
     organ: str
@@ -104,7 +101,7 @@ def organ_measures(
     affine: NDArray[np.float64],
     organs: Sequence[str],
     classes: Sequence[int] | None = None,
-    noted: Mapping[str, Mapping[str, float]] = NOTHING,
+    noted: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[OrganFinding]:
     """Measure organs.
 
@@ -137,7 +134,11 @@ def organ_measures(
             volume_ml=float(voxels[index] * voxel_ml),
             mean_hu=float(total_hu[index] / voxels[index]) if voxels[index] else None,
             cut_off=index in at_edge,
-            **{name: round(of_organs[organ], 3) for name, of_organs in noted.items() if organ in of_organs},
+            **{
+                name: round(found[organ], 3)
+                for name, found in (noted or {}).items()
+                if voxels[index] and organ in found
+            },
         )
         for index, organ in enumerate(organs, start=1)
         if classes is None or index in classes
@@ -156,16 +157,11 @@ def _row(measure: OrganFinding) -> list[str]:
     name = chip + escape(measure.organ.replace("_", " "))
     if measure.mean_hu is None:
         return [f'<span class="absent">{cell}</span>' for cell in (name, "-", "-", "-", "not found")]
-    unknown, dice = measure.estimated_dice is None, measure.estimated_dice or 0.0
-    remarks = ["<strong>look at this one</strong>"] * (dice < LOOK_AT and not unknown)
+    dice = np.nan if measure.estimated_dice is None else measure.estimated_dice
+    remarks = ["<strong>look at this one</strong>"] * (dice < LOOK_AT)
     remarks += ["reaches the edge of the scan, a part may be missing"] * measure.cut_off
-    return [
-        name,
-        f"{measure.volume_ml:.1f}",
-        f"{measure.mean_hu:.0f}",
-        "-" if unknown else f"{dice:.2f}",
-        "; ".join(remarks),
-    ]
+    measured = [f"{measure.volume_ml:.1f}", f"{measure.mean_hu:.0f}", f"{dice:.2f}".replace("nan", "-")]
+    return [name, *measured, "; ".join(remarks)]
 
 
 def montage_figure(

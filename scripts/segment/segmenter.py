@@ -71,8 +71,7 @@ class Segmenter:
 
         Returns:
             The label map, uint8 on the grid of the scan; its values are class indices: place in `organs` + 1. And for
-            each organ that was looked for its volume in ml, mean HU, class index and
-            estimated Dice.
+            each organ that was looked for its measures.
 
         Raises:
             FileNotFoundError: there is no such scan.
