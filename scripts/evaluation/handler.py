@@ -90,7 +90,7 @@ class CaseScoreHandler(ScoreHandler):
 
     def report(self, engine: Engine, scores: Sequence[Any]) -> None:
         """Write the report, print its table, and name the patients to look at."""
-        names = CaseScore.__dataclass_fields__
+        names = CaseScore.__dataclass_fields__  # a row has the soft Dice as well
         if rows := [CaseScore(**{name: row[name] for name in names}) for of_case in scores for row in of_case]:
             summary = write_report(rows, self.output_dir, self.title)
             engine.state.metrics.update(dice_metrics(summary))
