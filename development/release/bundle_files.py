@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 WEIGHTS = "models/model.pt"
+QUALITY = "models/quality.json"
 MODEL_INFO = "models/model_info.json"
 LARGE_FILES = "large_files.yml"
 PACKED = (
@@ -15,6 +16,7 @@ PACKED = (
     "requirements.txt",
     "requirements-export.txt",
     WEIGHTS,
+    QUALITY,
     "scripts/*",
     "configs/*.json",
     "configs/*.yaml",

@@ -15,10 +15,12 @@ from typing import Any
 import yaml
 
 from development.release.build import UPLOAD, build_release
-from development.release.bundle_files import WEIGHTS, bundle_files
+from development.release.bundle_files import QUALITY, WEIGHTS, bundle_files
 from development.release.metadata import METADATA, bundle_name, read_metadata
 from development.standalone_configs import write_copies
+from scripts.evaluation.quality import calibration_of
 from scripts.export.half_precision import write_half_precision
+from scripts.files.result_files import digest
 from scripts.runtime.composition import PREDICTOR, trained_config
 from scripts.runtime.run_folder import check_weights
 
@@ -64,7 +66,7 @@ def build_run_bundle(
     with tempfile.TemporaryDirectory(dir=output_dir, prefix=".") as temporary:
         made = Path(temporary) / folder.name
         for name in bundle_files(root):
-            if name != WEIGHTS and not fnmatchcase(name, "configs/*/*"):
+            if not fnmatchcase(name, "models/*") and not fnmatchcase(name, "configs/*/*"):
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(root / name, made / name)
         shutil.copyfile(identity.licence, made / "LICENSE")
@@ -75,6 +77,9 @@ def build_run_bundle(
             shutil.copyfile(weights, made / WEIGHTS)
         else:
             write_half_precision(weights, made / WEIGHTS, dtype)
+        if calibration := calibration_of(weights):  # half precision changes no score by more than it can tell
+            content = {**calibration, "weights_sha256": digest(made / WEIGHTS)}
+            (made / QUALITY).write_text(json.dumps(content) + "\n", encoding="utf-8")
         # A release packs what git tracks.
         author = ("-c", f"user.name={identity.authors}", "-c", "user.email=")
         for command in (["init", "--quiet"], ["add", "--force", "."], ["commit", "--quiet", "-m", "bundle"]):

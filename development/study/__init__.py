@@ -13,5 +13,6 @@ From the plan to the page::
     embedding       held-out queries in the embedding of a contrastive stage
     embed_command   their map
     patients        pictures of the best, the median and the worst patient of an evaluation
+    quality         how well the estimated Dice tells good results from bad ones
     iou_table       IoU of several runs on photographs, side by side
 """

@@ -1,14 +1,19 @@
-"""The study's commands: run, report and embed."""
+"""The study's commands: run, report, embed and quality."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from development.study import embed_command, report_command, run_command
+from development.study import embed_command, quality, report_command, run_command
 from scripts.runtime.plain_errors import start_command
 
-COMMANDS = {"run": run_command.main, "report": report_command.main, "embed": embed_command.main}
+COMMANDS = {
+    "run": run_command.main,
+    "report": report_command.main,
+    "embed": embed_command.main,
+    "quality": quality.main,
+}
 USAGE = f"python -m development.study {{{','.join(COMMANDS)}}} ...; COMMAND --help describes it."
 
 

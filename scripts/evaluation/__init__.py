@@ -1,5 +1,6 @@
 """How good a segmentation is.
 
 case_scores: one label map against its reference; handler: during an evaluator's run; summary (intervals, figures):
-averages over patients with their uncertainty; score_tables: tables as files; pixel_scores: over all pixels of a set.
+averages over patients with their uncertainty; score_tables: tables as files; pixel_scores: over all pixels of a set;
+quality: an estimate of the Dice without a reference.
 """

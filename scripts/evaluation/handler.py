@@ -14,6 +14,7 @@ from scripts.evaluation.case_scores import CaseScore, score_case
 from scripts.evaluation.summary import MACRO_ROW, format_table, patients_to_look_at, scores_frame, write_report
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import result_path
+from scripts.outputs.scan_outputs import RESULT
 
 
 class ScoreHandler:
@@ -83,11 +84,14 @@ class CaseScoreHandler(ScoreHandler):
         spacing = np.linalg.norm(np.asarray(label.affine)[:3, :3], axis=0).tolist()
         annotated = self.cases[name].get("annotated", self.organs)
         tolerance = self.settings["surface_tolerance_mm"]
-        return [asdict(s) for s in score_case(name, prediction, reference, spacing, self.organs, annotated, tolerance)]
+        scores = score_case(name, prediction, reference, spacing, self.organs, annotated, tolerance)
+        found = item.get(RESULT, {}).get("soft_dice", {})
+        return [{**asdict(score), "soft_dice": found.get(score.organ)} for score in scores]
 
     def report(self, engine: Engine, scores: Sequence[Any]) -> None:
         """Write the report, print its table, and name the patients to look at."""
-        if rows := [CaseScore(**row) for of_case in scores for row in of_case]:
+        names = CaseScore.__dataclass_fields__  # a row has the soft Dice as well
+        if rows := [CaseScore(**{name: row[name] for name in names}) for of_case in scores for row in of_case]:
             summary = write_report(rows, self.output_dir, self.title)
             engine.state.metrics.update(dice_metrics(summary))
             print(format_table({self.title: summary}))

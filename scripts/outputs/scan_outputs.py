@@ -22,6 +22,8 @@ from scripts.preprocessing.scan_reader import load_volume
 
 pillow, _ = optional_import("PIL.Image")
 
+RESULT = "result"  # key of what is noted of a scan beside its labels; MONAI Label hands it to its clients
+
 
 def write_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> None:
     """Write a NIfTI file with this affine as both sform and qform (mm), whole or not at all."""

@@ -24,9 +24,10 @@ from scripts.drawing.html import embedded, png, table, write_page
 from scripts.drawing.overlay import MARGIN_MM, draw_panel, organ_colour, overlay_figure
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity, result_path
-from scripts.outputs.scan_outputs import ScanSaverd, scan_name
+from scripts.outputs.scan_outputs import RESULT, ScanSaverd, scan_name
 from scripts.preprocessing.scan_reader import WARNINGS, load_volume
 
+LOOK_AT = 0.6  # organs of which a lower Dice is estimated are pointed out; our choice
 MONTAGE_COLUMNS = 4
 MM3_PER_ML = 1000.0
 
@@ -55,7 +56,7 @@ class SaveReportd(ScanSaverd):
         name, warnings = scan_name(data), str(data["image"].meta.get(WARNINGS, ""))
         image = load_volume(data["image"].meta["filename_or_obj"])[0].numpy()
         labels, affine = value[0].cpu().numpy(), value.affine.numpy()
-        measures = organ_measures(image, labels, affine, self.organs, self.classes)
+        measures = organ_measures(image, labels, affine, self.organs, self.classes, data.get(RESULT, {}))
         with replacing(result_path(self.output_dir, name, "measures")) as temporary:
             rounded = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
             rounded = rounded.assign(warnings=warnings.replace("\n", " "))
@@ -70,7 +71,7 @@ class SaveReportd(ScanSaverd):
             *(f'<p class="notice">{escape(notice)}</p>' for notice in notices),
             f'<p class="facts">{_facts(measures, image.shape, affine)}</p>',
             "<h2>Organs</h2>",
-            table(["organ", "volume (mL)", "mean HU", "remark"], map(_row, measures)),
+            table(["organ", "volume (mL)", "mean HU", "estimated Dice", "remark"], map(_row, measures)),
             *(f"<h2>{heading}</h2>{embedded(png(figure), heading)}" for heading, figure in figures.items()),
             f"<footer>{bundle.name} {bundle.version}, weights {escape(self.weights) or 'not named'}; made {made}. "
             "Organs were outlined automatically and nobody has checked them.</footer>",
@@ -80,7 +81,7 @@ class SaveReportd(ScanSaverd):
 
 @dataclass(frozen=True)
 class OrganFinding:
-    """Measures of one organ, 0 ml and no HU if it was not found.
+    """Measures of one organ, 0 ml and no HU if it was not found; soft and estimated Dice where they are known.
 
     `cut_off` says whether it reaches the edge of the scan, so that a part of it may lie outside.
     """
@@ -90,6 +91,8 @@ class OrganFinding:
     volume_ml: float
     mean_hu: float | None
     cut_off: bool
+    soft_dice: float | None = None
+    estimated_dice: float | None = None
 
 
 def organ_measures(
@@ -98,6 +101,7 @@ def organ_measures(
     affine: NDArray[np.float64],
     organs: Sequence[str],
     classes: Sequence[int] | None = None,
+    noted: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[OrganFinding]:
     """Measure organs.
 
@@ -107,6 +111,7 @@ def organ_measures(
         affine: 4 x 4 matrix from voxel indices to mm.
         organs: names.
         classes: class indices of the organs that are measured; None: all.
+        noted: further measures by name and organ.
 
     Raises:
         ValueError: the shapes differ, or a class index has no name.
@@ -129,6 +134,11 @@ def organ_measures(
             volume_ml=float(voxels[index] * voxel_ml),
             mean_hu=float(total_hu[index] / voxels[index]) if voxels[index] else None,
             cut_off=index in at_edge,
+            **{
+                name: round(found[organ], 3)
+                for name, found in (noted or {}).items()
+                if voxels[index] and organ in found
+            },
         )
         for index, organ in enumerate(organs, start=1)
         if classes is None or index in classes
@@ -146,9 +156,12 @@ def _row(measure: OrganFinding) -> list[str]:
     chip = f'<span class="colour" style="background: {organ_colour(measure.class_index)}"></span>'
     name = chip + escape(measure.organ.replace("_", " "))
     if measure.mean_hu is None:
-        return [f'<span class="absent">{cell}</span>' for cell in (name, "-", "-", "not found")]
-    remark = "reaches the edge of the scan, a part may be missing" if measure.cut_off else ""
-    return [name, f"{measure.volume_ml:.1f}", f"{measure.mean_hu:.0f}", remark]
+        return [f'<span class="absent">{cell}</span>' for cell in (name, "-", "-", "-", "not found")]
+    dice = np.nan if measure.estimated_dice is None else measure.estimated_dice
+    remarks = ["<strong>look at this one</strong>"] * (dice < LOOK_AT)
+    remarks += ["reaches the edge of the scan, a part may be missing"] * measure.cut_off
+    measured = [f"{measure.volume_ml:.1f}", f"{measure.mean_hu:.0f}", f"{dice:.2f}".replace("nan", "-")]
+    return [name, *measured, "; ".join(remarks)]
 
 
 def montage_figure(

@@ -14,6 +14,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from scripts.dataset.inference_inputs import scan_inputs
 from scripts.dataset.volume_file import VolumeFile, nifti_volume, read_volume_file
 from scripts.inference.weights import WeightsLoader
+from scripts.outputs.scan_outputs import RESULT
 from scripts.preprocessing.scan_reader import meta_of
 from scripts.report.saver import OrganFinding, organ_measures
 from scripts.runtime.plain_errors import chain, is_complaint
@@ -57,7 +58,7 @@ class Segmenter:
             WeightsLoader(part("model_path"), part("network")).load()
 
     def __call__(self, scan: Scan, series: str | None = None) -> tuple[nib.Nifti1Image, dict[str, OrganFinding]]:
-        """Segment one scan; return its label map and, of each organ looked for, volume in ml, mean HU and class index.
+        """Segment one scan; return its label map and the measures of each organ that was looked for.
 
         A scan is a file or folder as the command takes it (`series` is one of several DICOM series there); or an image
         in HU, of nibabel (NIfTI) or a ``MetaTensor`` [x, y, z] or [1, x, y, z], whose affine leads to mm (RAS). The
@@ -73,8 +74,9 @@ class Segmenter:
             image = MetaTensor(voxels[None], meta={**meta_of(volume), "filename_or_obj": name})
             item = Compose(self._before)({"image": image, "case": name})
             item["pred"] = self._inferer(item["image"][None].to(self._device), self._network)[0]
-            labels = Compose(self._after)(item)["pred"][0].numpy()
-        measures = organ_measures(voxels.numpy(), labels, volume.affine, self.organs, self._classes)
+            item = Compose(self._after)(item)
+            labels, noted = item["pred"][0].numpy(), item.get(RESULT, {})
+        measures = organ_measures(voxels.numpy(), labels, volume.affine, self.organs, self._classes, noted)
         return nib.Nifti1Image(labels, volume.affine), {measure.organ: measure for measure in measures}
 
 

@@ -15,6 +15,8 @@ from config_compositions import ROOT
 from monai.bundle import load as load_bundle
 
 from development.release.__main__ import main
+from scripts.evaluation.quality import calibration_of
+from scripts.files.result_files import digest
 
 pytestmark = pytest.mark.slow
 ABOUT = {"name": "Synthetic abdomen", "version": "1.2.3", "authors": "A. Person", "description": "Thirteen organs."}
@@ -28,6 +30,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "evaluation").mkdir()
     summary = {"macro_mean": {"dice_mean": 0.51234}}
     (folder / "evaluation/summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    calibration = {"weights_sha256": digest(folder / "model.pt"), "soft_dice": [0.0, 0.9, 1.0], "dice": [0.0, 0.8, 1.0]}
+    (folder / "quality.json").write_text(json.dumps(calibration), encoding="utf-8")
     return folder
 
 
@@ -52,7 +56,8 @@ def test_metadata_and_card_are_those_of_the_run(made: Path) -> None:
     assert metadata["eval_metrics"] == {"macro_mean_dice": 0.512}
     card = next((made.parent / "synthetic_abdomen_v1.2.3").rglob("README.md")).read_text(encoding="utf-8")
     assert "Version 1.2.3, by A. Person" in card and "| macro_mean_dice | 0.512 |" in card
-    assert [path.name for path in (made / "models").iterdir()] == ["model.pt"]
+    assert sorted(path.name for path in (made / "models").iterdir()) == ["model.pt", "quality.json"]
+    assert calibration_of(made / "models/model.pt")["soft_dice"] == [0.0, 0.9, 1.0]  # its weights are rounded
     assert "data/phantom" not in (made / "configs/train.yaml").read_text(encoding="utf-8")
 
 

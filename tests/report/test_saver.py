@@ -44,11 +44,11 @@ class Page(HTMLParser):
         self.text += data
 
 
-def report_on(labels: Any, folder: Path, name: str = "case_1") -> tuple[Page, pd.DataFrame]:
+def report_on(labels: Any, folder: Path, name: str = "case_1", **noted: Any) -> tuple[Page, pd.DataFrame]:
     image = np.where(labels > 0, 50, -1000).astype(np.int16)
     scan = MetaTensor(image[None], meta={"filename_or_obj": save(folder / "scan.nii.gz", image, AFFINE)})
     step = SaveReportd("pred", str(folder / "out"), ORGANS, model_path="runs/mine/model.pt")
-    step({"case": name, "image": scan, "pred": MetaTensor(labels[None], affine=AFFINE)})
+    step({"case": name, "image": scan, "pred": MetaTensor(labels[None], affine=AFFINE), **noted})
     assert sorted(path.name for path in (folder / "out").iterdir()) == [f"{name}_organs.csv", f"{name}_report.html"]
     page = Page((folder / "out" / f"{name}_report.html").read_text(encoding="utf-8"))
     assert page.open == []
@@ -67,13 +67,24 @@ def test_the_page_says_what_it_is_not_for_and_measures_every_organ(tmp_path: Pat
     assert bundle_identity().intended_use in page.text
     assert "2 of 3 organs found in a scan of 24 x 20 x 8 voxels of 2.00 x 2.00 x 5.00 mm." in page.text
     # 6 x 8 x 3 voxels of 0.02 ml; 6 x 8 x 6.
-    assert re.search(r"spleen\s*2\.9\s*50", page.text) and re.search(r"liver\s*5\.8\s*50\s*reaches the edge", page.text)
-    assert re.search(r"right kidney\s*-\s*-\s*not found", page.text)
+    assert re.search(r"spleen\s*2\.9\s*50\s*-", page.text) and re.search(
+        r"liver\s*5\.8\s*50\s*-\s*reaches the edge", page.text
+    )
+    assert re.search(r"right kidney\s*-\s*-\s*-\s*not found", page.text)
     assert "weights model.pt" in page.text
     assert table["organ"].tolist() == ORGANS
     assert table["volume_ml"].tolist() == pytest.approx([2.88, 0.0, 5.76])
     assert table["cut_off"].tolist() == [False, False, True]
     assert table["mean_hu"].isna().tolist() == [False, True, False]
+
+
+def test_a_low_estimate_of_the_dice_is_pointed_out(tmp_path: Path) -> None:
+    result = {"soft_dice": {"spleen": 0.91234, "liver": 0.7}, "estimated_dice": {"spleen": 0.876, "liver": 0.0}}
+    page, table = report_on(two_organs(), tmp_path, result=result)
+    assert re.search(r"spleen\s*2\.9\s*50\s*0\.88\s*right kidney", page.text)
+    assert re.search(r"liver\s*5\.8\s*50\s*0\.00\s*look at this one; reaches the edge", page.text)
+    assert table["soft_dice"].fillna(-1).tolist() == [0.912, -1, 0.7]
+    assert table["estimated_dice"].fillna(-1).tolist() == [0.876, -1, 0.0]
 
 
 def test_the_pictures_lie_in_the_page_and_nothing_is_loaded(tmp_path: Path) -> None:

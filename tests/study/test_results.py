@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from config_compositions import ROOT
+from config_compositions import CONFIGS, ROOT
 from PIL import Image
+from torch import nn
 
+from development.study.baseline_costs import NO_ROW, baseline_budgets, budget_table, multiply_adds
+from development.study.baseline_costs import main as baseline_costs
 from development.study.costs import main, stage_costs
 from development.study.embed_command import save_map, summary
 from development.study.embedding import Embedded, phase_silhouette, silhouette
@@ -27,6 +30,7 @@ from development.study.trials_table import GROUPS, trials_table
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.summary import read_scores, scores_frame
 from scripts.runtime.resume import save_atomically
+from scripts.runtime.stage import epochs_of_both_stages
 
 RECORD = {
     "arm": "supcon",
@@ -84,8 +88,8 @@ def test_one_run_of_a_table_of_several_is_read_by_its_name_and_seeds_by_that_of_
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "docs/results").iterdir()), ids=lambda folder: folder.name)
-def test_a_stored_study_is_two_files_and_every_run_has_scores(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} <= {SCORES, RUNS}
+def test_a_stored_study_has_no_stray_files_and_every_run_has_scores(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} <= {SCORES, RUNS, "signals.csv.xz"}
     runs = Results(folder).records
     if (folder / SCORES).exists() and runs:
         assert set(read_scores(folder / SCORES)["run"]) == set(runs)
@@ -206,3 +210,41 @@ def test_folds_add_cases_and_seeds_are_averaged_case_by_case() -> None:
 def test_an_unknown_reference_is_refused_with_the_names_that_there_are() -> None:
     with pytest.raises(ValueError, match="no trial other: choose one of slice"):
         trials_table(pd.DataFrame(rows_of("slice", 90, {"a": 0.5})), "other")
+
+
+def test_multiply_adds_of_a_convolution_are_outputs_times_kernel() -> None:
+    convolution = nn.Conv2d(3, 8, 5, padding=2)
+    assert multiply_adds(convolution, [1, 3, 10, 12]) == 8 * 10 * 12 * 3 * 5 * 5
+
+
+def test_a_lone_stage_gets_the_epochs_of_the_images_of_both() -> None:
+    assert epochs_of_both_stages([4, 20, 48, 2], [16, 20, 48], [20, 48]) == 24
+    assert epochs_of_both_stages([4, 20, 48, 2], [16, 20, 48], [20, 64]) == 18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("below", [[], ["configs/data/abdomen.yaml"]], ids=["default", "abdomen"])
+def test_all_arms_that_train_a_second_stage_see_as_many_images(below: list[str]) -> None:
+    budgets = baseline_budgets([ROOT / name for name in below])
+    assert len(budgets) == 1 + len([name for name in CONFIGS if "/baselines/" in name]) - len(NO_ROW)
+    assert {row.images for row in budgets if row.method != "coarse"} == {budgets[0].images}
+    assert all(row.parameters > 0 and row.training_macs > 0 for row in budgets)
+    by_method = {row.method: row for row in budgets}
+    assert by_method["slice"].coarse_patches == by_method["MedNeXt"].coarse_patches == 0
+    assert by_method["coarse"].images == 0 < by_method["coarse"].coarse_patches
+    lines = budget_table(budgets).splitlines()
+    assert len(lines) == 2 + len(budgets) and len({line.count("|") for line in lines}) == 1
+
+
+def test_a_config_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        baseline_costs(["configs/data/nothing.yaml"])
+    assert "no such config: configs/data/nothing.yaml" in capsys.readouterr().err
+
+
+def test_the_optional_package_has_one_version_in_both_requirement_files() -> None:
+    pins = [
+        [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line.startswith("einops==")]
+        for name in ("requirements-baselines.txt", "requirements-dev.txt")
+    ]
+    assert pins[0] == pins[1] != []

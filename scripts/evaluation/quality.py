@@ -1,0 +1,130 @@
+"""How far a label map can be trusted: an estimate of each organ's Dice from the class scores.
+
+The soft Dice of an organ's voxels with its scores tells good from bad results, but is too high. A calibration turns it
+into a Dice. It is fitted to scored scans that the weights were not trained on, and counts for these weights alone:
+
+    python -m scripts.evaluation.quality runs/mine/evaluation --model_path runs/mine/model.pt
+"""
+
+import argparse
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from scipy.optimize import isotonic_regression
+from torch import Tensor
+
+from scripts.files.atomic_write import replacing
+from scripts.files.result_files import SUFFIXES, digest
+from scripts.outputs.scan_outputs import RESULT
+from scripts.runtime.plain_errors import install_plain_errors
+
+CALIBRATION = "quality.json"
+GROUPS, PRIOR = 8, 5  # means of groups are the knots; results at offset 0 that an organ begins with. Our choice
+
+
+def soft_dice(scores: Tensor) -> list[float]:
+    """Soft Dice of each organ by class scores [class, x, y, z]: 2 * scores in its voxels / (its voxels + all scores).
+
+    A voxel is of the class with the highest score. Example: of .9, .6 and .2 the first two win: 2 * 1.5 / (2 + 1.7).
+    """
+    labels, values = scores.max(dim=0).indices, []  # argmax takes ten times as long
+    for index in range(1, len(scores)):
+        own, score = labels == index, scores[index]
+        both = own.sum() + score.sum(dtype=torch.float32)
+        values.append(float(2 * score[own].sum(dtype=torch.float32) / both.clamp(min=1e-6)))
+    return values
+
+
+class EstimateQualityd(MapTransform):
+    """Note `soft_dice` of each organ found and, with a calibration beside the weights, `estimated_dice`, in `RESULT`.
+
+    `keys` are class scores, which stay as they are, `organs` the names of their classes 1, 2, ...
+    """
+
+    def __init__(self, keys: KeysCollection, organs: Sequence[str], model_path: str | Sequence[str] = ()) -> None:
+        super().__init__(keys)
+        self.organs, self._model_path = list(organs), model_path
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Measure the scores under the keys."""
+        noted = dict(data)
+        calibration = calibration_of(Path(self._model_path)) if isinstance(self._model_path, str) else {}
+        for key in self.key_iterator(noted):
+            values = zip(self.organs, soft_dice(torch.as_tensor(noted[key]).detach()), strict=True)
+            found = {organ: value for organ, value in values if value > 0}
+            noted[RESULT] = {**noted.get(RESULT, {}), "soft_dice": found}
+            if calibration:
+                estimates = estimate(calibration, list(found), list(found.values()))
+                noted[RESULT]["estimated_dice"] = dict(zip(found, estimates, strict=True))
+        return noted
+
+
+def calibration_of(weights: Path) -> dict[str, Any]:
+    """What `fit` returned for weights; empty if it was for others."""
+    path = weights.parent / CALIBRATION
+    content: dict[str, Any] = json.loads(path.read_text("utf-8")) if weights.is_file() and path.is_file() else {}
+    return content if content and content["weights_sha256"] == _digest(weights, weights.stat().st_mtime_ns) else {}
+
+
+@cache
+def _digest(path: Path, changed: int) -> str:
+    return digest(path)
+
+
+def fit(organs: Sequence[str], signal: Sequence[float], dice: Sequence[float]) -> dict[str, Any]:
+    """Fit an ascending line from soft Dice to Dice, and by how much each organ lies above it."""
+    x, y = np.asarray(signal), np.asarray(dice)
+    groups = np.array_split(np.argsort(x, kind="stable"), GROUPS)
+    means = isotonic_regression([y[group].mean() for group in groups], weights=[len(group) for group in groups]).x
+    knots = {"soft_dice": [0.0, *(x[group].mean() for group in groups), 1.0], "dice": [0.0, *means, 1.0]}
+    above = pd.Series(y - estimate(knots, organs, signal)).groupby(list(organs))
+    return knots | {"organs": (above.sum() / (above.size() + PRIOR)).to_dict()}
+
+
+def estimate(calibration: Mapping[str, Any], organs: Sequence[str], signal: Sequence[float]) -> list[float]:
+    """Estimated Dice of results, each of an organ with a soft Dice."""
+    offsets = [calibration.get("organs", {}).get(organ, 0.0) for organ in organs]
+    line = np.interp(signal, calibration["soft_dice"], calibration["dice"])
+    return [float(value) for value in np.clip(line + offsets, 0, 1)]
+
+
+def read_signals(folders: Sequence[str]) -> pd.DataFrame:
+    """Organs found in evaluated scans, a row each: `case`, `organ`, `dice`, `soft_dice` and more."""
+    files = [file for folder in folders for file in sorted(Path(folder).glob(f"*{SUFFIXES['case_scores']}"))]
+    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
+    found = [row for row in rows if row["prediction_ml"] > 0 and row.get("soft_dice") is not None]
+    if len(found) < GROUPS:
+        raise ValueError(
+            f"{folders} have the soft Dice of {len(found)} results, at least {GROUPS} are needed: give output folders "
+            "of the evaluate workflow of this version."
+        )
+    return pd.DataFrame(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fit the calibration of weights to evaluations with them."""
+    parser = argparse.ArgumentParser("python -m scripts.evaluation.quality", description=main.__doc__)
+    parser.add_argument("evaluations", nargs="+", help="output folders of the evaluate workflow with these weights")
+    parser.add_argument("--model_path", type=Path, required=True, help="the weights; quality.json goes beside them")
+    given = parser.parse_args(arguments)
+    frame, path = read_signals(given.evaluations), given.model_path.with_name(CALIBRATION)
+    content = {
+        "weights_sha256": digest(given.model_path),
+        **fit(*(frame[name].tolist() for name in ("organ", "soft_dice", "dice"))),
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    print(f"{path}: from {len(frame)} results in {frame['case'].nunique()} scans")
+
+
+if __name__ == "__main__":
+    install_plain_errors()
+    main()
