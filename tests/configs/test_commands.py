@@ -62,7 +62,7 @@ def test_ids_of_clients_and_arguments_that_no_config_states_are_known(given: str
             "\"['configs/train.yaml','configs/data/btcv.yaml','configs/baselines/slice.yaml']\" instead of "
             "\"['configs/train.yaml','configs/baselines/slice.yaml','configs/data/btcv.yaml']\"",
         ),
-        (("configs/inference.yaml", TRAIN), "names configs/train.yaml after configs/inference.yaml: it is complete"),
+        (("configs/inference.yaml", TRAIN), "names configs/train.yaml after configs/inference.yaml: each is complete"),
     ],
 )
 def test_overlays_given_twice_or_in_another_order_are_refused(files: tuple[str, ...], said: str) -> None:

@@ -104,7 +104,7 @@ def test_what_is_predicted_at_unknown_pixels_does_not_matter_to_the_multi_class_
 
 def weights_of_a_stage(start: float, epochs: int, epoch_length: int, first_epoch: int = 0) -> list[float]:
     loss, seen = PartialDiceCELoss(2, organ_weight=start), []
-    trainer = Engine(lambda *_: seen.append(float(loss.loss.cross_entropy.weight[1])))
+    trainer = Engine(lambda *_: seen.append(float(loss.weight[1])))
     OrganWeightDecay(loss).attach(trainer)
 
     @trainer.on(Events.STARTED)
@@ -129,6 +129,10 @@ def test_a_weight_of_one_stays() -> None:
 
 
 def test_background_keeps_its_weight_and_dice_follows() -> None:
-    loss = PartialDiceCELoss(2, organ_weight=9.0)
+    loss = PartialDiceCELoss(2, organ_weight=9.0, lambda_ce=0.0)
+    batch = {"label": torch.tensor([[[0, 1, 2]]]), "annotated": torch.ones(1, 3, dtype=torch.bool)}
+    logits = torch.tensor([[[2.0, 0.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.5]]])
+    dice = loss(logits, batch)
     loss.weigh_organs(3.0)
-    assert loss.loss.cross_entropy.weight.tolist() == [1, 3, 3] and loss.loss.dice.class_weight.tolist() == [3, 3]
+    assert loss.weight.tolist() == [1, 3, 3]
+    assert loss(logits, batch).item() == pytest.approx(dice.item() / 3)
