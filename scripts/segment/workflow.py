@@ -96,7 +96,8 @@ def run_workflow(
     workflow.finalize()
     if not evaluator.is_last:
         return []
-    organs, listed = (part("organs"), part("wanted_classes")) if measure else None, read_manifest(output_dir)["cases"]
+    organs = (part("organs"), part("wanted_classes")) if measure else None
+    listed = read_manifest(output_dir).get("cases", {})  # none if every scan failed
     failed = {name: Outcome(name, error=reason) for name, reason in evaluator.failures.items()}
     return [
         failed.get(name) or _outcome(name, image, output_dir, listed[name]["warnings"], organs)

@@ -195,6 +195,15 @@ def test_json_is_a_line_for_each_scan_and_nothing_else_on_stdout(
     assert again.out == said.out and again.err == f"error: broken: {broken['error']}\n"
 
 
+def test_where_every_scan_fails_each_is_said_in_a_sentence(
+    phantom_dir: Path, weights: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.nii.gz").write_bytes(sorted((phantom_dir / "images").iterdir())[0].read_bytes()[:1000])
+    assert main([str(tmp_path / "broken.nii.gz"), "--output_dir", str(tmp_path / "out"), "--quiet", *weights]) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: broken: {tmp_path / 'broken.nii.gz'}")
+
+
 def test_quiet_prints_warnings_and_errors_only(
     phantom_dir: Path, weights: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
