@@ -98,7 +98,7 @@ def test_a_failed_scan_leaves_no_output_for_the_handlers() -> None:
 
 
 def test_a_failure_is_logged_when_it_happens_not_only_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.ERROR, logger="scripts.inference.scan_evaluator"):
         failures(evaluator(["unreadable", "a"]))
     assert "unreadable failed: OSError: the file is cut off" in caplog.text
 
