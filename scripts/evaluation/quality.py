@@ -9,7 +9,6 @@ into a Dice. It is fitted to scored scans that the weights were not trained on, 
 import argparse
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from scripts.files.atomic_write import replacing
-from scripts.files.result_files import SUFFIXES, digest
+from scripts.files.result_files import SUFFIXES, weights_digest
 from scripts.outputs.scan_outputs import RESULT
 from scripts.runtime.plain_errors import install_plain_errors
 
@@ -71,12 +70,7 @@ def calibration_of(weights: Path) -> dict[str, Any]:
     """What `fit` returned for weights; empty if it was for others."""
     path = weights.parent / CALIBRATION
     content: dict[str, Any] = json.loads(path.read_text("utf-8")) if weights.is_file() and path.is_file() else {}
-    return content if content and content["weights_sha256"] == _digest(weights, weights.stat().st_mtime_ns) else {}
-
-
-@cache
-def _digest(path: Path, changed: int) -> str:
-    return digest(path)
+    return content if content and content["weights_sha256"] == weights_digest(weights) else {}
 
 
 def fit(organs: Sequence[str], signal: Sequence[float], dice: Sequence[float]) -> dict[str, Any]:
@@ -117,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     frame, path = read_signals(given.evaluations), given.model_path.with_name(CALIBRATION)
     content = {
-        "weights_sha256": digest(given.model_path),
+        "weights_sha256": weights_digest(given.model_path),
         **fit(*(frame[name].tolist() for name in ("organ", "soft_dice", "dice"))),
     }
     with replacing(path) as temporary:

@@ -144,6 +144,17 @@ def digest(path: Path, kind: str = "sha256") -> str:
     return checksum.hexdigest()
 
 
+def weights_digest(path: Path) -> str:
+    """SHA-256 of a weights file; read once, unless the file changes."""
+    status = path.stat()
+    return _digest_once(path.resolve(), status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _digest_once(path: Path, changed: int, size: int) -> str:
+    return digest(path)
+
+
 METADATA = Path(__file__).resolve().parents[2] / "configs/metadata.json"
 
 

@@ -26,6 +26,7 @@ from scripts.files.result_files import (
     read_manifest,
     result_path,
     results_in,
+    weights_digest,
 )
 
 MAX_LISTED = 5
@@ -49,7 +50,7 @@ class Manifest:
         settings: Any = None,
     ) -> None:
         self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables or {})
-        self.weights = {Path(path).name: digest(Path(path)) for path in weights if Path(path).is_file()}
+        self.weights = {Path(path).name: weights_digest(Path(path)) for path in weights if Path(path).is_file()}
         self.settings, self.journal = settings, self.folder / JOURNALS.replace("*", uuid.uuid4().hex)
         self.cases: dict[str, Mapping[str, Any]] = {}
         self._digests: dict[str, str] = {}

@@ -4,6 +4,7 @@ import ast
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 from operator import itemgetter
 from pathlib import Path
 from pydoc import locate
@@ -119,10 +120,11 @@ def check_order(files: Sequence[str]) -> None:
     for number, path in enumerate(paths):
         if places[number] in places[:number]:
             raise ValueError(f"--config_file names {path} twice: leave one out.")
-    bases = [path for path in paths if _is_base(path)]
+    is_base = [{"run", *PREDICTOR} <= ConfigParser.load_config_file(path).keys() for path in paths]
+    bases = list(compress(paths, is_base))
     if len(bases) > 1:
         raise ValueError(f"--config_file names {bases[1]} after {bases[0]}: each is complete, give one of them.")
-    ranks = _ranks(paths)
+    ranks = _ranks(paths, is_base)
     for number, rank in enumerate(ranks[1:], start=1):
         if rank < ranks[number - 1]:
             right = [file for _, file in sorted(zip(ranks, files, strict=True), key=itemgetter(0))]
@@ -147,17 +149,13 @@ def require_base() -> None:
     )
 
 
-def _is_base(path: Path) -> bool:
-    return {"run", *PREDICTOR} <= ConfigParser.load_config_file(path).keys()
-
-
-def _ranks(paths: Sequence[Path]) -> list[int]:
+def _ranks(paths: Sequence[Path], is_base: Sequence[bool]) -> list[int]:
     """Places in the order of merging; an overlay from another folder stays behind the file that it is given after."""
     ranks: list[int] = []
-    for path in paths:
+    for path, base in zip(paths, is_base, strict=True):
         folder = path.parent.name
         own = FOLDERS.index(folder) if folder in FOLDERS else ranks[-1] if ranks else 0
-        ranks.append(-1 if _is_base(path) else own)
+        ranks.append(-1 if base else own)
     return ranks
 
 

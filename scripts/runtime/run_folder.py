@@ -10,7 +10,7 @@ import yaml
 from ignite.distributed import one_rank_first
 
 from scripts.files.atomic_write import replacing
-from scripts.files.result_files import bundle_identity, digest
+from scripts.files.result_files import bundle_identity, digest, weights_digest
 from scripts.runtime.composition import CONFIG
 from scripts.runtime.running_config import running_config
 
@@ -90,7 +90,7 @@ def record_weights(path: Path, written: Path) -> None:
 def check_weights(path: Path) -> None:
     """Raise ValueError for weights in the folder of a run that are not those which it wrote."""
     known = _read(path.parent / MANIFEST, json.loads).get("sha256", {}).get(path.name)
-    if known and digest(path) not in known:
+    if known and weights_digest(path) not in known:
         raise ValueError(
             f"{path} is not the file that the training in {path.parent} wrote ({MANIFEST} has another sha256), so that "
             f"{CONFIG} need not fit it: put the file of that training back, or move this one to a folder of its own."

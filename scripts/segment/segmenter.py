@@ -53,8 +53,9 @@ class Segmenter:
             self._classes, self._device, self._inferer = part("wanted_classes"), part("device"), part("inferer")
             self._network = part("evaluator::network").eval()
             reading = (LoadImaged, EnsureChannelFirstd)
-            self._before = [step for step in part("preprocessing").transforms if not isinstance(step, reading)]
-            self._after = [step for step in part("postprocessing").transforms if not hasattr(step, "kinds")]
+            before, after = part("preprocessing").transforms, part("postprocessing").transforms
+            self._before = Compose([step for step in before if not isinstance(step, reading)])
+            self._after = Compose([step for step in after if not hasattr(step, "kinds")])
             WeightsLoader(part("model_path"), part("network")).load()
 
     def __call__(self, scan: Scan, series: str | None = None) -> tuple[nib.Nifti1Image, dict[str, OrganFinding]]:
@@ -72,9 +73,9 @@ class Segmenter:
             name, volume = _volume(scan, series)
             voxels = torch.from_numpy(np.asarray(volume.voxels, dtype=np.float32))
             image = MetaTensor(voxels[None], meta={**meta_of(volume), "filename_or_obj": name})
-            item = Compose(self._before)({"image": image, "case": name})
+            item = self._before({"image": image, "case": name})
             item["pred"] = self._inferer(item["image"][None].to(self._device), self._network)[0]
-            item = Compose(self._after)(item)
+            item = self._after(item)
             labels, noted = item["pred"][0].numpy(), item.get(RESULT, {})
         measures = organ_measures(voxels.numpy(), labels, volume.affine, self.organs, self._classes, noted)
         return nib.Nifti1Image(labels, volume.affine), {measure.organ: measure for measure in measures}

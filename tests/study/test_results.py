@@ -26,7 +26,7 @@ from development.study.results import (
     core_seconds_by_stage,
     core_seconds_per_epoch,
 )
-from development.study.trials_table import GROUPS, trials_table
+from development.study.trials_table import GROUPS, differences_by, trials_table
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.summary import read_scores, scores_frame
 from scripts.runtime.resume import save_atomically
@@ -205,6 +205,16 @@ def test_folds_add_cases_and_seeds_are_averaged_case_by_case() -> None:
     rows += rows_of("slice", 100, {"b": 0.9}, "fold1_seed0")
     cells = [cell.strip() for cell in trials_table(pd.DataFrame(rows), "slice").splitlines()[2].split("|")[1:-1]]
     assert cells[:4] == ["slice", "100", "2", "0.700"]
+
+
+def test_the_difference_of_two_trials_is_shown_by_the_dice_of_a_third() -> None:
+    rows = rows_of("slice", 1, {"a": 0.5, "b": 0.7, "c": 0.9}) + rows_of("both", 1, {"a": 0.4, "b": 0.8, "c": 0.9})
+    rows += rows_of("coarse", 1, {"a": 0.2, "b": 0.9})
+    table = differences_by(pd.DataFrame(rows), "both", "slice", "coarse").splitlines()[2:]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
+    assert [row[1:] for row in cells] == [[str(len(ORGANS)), "-10.0"], [str(len(ORGANS)), "+10.0"]]
+    with pytest.raises(ValueError, match="no case in common"):
+        differences_by(pd.DataFrame(rows), "both", "slice", "other")
 
 
 def test_an_unknown_reference_is_refused_with_the_names_that_there_are() -> None:
