@@ -1,6 +1,8 @@
-"""Table of trials on an abdomen: Dice by groups of organs, from stored results.
+r"""Table of trials on an abdomen: Dice by groups of organs, from stored results.
 
     python -m development.study.trials_table docs/results/btcv --reference 'slice baseline'
+    python -m development.study.trials_table docs/results/btcv --reference 'slice baseline' \
+      --trial 'attention without contrast' --by 'coarse stage'
 
 Differences are paired over the cases; the intervals hold no spread of seeds.
 """
@@ -25,6 +27,8 @@ GROUPS = {
     "adrenal glands": ["right_adrenal_gland", "left_adrenal_gland"],
 }
 
+BOUNDS = (0.0, 0.3, 0.6, 0.8, 1.0)
+
 
 def trials_table(rows: pd.DataFrame, reference: str) -> str:
     """Markdown: a line for each trial, best first, with its difference to the reference in points and its interval.
@@ -48,15 +52,36 @@ def trials_table(rows: pd.DataFrame, reference: str) -> str:
     return markdown_table(["trial", "core-seconds", "patients", "macro Dice", f"against {reference}", *GROUPS], body)
 
 
+def differences_by(rows: pd.DataFrame, trial: str, reference: str, other: str) -> str:
+    """Markdown: the mean difference of two trials in points, for results of similar Dice in a third one."""
+    wanted = {"trial": trial, "reference": reference, "other": other}
+    dice = rows.pivot_table("dice", ["case", "organ"], "trial").reindex(columns=list(wanted.values())).dropna()
+    if dice.empty:
+        raise ValueError(f"{', '.join(wanted.values())} have no case in common: give the titles of three trials.")
+    points = 100 * (dice[trial] - dice[reference])
+    groups = points.groupby(pd.cut(dice[other], BOUNDS, include_lowest=True), observed=True)
+    body = [
+        [f"{max(group.left, 0):.1f} to {group.right:.1f}", str(len(part)), f"{part.mean():+.1f}"]
+        for group, part in groups
+    ]
+    return markdown_table([f"Dice of {other}", "results", f"{trial} against {reference}"], body)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table of stored results."""
     parser = argparse.ArgumentParser(prog="python -m development.study.trials_table", description=main.__doc__)
     parser.add_argument("results_dir", type=Path, help="folder of scores.csv.xz and runs.jsonl")
     parser.add_argument("--reference", required=True, help="trial that the others are compared with")
+    parser.add_argument("--trial", help="trial whose difference is shown by the Dice of another one")
+    parser.add_argument("--by", help="that other trial")
     options = parser.parse_args(arguments)
     scores, runs = Results(options.results_dir).tables()
     named = runs.rename(columns={"title": "trial", "all_stages": "core_seconds"})[["run", "trial", "core_seconds"]]
-    print(trials_table(scores.merge(named, on="run"), options.reference))
+    rows = scores.merge(named, on="run")
+    if options.trial and options.by:
+        print(differences_by(rows, options.trial, options.reference, options.by))
+    else:
+        print(trials_table(rows, options.reference))
 
 
 if __name__ == "__main__":
