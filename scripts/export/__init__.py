@@ -1,5 +1,4 @@
 """What leaves the bundle, for programs that do not have it.
 
-torchscript: the whole predictor in one file with configs and metadata; onnx_segmenter: encoder + decoder for other
-runtimes; half_precision: weights of half the size.
+torchscript: the whole predictor in one file with configs and metadata; onnx_segmenter: encoder + decoder for others.
 """
