@@ -1,4 +1,4 @@
-"""A dataset of a few voxels, sound unless a test breaks it, and what a broken one's report shows; scans of one's own."""
+"""A dataset of a few voxels, sound unless a test breaks it; what a broken one's report shows; scans of one's own."""
 
 from __future__ import annotations
 

@@ -41,10 +41,9 @@ Findings = tuple[list[Problem], list[Problem]]
 def check_scan_arrays(
     voxels: NDArray[Any], affine: NDArray[np.float64], where: str, header_spacing: Sequence[float] | None = None
 ) -> Findings:
-    """Check the geometry of a scan and its voxels [x, y, z], which are meant to be HU.
+    """Check the geometry of a scan and its voxels [x, y, z], meant to be HU; messages name the file ``where``.
 
-    The affine (4 x 4, voxel index to position in mm) is compared with the voxel size in mm by the header's own field,
-    where there is one; the messages name the file ``where``.
+    The affine (voxel index to mm) is compared with the voxel size in mm by the header's own field, where there is one.
     """
     problems, warnings = _check_geometry(affine, voxels.shape, where, header_spacing)
     more_problems, more_warnings = _check_intensities(voxels, affine, where)

@@ -1,7 +1,4 @@
-"""The one reader of volume files: NIfTI by its standard, NRRD, MetaImage and DICOM series by ITK.
-
-The check of a data set, training, inference, evaluation and the reports all read with it, so that they cannot disagree.
-"""
+"""The one reader of volume files: NIfTI by its standard, NRRD, MetaImage and DICOM series by ITK."""
 
 import hashlib
 import os

@@ -56,11 +56,7 @@ def obstacle(syntax: Any) -> str:
 
 
 def files_below(folder: str) -> Iterator[tuple[str, list[str]]]:
-    """A folder and its subfolders, also linked ones, each once, with the names of their files; none that is hidden.
-
-    Raises:
-        ValueError: a subfolder cannot be opened.
-    """
+    """A folder and its subfolders, also linked ones, each once, with the names of their files; none that is hidden."""
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         seen.add(os.path.realpath(parent))
@@ -78,13 +74,9 @@ def _refuse(error: OSError) -> None:
 def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], dict[str, str]]:
     """Read the header of every DICOM file in a folder (and its subfolders), sorted by path; others are passed over.
 
-    Returns:
-        The headers; and of the files that look like a slice and cannot be read, by path, the reason. A file looks like
-        a slice if it begins like DICOM, if its name ends like that of a DICOM file, or if its name is like that of a
-        slice in the same folder and it is no text.
-
-    Raises:
-        ValueError: pydicom is missing, or a subfolder cannot be opened.
+    Beside the headers the files that look like a slice and cannot be read are returned, by path, with the reason. A
+    file looks like a slice if it begins like DICOM, if its name ends like that of a DICOM file, or if its name is like
+    that of a slice in the same folder and it is no text.
     """
     if not has_pydicom:
         raise ValueError(

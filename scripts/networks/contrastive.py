@@ -26,9 +26,8 @@ class ProjectionHead(nn.Module):
 class ContrastiveNetwork(nn.Module):
     """Encoder + pooling + projection head: views [view, channel, x, y] -> embeddings [view, dim].
 
-    The segmentation stage goes on with the encoder, and the head is thrown away. Pooling is "patch", the global average
-    (public code), or "attention", the average weighted by the attention channel (our choice): it describes the inside
-    of the organ and not the place of the attention. Another name is a ValueError.
+    The segmentation stage goes on with the encoder. Pooling is "patch", the global average (public code), or
+    "attention", the average weighted by the attention channel (our choice): it describes the inside of the organ.
     """
 
     def __init__(self, encoder: QueryEncoder, head: ProjectionHead, pooling: str = "patch") -> None:

@@ -27,10 +27,7 @@ WARNINGS, TAKEN_FROM = "warnings", "taken_from"
 
 
 class ScanReader(ImageReader):
-    """MONAI's interface to the bundle's reader; photographs are read by MONAI's own.
-
-    For configs: ``{_target_: LoadImaged, keys: image, reader: scripts.preprocessing.scan_reader.ScanReader}``.
-    """
+    """MONAI's interface to the bundle's reader; photographs are read by MONAI's own."""
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Any file: what cannot be read is refused with a sentence."""

@@ -91,8 +91,8 @@ class AttentionPerturbation:
 def extreme_around(maps: Tensor, radius: int, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Largest or smallest value in the square around each pixel of maps [query, 1, x, y]: dilation or erosion.
 
-    `extreme` is torch.maximum or torch.minimum, `radius` half the side of the square. One axis after the other, without
-    the indices that max_pool2d keeps, is three times as fast on a CPU.
+    `extreme` is torch.maximum or torch.minimum, `radius` half the side of the square. This is three times as fast on a
+    CPU as max_pool2d, which keeps indices.
     """
     for axis, border in ((2, [0, 0, radius, radius]), (3, [radius, radius, 0, 0])):
         padded, length = pad(maps, border, mode="replicate"), maps.shape[axis]

@@ -55,8 +55,7 @@ def composed(
 def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
     """The config that a predictor was trained with; ValueError, FileNotFoundError: no such run, or it is not whole.
 
-    `run_dir` is the folder of the run; or, of a run of an older version without ``config.yaml``, the config files that
-    it was trained with.
+    `run_dir` is the folder of the run; of a version without ``config.yaml``, the config files that it was trained with.
     """
     if not isinstance(run_dir, str) or run_dir.startswith("["):
         files = ast.literal_eval(run_dir) if isinstance(run_dir, str) else list(run_dir)
@@ -91,8 +90,8 @@ def _taken(parser: ConfigParser, trained: Mapping[str, Any]) -> dict[str, Any]:
 def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = False) -> None:
     """First step of every workflow: check the command that started it, and take over the predictor of a run, if given.
 
-    A workflow that trains a predictor of its own (`anew`) takes none over. An unknown id on the command line is a
-    ValueError, as is an overlay that is given twice or in the wrong order.
+    A workflow that trains a predictor of its own (`anew`) takes none over. ValueError: an unknown id, or misplaced
+    overlay.
     """
     if run_dir and anew:
         raise ValueError(

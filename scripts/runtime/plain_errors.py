@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 import warnings
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -96,3 +97,9 @@ def start_command() -> None:
     """Report errors as sentences, and log messages without decoration: the first step of a command."""
     install_plain_errors()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+
+def command_parser(module: str, description: str | None) -> ArgumentParser:
+    """Start a command, and return a parser for its arguments whose help shows the description as it stands."""
+    start_command()
+    return ArgumentParser(f"python -m {module}", None, description, formatter_class=RawDescriptionHelpFormatter)

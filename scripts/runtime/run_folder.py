@@ -42,10 +42,7 @@ def placed(path: str | Path, place: RunPlace | None) -> Path:
 
 
 def claim_run_folder(output_dir: str, training_cases: int) -> Path:
-    """Create the folder of the run whose config is running, or check that the folder belongs to it.
-
-    A ValueError names what differs from the config and number of training cases there, or weights of no run.
-    """
+    """Create the folder of the run whose config is running, or check that the folder belongs to it (ValueError)."""
     with one_rank_first():  # the others then find its config
         return claim(Path(output_dir), running_config(), {"training_cases": training_cases})
 

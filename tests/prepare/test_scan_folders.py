@@ -10,9 +10,8 @@ import pytest
 from ct_series import write_ct_series
 from tiny_dataset import write_scan, write_series
 
-from scripts.prepare.scan_entry import ScanEntry
-from scripts.prepare.scan_folders import find_scans
-from scripts.prepare.scan_table import read_table
+from scripts.prepare.scan_folders import find_scans, read_table
+from scripts.prepare.split import ScanEntry
 
 
 def touch(*paths: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.prepare.scan_entry import ScanEntry, split_scans, state_split
-from scripts.prepare.split import deal_folds, hold_out, read_splits
+from scripts.prepare.split import ScanEntry, deal_folds, hold_out, read_splits, split_scans, state_split
 
 NAMES = [f"img{n:04d}" for n in (*range(1, 11), *range(21, 41))]
 
