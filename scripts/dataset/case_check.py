@@ -34,10 +34,7 @@ class CaseFindings:
 
 
 def check_case(case: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str] = ()) -> CaseFindings:
-    """Read image and label of a case of ``load_cases`` and check both; never raises for what a file holds.
-
-    Without phases, the case's own does not matter.
-    """
+    """Read image and label of a case of ``load_cases`` and check both; never raises for what a file holds."""
     findings = CaseFindings()
     if unknown := sorted({*case.get("annotated", ()), *case.get("label_values", ())} - set(organs)):
         findings.refuse(Kind.UNKNOWN_ORGAN, case["image"], ", ".join(unknown))
@@ -90,10 +87,7 @@ def _check_label(voxels: NDArray[Any], case: Mapping[str, Any], findings: CaseFi
 def count_values(
     label: NDArray[Any], case: Mapping[str, Any], findings: CaseFindings
 ) -> tuple[dict[str, int], set[int]]:
-    """Count the voxels of each organ of the config in a label file; return them and the declared values that occur.
-
-    Values that the dataset does not declare are refused.
-    """
+    """Count the voxels of the config's organs in a label, and the declared values there are; refuse undeclared ones."""
     values, counts = np.unique(label, return_counts=True)
     voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
     own = {organ: values_of(value) for organ, value in case["label_values"].items()}

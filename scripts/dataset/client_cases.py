@@ -29,10 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def complete_cases(cases: Sequence[Mapping[str, Any]], organs: Sequence[str]) -> list[dict[str, Any]]:
-    """Complete the cases that a client handed over, of which only ``image`` is required, for the config's organs.
-
-    Cases of a datalist stay as they are. A label whose named segments are none of the organs is refused.
-    """
+    """Complete the cases of a client, of which only ``image`` is required; those of a datalist stay as they are."""
     return [dict(case) if "case" in case else _completed(case, organs) for case in cases]
 
 

@@ -12,8 +12,6 @@ becomes, for ``organs=["liver", "spleen"]``::
 
     {"case": "x", "image": "/data/images/x.nii.gz", "label": "/data/labels/x.nii.gz", "annotated": ["spleen"],
      "phase": None, "label_values": {"liver": 2, "spleen": 1}, "known_values": [0, 1, 2]}
-
-Nothing is read here but the JSON; ``scripts.dataset.check`` opens the volumes.
 """
 
 import json

@@ -36,10 +36,7 @@ class VolumeFile(Place):
 
 
 def read_volume_file(path: str) -> VolumeFile:
-    """Read one volume with all its voxels from a file, or from a folder that holds one DICOM series alone.
-
-    A VolumeError names the file, what is wrong with it and what to do; an irregular series is a ValueError.
-    """
+    """Read one volume from a file, or from a folder of one DICOM series; VolumeError: what is wrong and what to do."""
     if not os.path.exists(path):
         raise VolumeError(Problem(Kind.MISSING_FILE, path))
     if os.path.isdir(path):

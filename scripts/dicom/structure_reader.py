@@ -53,10 +53,7 @@ class StructureFile:
 
 
 def find_structure_files(place: str, results: bool = True) -> list[StructureFile]:
-    """List the RTSTRUCT and DICOM-SEG files below a folder, or the one file that a path names.
-
-    Those that this bundle wrote are passed over in a folder unless `results` are wanted.
-    """
+    """List the RTSTRUCT and DICOM-SEG files below a folder (this bundle's only if `results`), or the one at a path."""
     if Path(place).is_file():
         return [_structure_file(place)]
     headers, unreadable = headers_below(place)

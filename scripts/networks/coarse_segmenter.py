@@ -1,7 +1,4 @@
-"""Coarse segmentation: a 3D network on a coarse grid that finds the organs.
-
-Public code (RAP-Net): 3D U-Net at 2 x 2 x 6 mm. The network, its grid and its tiling are by config.
-"""
+"""Coarse segmentation: a 3D network on a coarse grid finds the organs (public code: 3D U-Net at 2 x 2 x 6 mm)."""
 
 from collections.abc import Sequence
 

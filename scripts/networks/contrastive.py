@@ -7,10 +7,7 @@ from scripts.networks.encoder import QueryEncoder
 
 
 class ProjectionHead(nn.Module):
-    """Pooled features [view, in_features] -> embeddings [view, out_features] of norm 1.
-
-    One hidden layer with ReLU (public code: 2048 -> 2048 -> 256).
-    """
+    """Pooled features [view, in_features] -> embeddings [view, out_features] of norm 1; sizes of the public code."""
 
     def __init__(self, in_features: int = 2048, hidden: int = 2048, out_features: int = 256) -> None:
         super().__init__()

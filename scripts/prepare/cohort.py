@@ -34,10 +34,7 @@ def labels_of(organs: Sequence[str]) -> dict[str, str]:
 
 
 def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
-    """Write a datalist as ``dataset.json``; paths below the folder become relative, so that it can be moved.
-
-    Raises ValueError if nothing can be written there, or a scan, label or other datalist would be written over.
-    """
+    """Write a datalist as ``dataset.json``; paths below the folder become relative, so that it can be moved."""
     path = Path(folder).absolute() / DATALIST
     claim_outputs([path], files_listed(content), new=not _is_written(path, content))
     with replacing(path) as temporary:

@@ -34,10 +34,7 @@ MAX_SHOWN_VALUES = 20
 
 
 def prepare_own(options: argparse.Namespace) -> list[Path]:
-    """Write the data set that the command line describes and return the folders of its datalists.
-
-    Nothing is written if what was given is incomplete or contradicts itself, or if files have problems.
-    """
+    """Write the data set that the command line describes, or nothing, and return the folders of its datalists."""
     if bool(options.table) == bool(options.images):
         raise ValueError("give either --images (and --labels) or --table.")
     if options.table:

@@ -52,8 +52,7 @@ def hold_out(names: Sequence[str], validation: float, test: float = 0.0, seed: i
 def read_splits(path: str, cases: Sequence[str]) -> list[Split]:
     """Read a user's split of the cases: one JSON object of lists, or a list of such objects, one for each fold.
 
-    Names are those of cases or of their files; ``train`` and ``val`` are understood, as in nnU-Net's
-    ``splits_final.json``.
+    Names are those of cases or of their files; ``train`` and ``val`` are understood, as in a file of nnU-Net.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"split file '{path}' does not exist; fix the path.")

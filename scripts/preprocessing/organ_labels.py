@@ -26,8 +26,7 @@ def load_organ_labels(
     """Label map [1, i, j, k] uint8 of a case on the scan's grid, with class indices in the order of `organs`.
 
     The case's label_values say which file value (or values) an organ has, by default its class index; its
-    ignored_value, if there is one, becomes IGNORED. Labels on another grid than that of the scan, if it is given, are
-    refused.
+    ignored_value, if there is one, becomes IGNORED. Labels on another grid than that of a given scan are refused.
     """
     loaded = as_volume(load_volume(case[key], as_stored=True))
     if scan is not None:

@@ -84,10 +84,7 @@ def _loader(as_stored: bool) -> LoadImage:
 
 
 def check_scan(scan: MetaTensor) -> MetaTensor:
-    """Refuse a scan [1, x, y, z] on its own grid that cannot be a CT in HU, by a VolumeError that names the remedy.
-
-    What may be wrong is logged, and kept in the meta data. Photographs [channel, x, y] are returned as they are.
-    """
+    """Refuse a scan [1, x, y, z] that cannot be a CT in HU (VolumeError); log and keep warnings; photographs pass."""
     if scan.dim() != 4:
         return scan
     where = str(scan.meta.get("filename_or_obj", "the scan"))

@@ -1,8 +1,4 @@
-"""The slice store: every scan is read and resampled once, then served as memory-mapped slices.
-
-Reloading volumes for every patch is two orders of magnitude slower than the encoder; files per patch multiply the data.
-A query is therefore an index into this store.
-"""
+"""The slice store: every scan is read and resampled once, then served as memory-mapped slices, which queries index."""
 
 import hashlib
 import json

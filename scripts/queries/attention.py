@@ -19,10 +19,7 @@ def resized_maps(coarse: Tensor, size: list[int]) -> Tensor:
 
 
 def maps_on_slices(coarse: Tensor, depth: int) -> Tensor:
-    """Coarse organ maps [organ, x, y, z] on the slices of the volume: [slice, organ, x, y], linear in z.
-
-    In plane the maps keep the coarse grid; patches are sampled from it directly.
-    """
+    """Coarse organ maps [organ, x, y, z] -> [slice, organ, x, y], linear in z, in plane on the coarse grid."""
     return resized_maps(coarse, [coarse.shape[1], coarse.shape[2], depth]).permute(3, 0, 1, 2).contiguous()
 
 

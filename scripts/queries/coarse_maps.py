@@ -1,7 +1,4 @@
-"""Coarse maps of stored cases, kept as small arrays: what the query stage sees as attention.
-
-For training cases the cross-fitting of the coarse stage writes them; any other case gets them when it is first opened.
-"""
+"""Coarse maps of stored cases, the attention of the query stage: written by cross-fitting, or when first opened."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

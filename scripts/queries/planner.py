@@ -36,8 +36,7 @@ def window_corners(low: Tensor, high: Tensor, patch: int, overlap: float, size: 
 
     One centred window where the interval fits into the patch; otherwise the fewest evenly spaced windows that cover it
     with at least the given overlap. Windows stay inside the axis of `size` pixels, or begin at 0 where it is shorter
-    than the patch. Returned are count [interval] and, [interval, 2], the start of the first window and the step between
-    windows.
+    than the patch. Returned are count [interval] and, [interval, 2], the first corner and the step between windows.
     """
     low, high = torch.floor(low).clamp(min=0.0), torch.ceil(high).clamp(max=float(size))
     rest = (high - low - patch).clamp(min=0.0)

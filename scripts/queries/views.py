@@ -53,10 +53,7 @@ def farthest_pixel(matrix: Tensor, size: int) -> int:
 
 
 def slices_with_neighbours(slices: Tensor, indices: Tensor, adjacent: int, channels: int = 1) -> Tensor:
-    """Slices at the indices with `adjacent` neighbours on either side: [index, (2 * adjacent + 1) * channels, x, y].
-
-    Slices are [slice * channel, x, y]. Beyond the volume its first and last slice are repeated.
-    """
+    """Slices [slice * channel, x, y] at indices with neighbours: [index, (2 * adjacent + 1) * channels, x, y]."""
     offsets = torch.arange(-adjacent, adjacent + 1, device=indices.device)
     wanted = (indices[:, None] + offsets[None, :]).clamp(0, slices.shape[0] // channels - 1)
     if channels > 1:

@@ -123,10 +123,7 @@ class Resume:
 
 
 class BestModel:
-    """Handler of the validation engine: keep the weights with the highest key metric, a plain state dict.
-
-    The path is relative to the place; None for the current folder.
-    """
+    """Handler of the validation engine: keep the weights with the highest key metric; `path` is relative to `place`."""
 
     def __init__(self, path: str, network: torch.nn.Module, place: RunPlace | None = None) -> None:
         self.file, self.place, self.network = path, place, network
