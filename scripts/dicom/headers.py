@@ -74,9 +74,8 @@ def _refuse(error: OSError) -> None:
 def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], dict[str, str]]:
     """Read the header of every DICOM file in a folder (and its subfolders), sorted by path; others are passed over.
 
-    Beside the headers the files that look like a slice and cannot be read are returned, by path, with the reason. A
-    file looks like a slice if it begins like DICOM, if its name ends like that of a DICOM file, or if its name is like
-    that of a slice in the same folder and it is no text.
+    Returned too are files that look like a slice and cannot be read, with the reason: they begin like DICOM, their name
+    ends like that of a DICOM file, or it is like that of a slice in the same folder and they are no text.
     """
     if not has_pydicom:
         raise ValueError(

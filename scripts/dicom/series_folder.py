@@ -30,8 +30,7 @@ def series_folder(folder: str, wanted: str | int | None = None) -> str | None:
 
     That is the folder itself where nothing else is in it and ITK reads its files by the standard. Otherwise it is a
     temporary folder of the same name, which lasts as long as the process, with links to the files, or copies where ITK
-    needs them written in another way. `wanted` is the UID or number of the series, None the only CT series, also in
-    subfolders. ValueError: which one is not clear, or it is no regular volume.
+    needs them written in another way. `wanted` is the UID or number of the series, None the only CT series.
     """
     return _checked(folder, wanted, _state(folder))
 

@@ -4,10 +4,9 @@
     python -m scripts.prepare.own --table scans.csv --values 1=liver 2,3=kidneys 9=background --output_dir data/mine
     python -m scripts.prepare.own --images export --structures "liver=Liver,Leber" spleen=spleen --output_dir data/mine
 
-Images and labels are folders (NIfTI and other volumes, DICOM series, at any depth) or patterns with * whose matched
-part is the name of the case. A table says more of each scan: label, phase, organs, patient, split.
-With --structures the labels are RTSTRUCT or DICOM-SEG files, which say themselves to which series they belong.
-Every patient is in one split. OUTPUT_DIR gets dataset.json, report.html and cohort.yaml; no scan is copied or changed.
+Images and labels are folders (volumes, DICOM series, at any depth) or patterns with * whose matched part is the name of
+the case. A table says more of each scan. With --structures the labels are RTSTRUCT or DICOM-SEG files. Every patient is
+in one split. OUTPUT_DIR gets dataset.json, report.html and cohort.yaml; no scan is copied or changed.
 """
 
 import argparse

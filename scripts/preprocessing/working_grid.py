@@ -89,7 +89,7 @@ class ToWorkingGridd(MapTransform):
 
 
 class ScoresToScanLabelsd(MapTransform):
-    """Class scores [class, x, y, z] on the working grid, background first -> label map on the scan's own grid.
+    """Class scores [class, x, y, z] on the working grid, background first -> label map [1, i, j, k] of the scan's grid.
 
     Args:
         reference: the image key; its meta data know the working affine and the scan's original affine and shape.
@@ -97,8 +97,6 @@ class ScoresToScanLabelsd(MapTransform):
         background: let the background's own score compete with the classes; then a threshold of 0 gives the argmax.
         organs: names of the classes 1, 2, ...
         one_piece: organs of which only the largest connected part is kept; names that are none of `organs` do nothing.
-
-    The result is [1, i, j, k] uint8 with the scan's affine, ready for ``SaveImaged(resample=False)``.
     """
 
     def __init__(
