@@ -20,6 +20,7 @@ from tqdm import tqdm
 from scripts.dataset.case_check import CaseFindings, check_case, check_photograph
 from scripts.dataset.datalist_file import files_of, is_photograph
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind, listed
+from scripts.dicom.headers import file_states
 from scripts.files.atomic_write import replacing
 
 logger = logging.getLogger(__name__)
@@ -170,19 +171,9 @@ def dataset_digest(splits: Splits, settings: Sequence[Any]) -> str:
     """Digest the cases, the settings of the check, and path, size and modification time of every file."""
     cases = {split: [dict(case) for case in entries] for split, entries in splits.items()}
     paths = sorted({path for entries in splits.values() for path in files_of(entries)})
-    files = [state for path in paths for state in _states(path)]
+    files = [state for path in paths for state in file_states(path)]
     content = json.dumps([CHECK_VERSION, cases, list(settings), files], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _states(path: str) -> list[tuple[str, int, int]]:
-    """Path, size and time of a file, or of the files of a DICOM series folder; of a missing one nothing."""
-    if os.path.isdir(path):
-        return [state for name in sorted(os.listdir(path)) for state in _states(os.path.join(path, name))]
-    if not os.path.exists(path):
-        return []
-    status = os.stat(path)
-    return [(path, status.st_size, status.st_mtime_ns)]
 
 
 def _read_stamp(stamp: str, digest: str) -> dict[str, Any] | None:

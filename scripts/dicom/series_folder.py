@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from monai.utils.module import optional_import
 
-from scripts.dicom.headers import AGAIN, DEFLATED, UNCOMPRESSED, Header, files_below, pydicom
+from scripts.dicom.headers import AGAIN, DEFLATED, UNCOMPRESSED, Header, file_states, pydicom
 from scripts.dicom.series import choose_series, find_series
 from scripts.dicom.slice_numbers import SliceNumbers, name_of
 from scripts.dicom.slice_stack import HOW_TO_CONVERT, TO_RAS, SliceStack, slice_stack
@@ -32,14 +32,7 @@ def series_folder(folder: str, wanted: str | int | None = None) -> str | None:
     temporary folder of the same name, which lasts as long as the process, with links to the files, or copies where ITK
     needs them written in another way. `wanted` is the UID or number of the series, None the only CT series.
     """
-    return _checked(folder, wanted, _state(folder))
-
-
-def _state(folder: str) -> tuple[tuple[str, int, int], ...]:
-    """Equal as long as nobody touches a file of the folder."""
-    paths = [os.path.join(parent, name) for parent, names in files_below(folder) for name in names]
-    status = {path: os.stat(path) for path in paths if os.path.exists(path)}
-    return tuple((path, one.st_size, one.st_mtime_ns) for path, one in status.items())
+    return _checked(folder, wanted, file_states(folder))
 
 
 @cache

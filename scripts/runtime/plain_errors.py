@@ -15,8 +15,6 @@ from types import TracebackType
 BUNDLE = Path(__file__).resolve().parents[2]
 OURS = {BUNDLE / "scripts", BUNDLE / "development"}
 TRACEBACK, FRAME = "Traceback (most recent call last):\n", re.compile(r'  File "(.+?)", line ')
-# MONAI repeats for every image that it opens which optional decoders it did not find.
-REPETITIVE_LOGGERS = ("monai.data.nvimgcodec_pydicom_plugin",)
 NEXT_IN_CHAIN = re.compile(r"\n\n(?:The above exception was|During handling of)")
 
 
@@ -88,8 +86,8 @@ def install_plain_errors() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the console's code page lacks must not end a run
             stream.reconfigure(errors="backslashreplace")
-    for name in REPETITIVE_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    # MONAI repeats for every image that it opens which optional decoders it did not find.
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
