@@ -195,8 +195,5 @@ def keep_labels_of(
     chosen = first + [number for number in order if number not in first]
     kept = set(chosen[: max(1, round(fraction * len(order)))])
     logger.info("labelled_fraction %g: %d of %d labelled cases keep their label.", fraction, len(kept), len(order))
-    return [dict(case) if number in kept else _unlabelled(case) for number, case in enumerate(cases)]
-
-
-def _unlabelled(case: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{key: value for key, value in case.items() if key != "label"}, "annotated": []}
+    unlabelled = [{key: value for key, value in case.items() if key != "label"} | {"annotated": []} for case in cases]
+    return [dict(case) if number in kept else unlabelled[number] for number, case in enumerate(cases)]

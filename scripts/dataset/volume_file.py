@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -42,7 +42,9 @@ def read_volume_file(path: str) -> VolumeFile:
     if os.path.isdir(path):
         path = series_folder(path) or path  # refuses a series that is no regular volume, which ITK does not
     try:
-        return _read_nifti(path) if path.lower().endswith(NIFTI_SUFFIXES) else _read_by_itk(path)
+        if not path.lower().endswith(NIFTI_SUFFIXES):
+            return _read_by_itk(path)
+        return nifti_volume(nib.loadsave.load(path), raw_header(path), path)
     except VolumeError:
         raise
     # Readers raise many kinds of exception for broken bytes; none of them names the file and a remedy.
@@ -50,15 +52,10 @@ def read_volume_file(path: str) -> VolumeFile:
         raise VolumeError(_reason(path, error)) from None
 
 
-def _read_nifti(path: str) -> VolumeFile:
-    image = cast("nib.nifti1.Nifti1Image", nib.loadsave.load(path))
+def nifti_volume(image: Any, header: Any, path: str) -> VolumeFile:
+    """The volume of a NIfTI image, by its header as it is stored."""
     if isinstance(image, nib.Cifti2Image):
         raise VolumeError(Problem(Kind.NOT_A_VOLUME, path, "CIFTI, values of a surface or of regions"))
-    return nifti_volume(image, raw_header(path), path)
-
-
-def nifti_volume(image: nib.nifti1.Nifti1Image, header: Any, path: str) -> VolumeFile:
-    """The volume of a NIfTI image, by its header as it is stored."""
     _refuse_other_shapes(image.get_data_dtype(), image.shape, path)
     place = place_of(header, path)
     voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3], order="F")

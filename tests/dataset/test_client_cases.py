@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.dataset.client_cases import DATASTORE, LabelledScans, complete_cases, noted_segments
+
+ORGANS = ["spleen", "Liver", "aorta"]
+
+
+def study(folder: Path, segments: list[dict[str, Any]] | None = None, name: str = "x") -> dict[str, str]:
+    """A case in the layout of MONAI Label's datastore, with the segments that it noted."""
+    path = folder / DATASTORE
+    content = json.loads(path.read_text()) if path.exists() else {"name": "new-dataset", "objects": {}}
+    info = {"ts": 1, "name": f"{name}.nii.gz", **({} if segments is None else {"label_info": segments})}
+    labels = {
+        "original": {"ext": ".nii.gz", "info": {"name": f"{name}.nii.gz"}},
+        "final": {"ext": ".nii.gz", "info": info},
+    }
+    content["objects"][name] = {"image": {"ext": ".nii.gz", "info": {}}, "labels": labels}
+    path.write_text(json.dumps(content))
+    return {"image": str(folder / f"{name}.nii.gz"), "label": str(folder / f"labels/final/{name}.nii.gz")}
+
+
+def test_the_names_of_the_segments_say_which_value_is_which_organ(tmp_path: Path) -> None:
+    study(tmp_path, [{"name": "aorta", "idx": 1}], name="y")
+    case = study(tmp_path, [{"name": "liver", "idx": 1}, {"name": "Spleen", "idx": 2}, {"name": "cyst", "idx": 3}])
+    assert complete_cases([case], ORGANS) == [
+        {
+            **case,
+            "case": "x",
+            "phase": None,
+            "annotated": ["spleen", "Liver"],
+            "label_values": {"spleen": 2, "Liver": 1},
+            "known_values": [0, 1, 2, 3],
+        }
+    ]
+
+
+@pytest.mark.parametrize("segments", [None, []])
+def test_without_names_the_values_are_class_indices(segments: list[Any] | None, tmp_path: Path) -> None:
+    completed = complete_cases([study(tmp_path, segments)], ORGANS)[0]
+    assert completed["label_values"] == {"spleen": 1, "Liver": 2, "aorta": 3}
+    assert completed["annotated"] == ORGANS
+    assert completed["known_values"] == [0, 1, 2, 3]
+
+
+def test_a_label_outside_of_a_datastore_has_no_names(tmp_path: Path) -> None:
+    assert noted_segments(str(tmp_path / "a/b/c.nii.gz")) == {}
+
+
+def test_segments_of_other_names_only_are_refused(tmp_path: Path) -> None:
+    case = study(tmp_path, [{"name": "Segment_1", "idx": 1}])
+    with pytest.raises(
+        ValueError, match="has the segments segment_1, and the bundle's organs are spleen, Liver, aorta"
+    ):
+        complete_cases([case], ORGANS)
+
+
+def test_cases_of_a_datalist_stay_as_they_are(tmp_path: Path) -> None:
+    case = {"case": "z", **study(tmp_path, [{"name": "liver", "idx": 7}]), "label_values": {"spleen": 4}}
+    assert LabelledScans([case], ORGANS)[0] == case
