@@ -47,21 +47,27 @@ def load_cases(
     labelled_fraction: float | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """List the cases of one split, a dictionary each, as shown above; ValueError: the datalist or an entry is broken.
+    """List the cases of one split.
 
-    A case has ``label`` and ``patient`` only where its entry has, a list of values for an organ that has several, and
-    ``ignored_value`` (of unknown pixels) if the dataset has ``ignored``. Organs of the dataset that ``organs`` does not
-    name are not trained: their voxels become background.
+    Organs of the dataset that ``organs`` does not name are not trained: their voxels become background. One log line
+    per datalist says so.
 
     Args:
         dataset_dir: folder that the paths in the datalist are relative to.
         split: key of the datalist, e.g. ``training``, ``validation`` or ``test``.
         organs: organs of the config, in the order of their class indices.
         datalist: name of the JSON file inside ``dataset_dir``, or its absolute path.
-        limit: keep only the first so many cases.
+        limit: keep only the first so many cases; None keeps them all.
         labelled: leave out scans without a label, with a log line: they cannot be scored.
-        labelled_fraction: share of the labelled cases that keep their label; see :func:`keep_labels_of`.
+        labelled_fraction: share of the labelled cases that keep their label; see :func:`keep_labels_of`. None: all.
         seed: seed of that choice.
+
+    Returns:
+        A dictionary per case, as shown above; ``label`` and ``patient`` only where the entry has one, values of an
+        organ that has several as a list, and ``ignored_value`` (of unknown pixels) if the dataset has ``ignored``.
+
+    Raises:
+        ValueError: the datalist is broken, does not have the split or an organ, or an entry is incomplete.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}, expected at least 1 case; leave it out (null) to use all of them.")
