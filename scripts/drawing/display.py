@@ -1,8 +1,7 @@
 """A volume turned the way a radiologist looks at it, and the slices worth looking at.
 
-Display order is [left, posterior, superior] (LPS): the first axis runs from the patient's right to the left, the
-second from front to back, the third from feet to head. `picture_of` cuts it so that the patient's right is on the left
-side of the picture, the front at the top of an axial slice, and the head at the top of the other two planes.
+Display order is [left, posterior, superior]. `picture_of` cuts it so that the patient's right is on the left side of
+the picture, the front at the top of an axial slice, and the head at the top of the other two planes.
 """
 
 from collections.abc import Sequence
@@ -25,8 +24,7 @@ def plain_text(name: str) -> str:
 def to_display_order(volume: NDArray[Any], affine: NDArray[np.float64]) -> NDArray[Any]:
     """Flip and swap the axes of a volume [x, y, z] so that they are [left, posterior, superior].
 
-    The affine is nibabel's, 4 x 4, from voxel indices to mm (right, anterior, superior). Nothing is interpolated: an
-    oblique affine counts as the nearest straight one.
+    The affine is nibabel's, to mm (right, anterior, superior); an oblique one counts as the nearest straight one.
     """
     if volume.ndim != 3 or np.shape(affine) != (4, 4):
         raise ValueError(
@@ -68,16 +66,13 @@ def pixel_aspect(spacing: Sequence[float], plane: Plane) -> float:
 def slices_with_most_organs(
     label_maps: Sequence[NDArray[Any]], plane: Plane, count: int, class_count: int
 ) -> list[int]:
-    """Choose the slices that together show the most of the most organs.
+    """Choose the slices that together show the most of the most organs of label maps in display order, in rising order.
 
-    A slice shows an organ as well as its area there compares with the organ's largest area, and a set of slices shows
-    it as well as its best slice does. Slices are added one by one, each the one that gains most (our choice: counting
-    organs alone picks neighbouring slices that look the same).
+    A slice shows an organ as well as its area there compares with the organ's largest area. Slices are added one by
+    one, each the one that gains most, as long as one gains anything (our choice: counting organs alone picks
+    neighbouring slices that look the same). Without organs they are the middles of equal stretches.
 
     Example: with areas 0 4 2 0 of one organ and 0 0 2 4 of another, two slices are 1 and 3.
-
-    Each organ of each label map [left, posterior, superior] is to be seen. Indices are in rising order, and fewer than
-    `count` once another slice would gain nothing; without organs they are the middles of equal stretches.
     """
     axis = PLANE_AXIS[plane]
     others = tuple({0, 1, 2} - {axis})
@@ -102,10 +97,7 @@ def slices_with_most_organs(
 def box_around_organs(
     label_maps: Sequence[NDArray[Any]], spacing: Sequence[float], margin_mm: float
 ) -> tuple[slice, slice, slice]:
-    """Return the box around all organs [left, posterior, superior] with a margin; the whole volume without organs.
-
-    Label maps and spacing (mm) are in display order; the margin goes as far as the volume reaches.
-    """
+    """The box around all organs of label maps in display order, with a margin; the whole volume without organs."""
     occupied = np.any([labels > 0 for labels in label_maps], axis=0)
     if not occupied.any():
         occupied = np.ones_like(occupied)

@@ -105,10 +105,9 @@ def draw_panel(
     index: int,
     spacing: Sequence[float],
 ) -> None:
-    """Draw one slice of volumes in display order [left, posterior, superior], with voxels of `spacing` mm.
+    """Draw one slice of volumes in display order, `index` along the axis that the plane cuts, voxels of `spacing` mm.
 
-    The image is in HU. The first label map is coloured, a second one is the reference, drawn dashed. `index` counts
-    along the axis that the plane cuts.
+    The image is in HU. The first label map is coloured, a second one is the reference, drawn dashed.
     """
     low, high = SOFT_TISSUE_WINDOW_HU
     picture, aspect = picture_of(image, plane, index), pixel_aspect(spacing, plane)
