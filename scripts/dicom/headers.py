@@ -67,7 +67,8 @@ def files_below(folder: str) -> Iterator[tuple[str, list[str]]]:
 
 def file_states(path: str) -> tuple[tuple[str, int, int], ...]:
     """Path, size and time of a file, or of all below a folder: equal as long as nobody touches one."""
-    paths = [os.path.join(parent, name) for parent, names in files_below(path) for name in names] or [path]
+    below = files_below(path) if os.path.isdir(path) else []
+    paths = [os.path.join(parent, name) for parent, names in below for name in names] or [path]
     status = {one: os.stat(one) for one in paths if os.path.isfile(one)}
     return tuple((one, found.st_size, found.st_mtime_ns) for one, found in status.items())
 
