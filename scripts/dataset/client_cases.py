@@ -11,7 +11,8 @@ becomes, for ``organs=["spleen", "liver"]`` and the noted segments ``liver`` = 1
     {"case": "x", "image": ..., "label": ..., "annotated": ["liver"], "phase": None, "label_values": {"liver": 1},
      "known_values": [0, 1, 2]}
 
-An organ without a segment was not contoured: it is unknown in that case, not absent.
+An organ without a segment was not contoured: it is unknown in that case, not absent. Of a label from a DICOM archive
+nothing is noted; its names are those in the DICOM-SEG that MONAI Label keeps beside it. OHIF numbers by the alphabet.
 """
 
 import json
@@ -23,6 +24,7 @@ from typing import Any
 from monai.data import Dataset
 
 from scripts.dataset.datalist_file import case_name
+from scripts.dicom.headers import pydicom
 
 DATASTORE = "datastore_v2.json"
 logger = logging.getLogger(__name__)
@@ -63,12 +65,16 @@ def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]
 
 
 def noted_segments(label: str) -> dict[str, int]:
-    """Name (case folded) and value of each segment of a label, as MONAI Label noted them; empty where it did not."""
-    path = Path(label)  # <studies>/labels/<tag>/<name>
+    """Name (case folded) and value of each segment of a label, from MONAI Label or the DICOM-SEG; else empty."""
+    path = Path(label)  # <studies>/labels/<tag>/<name>, and from an archive <series of the DICOM-SEG>/*.dcm beside it
     store = path.parent.parent.parent / DATASTORE
     if not store.is_file():
         return {}
     objects = json.loads(store.read_text(encoding="utf-8")).get("objects", {})
     noted = [item.get("labels", {}).get(path.parent.name, {}).get("info", {}) for item in objects.values()]
-    segments = next((info.get("label_info") for info in noted if info.get("name") == path.name), None) or []
+    found = next((info for info in noted if info.get("name") == path.name), {})
+    if found.get("SeriesInstanceUID") and (files := [*(path.parent / found["SeriesInstanceUID"]).glob("*.dcm")]):
+        of_archive = pydicom.dcmread(files[0], stop_before_pixels=True).SegmentSequence
+        return {str(one.SegmentLabel).casefold().replace(" ", "_"): int(one.SegmentNumber) for one in of_archive}
+    segments = found.get("label_info") or []
     return {str(item["name"]).casefold(): int(item["idx"]) for item in segments if {"name", "idx"} <= item.keys()}
