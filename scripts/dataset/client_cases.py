@@ -72,7 +72,7 @@ def noted_segments(label: str) -> dict[str, int]:
         return {}
     objects = json.loads(store.read_text(encoding="utf-8")).get("objects", {})
     noted = [item.get("labels", {}).get(path.parent.name, {}).get("info", {}) for item in objects.values()]
-    found = next((info for info in noted if info.get("name") == path.name), {})
+    found: dict[str, Any] = next((info for info in noted if info.get("name") == path.name), {})
     if found.get("SeriesInstanceUID") and (files := [*(path.parent / found["SeriesInstanceUID"]).glob("*.dcm")]):
         of_archive = pydicom.dcmread(files[0], stop_before_pixels=True).SegmentSequence
         return {str(one.SegmentLabel).casefold().replace(" ", "_"): int(one.SegmentNumber) for one in of_archive}

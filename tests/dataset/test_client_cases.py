@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 
 from scripts.dataset.client_cases import DATASTORE, LabelledScans, complete_cases, noted_segments
 
@@ -63,3 +64,20 @@ def test_segments_of_other_names_only_are_refused(tmp_path: Path) -> None:
 def test_cases_of_a_datalist_stay_as_they_are(tmp_path: Path) -> None:
     case = {"case": "z", **study(tmp_path, [{"name": "liver", "idx": 7}]), "label_values": {"spleen": 4}}
     assert LabelledScans([case], ORGANS)[0] == case
+
+
+def test_of_a_label_from_an_archive_the_names_are_those_in_the_dicom_seg(tmp_path: Path) -> None:
+    case = study(tmp_path, [{"name": "liver", "idx": 3}])
+    path, series = tmp_path / DATASTORE, "1.2.3"
+    content = json.loads(path.read_text())
+    content["objects"]["x"]["labels"]["final"]["info"] |= {"SeriesInstanceUID": series}
+    path.write_text(json.dumps(content))
+    assert noted_segments(case["label"]) == {"liver": 3}  # as long as it is not there
+    segmentation = Dataset()
+    segmentation.SegmentSequence = [Dataset(), Dataset()]
+    for one, (number, name) in zip(segmentation.SegmentSequence, [(1, "aorta"), (2, "Right kidney")], strict=True):
+        one.SegmentNumber, one.SegmentLabel = number, name
+    (folder := tmp_path / "labels/final" / series).mkdir(parents=True)
+    segmentation.save_as(folder / "seg.dcm", implicit_vr=False, little_endian=True)
+    assert noted_segments(case["label"]) == {"aorta": 1, "right_kidney": 2}
+    assert complete_cases([case], ORGANS)[0]["label_values"] == {"aorta": 1}
