@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,12 @@ SIZE = (1500, 900)
 GRAPHICS = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # WebGL without a GPU
 SECONDS = 900.0
 SEGMENTATION = "1"  # how the panel of MONAI Label names the one that it fills
-VOXELS = f"window.services.segmentationService.getLabelmapVolume('{SEGMENTATION}').voxelManager"
+COUNTED = f"""
+const volume = window.services.segmentationService.getLabelmapVolume('{SEGMENTATION}');
+const counts = {{}};
+for (const value of volume.voxelManager.getCompleteScalarDataArray()) counts[value] = (counts[value] || 0) + 1;
+return counts;
+"""
 TYPED = """
 const field = document.getElementById(arguments[0]);
 Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, arguments[1]);
@@ -89,8 +93,7 @@ class Viewer:
     def voxels(self) -> dict[str, int]:
         """Voxels of each segment that has any, as the viewer holds them."""
         names = {number: name for name, number in self.segments().items()}
-        held = Counter(self.script(f"return Array.from({VOXELS}.getCompleteScalarDataArray())"))
-        return {names[value]: count for value, count in held.items() if value}
+        return {names[int(value)]: count for value, count in self.script(COUNTED).items() if int(value)}
 
     def paint(self, organ: str) -> None:
         """Draw with the brush in the middle of the axial slice."""

@@ -55,6 +55,7 @@ def write_phantom_series(image: Path, folder: Path) -> str:
         one = slice_dataset(voxels[:, :, k], affine, k, series)
         one.StudyInstanceUID, one.FrameOfReferenceUID = study, frame
         one.PatientID, one.PatientName = "phantom", "Synthetic^Abdomen"
+        one.WindowCenter, one.WindowWidth = 40, 400  # soft tissue, as viewers show it first
         one.file_meta = FileMetaDataset()
         one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         one.save_as(folder / f"{k:04d}.dcm", enforce_file_format=True)

@@ -84,22 +84,17 @@ class Server:
         self.command += ["--conf", "models", NAME, "--conf", "zoo_source", "local", "--conf", "sam2", "false"]
         kept = {"MONAI_LABEL_DICOMWEB_CACHE_PATH": str(self.app.parent / "dicomweb")}
         programs = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"  # the one that writes DICOM-SEG
-        self.variables = {**kept, **os.environ, "PATH": programs}
+        self.env = {**kept, **os.environ, "PATH": programs}
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Server":
         """Start the server and wait until it answers; RuntimeError if it ends or does not answer in time."""
         if answers(self.url):
             raise RuntimeError(f"port {self.port} is in use by another server: choose a free one.")
-        with nullcontext() if self.log is None else self.log.open("wb") as output:
+        with nullcontext() if self.log is None else self.log.open("wb") as out:
             # Not in the bundle's folder, whose scripts would be imported instead of the copy's.
             self.process = subprocess.Popen(
-                self.command,
-                cwd=self.app,
-                env=self.variables,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+                self.command, cwd=self.app, env=self.env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
         deadline = time.monotonic() + START_SECONDS
         while not answers(self.url):

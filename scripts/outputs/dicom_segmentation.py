@@ -162,10 +162,8 @@ class SaveDicomSegmentationd(SaveOnSeriesd):
     name = "DICOM-SEG"
     write = staticmethod(write_segmentation)
 
-    def __init__(
-        self, keys: KeysCollection, output_dir: str, organs: Sequence[str], classes: Sequence[int] | None = None
-    ) -> None:
-        super().__init__(keys, output_dir, organs, classes)
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
         if not has_highdicom:
             raise ValueError(
                 "a DICOM-SEG file is written with highdicom, and highdicom is not installed: run `python -m pip "
