@@ -8,7 +8,8 @@ import itk
 import numpy as np
 import pytest
 from pydicom import Dataset
-from pydicom.uid import SegmentationStorage
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
 from scripts.dataset.client_cases import DATASTORE, LabelledScans, complete_cases, noted_segments
 
@@ -92,7 +93,9 @@ def test_a_label_from_an_archive_has_the_names_in_its_dicom_seg_and_gets_the_sli
         one.SegmentNumber, one.SegmentLabel = number, name
     (folder := tmp_path / "labels/final" / series).mkdir(parents=True)
     segmentation.SOPClassUID, segmentation.SOPInstanceUID = SegmentationStorage, "1.2.3.4"
-    segmentation.save_as(folder / "seg.dcm", implicit_vr=False, little_endian=True, enforce_file_format=True)
+    segmentation.file_meta = FileMetaDataset()
+    segmentation.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    segmentation.save_as(folder / "seg.dcm", enforce_file_format=True)
     assert noted_segments(case["label"]) == {"aorta": 1, "right_kidney": 2}
     assert complete_cases([case], ORGANS)[0]["label_values"] == {"aorta": 1}
     whole = itk.imread(case["label"])
