@@ -54,7 +54,7 @@ class Screen:
             raise ValueError(f"the workspace {workspace} is not empty: name a new folder, or delete it.")
         self.workspace, self.environment, self.epochs = workspace.absolute(), environment.absolute(), epochs
         self.pictures = self.workspace / "pictures"
-        self.study = write_phantom_series(image, self.workspace / "series")
+        write_phantom_series(image, self.workspace / "series")
         self.bundle = prepare_app(bundle, self.workspace, python_of(self.environment))
         self.findings: dict[str, bool] = {}
 
@@ -83,7 +83,7 @@ class Screen:
 
     def _segment(self, viewer: Viewer, client: Client) -> None:
         """Open the study, and let the bundle segment it."""
-        viewer.open(self.study)
+        viewer.open()
         viewer.connect()
         organs: dict[str, int] = client.info()["models"][NAME]["labels"]
         self._note("the viewer lists the bundle's organs", set(viewer.segments()) == set(organs))

@@ -66,12 +66,14 @@ class Viewer:
     def __exit__(self, *_: object) -> None:
         self.browser.quit()
 
-    def open(self, study: str) -> None:
-        """Open a study in the mode MONAI Label, and the list of segments beside the images."""
-        self.browser.get(f"{self.url}/ohif/monai-label?StudyInstanceUIDs={study}")
+    def open(self) -> None:
+        """Open the first CT of the study list in the mode MONAI Label, and the list of segments beside the images."""
+        self.browser.get(f"{self.url}/ohif/")
+        self.click("//button[@data-cy='confirm-and-hide-button']")
+        self.click("//*[text()='CT']")
+        self.click("//button[starts-with(@data-cy, 'mode-monai-label-')]")
         self._wait("the images are shown", lambda: "I:" in self._element("//body").text)
         self.script("performance.setResourceTimingBufferSize(100000)")  # else later calls are not listed
-        self.click("//button[normalize-space()='Confirm and Hide']")
         self.click("//*[@data-cy='panelSegmentationWithTools-btn']")
 
     def connect(self) -> None:

@@ -46,8 +46,8 @@ def slice_dataset(values: NDArray[np.int16], affine: NDArray[np.float64], k: int
     return one
 
 
-def write_phantom_series(image: Path, folder: Path) -> str:
-    """Write a synthetic case, a NIfTI scan, as a series in a study of its own; return the UID of the study."""
+def write_phantom_series(image: Path, folder: Path) -> None:
+    """Write a synthetic case, a NIfTI scan, as a series in a study of its own."""
     folder.mkdir(parents=True)
     voxels, affine = series_voxels(image)
     study, series, frame = generate_uid(), generate_uid(), generate_uid()
@@ -59,4 +59,3 @@ def write_phantom_series(image: Path, folder: Path) -> str:
         one.file_meta = FileMetaDataset()
         one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         one.save_as(folder / f"{k:04d}.dcm", enforce_file_format=True)
-    return str(study)
