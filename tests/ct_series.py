@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-STORED_AIR = 1024  # scanners store HU from 0 on
+from development.phantom.series import LPS, STORED_AIR, series_voxels, slice_dataset
+
+__all__ = ["AXIAL", "LPS", "STORED_AIR", "phantom_scan", "slice_dataset", "tilted", "voxels_of", "write_ct_series"]
+
 AXIAL = np.array([[-2.0, 0.0, 0.0, 30.5], [0.0, -3.0, 0.0, 40.25], [0.0, 0.0, 5.0, -60.0], [0.0, 0.0, 0.0, 1.0]])
 """Columns from right to left, rows from front to back, slices from feet to head; 2 x 3 x 5 mm."""
 
@@ -25,10 +25,7 @@ def voxels_of(shape: tuple[int, int, int] = (16, 12, 6), seed: int = 0) -> NDArr
 
 def phantom_scan(phantom_dir: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """A synthetic abdomen as a series holds it: HU [column, row, slice] and affine."""
-    scan: Any = nib.load(sorted((phantom_dir / "images").iterdir())[0])
-    wanted = nib.orientations.axcodes2ornt("LPS")
-    turned = scan.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(scan.affine), wanted))
-    return np.asarray(turned.dataobj, np.int16), turned.affine
+    return series_voxels(sorted((phantom_dir / "images").iterdir())[0])
 
 
 def tilted(affine: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
@@ -37,28 +34,6 @@ def tilted(affine: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
     turned = affine.copy()
     turned[:3, 1] = [0.0, affine[1, 1] * np.cos(angle), affine[1, 1] * np.sin(angle)]
     return turned
-
-
-def slice_dataset(values: NDArray[np.int16], affine: NDArray[np.float64], k: int, series: str) -> Dataset:
-    """One slice [column, row] in HU at place `k` of a grid (RAS, mm)."""
-    lps = LPS @ affine
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    one = Dataset()
-    one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, generate_uid(entropy_srcs=[series, str(k)])
-    one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = "1.2.3", series, "1.2.3.99"
-    one.PatientID, one.PatientName, one.PatientBirthDate, one.PatientSex = "P7", "Doe^Jane", "", "F"
-    one.StudyDate, one.StudyTime, one.StudyID, one.AccessionNumber, one.ReferringPhysicianName = *("",) * 4, ""
-    one.Modality, one.Manufacturer, one.SeriesNumber, one.InstanceNumber = "CT", "Scanners", 2, k + 1
-    one.ImageType, one.SeriesDescription = ["ORIGINAL", "PRIMARY", "AXIAL"], "abdomen venous"
-    one.ImagePositionPatient = [f"{value:.6f}" for value in (lps @ [0, 0, k, 1])[:3]]
-    one.ImageOrientationPatient = [f"{value:.6f}" for value in (lps[:3, :2] / spacing[:2]).T.ravel()]
-    one.PixelSpacing, one.SliceThickness = [f"{spacing[1]:.6f}", f"{spacing[0]:.6f}"], f"{spacing[2]:.3f}"
-    one.Columns, one.Rows = values.shape
-    one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
-    one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 1
-    one.RescaleIntercept, one.RescaleSlope, one.RescaleType = -STORED_AIR, 1, "HU"
-    one.PixelData = (values.T + STORED_AIR).astype("<i2").tobytes()
-    return one
 
 
 def write_ct_series(

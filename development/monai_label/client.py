@@ -64,15 +64,19 @@ class Client:
     def train(self, model: str, **params: Any) -> dict[str, Any]:
         """Fine-tune a model and wait for the end; return the task with its status and last lines."""
         body = json.dumps(params).encode()
-        task = json.loads(self._call("POST", f"/train/{model}", body, "application/json")[1])
+        self._call("POST", f"/train/{model}", body, "application/json")
+        return self.wait_for_training()
+
+    def wait_for_training(self) -> dict[str, Any]:
+        """Wait for the end of the last training; return the task with its status and last lines."""
         deadline = time.monotonic() + self.timeout
-        while task["status"] in ("SUBMITTED", "RUNNING"):
+        while True:
+            task: dict[str, Any] = json.loads(self._call("GET", "/train/")[1])
+            if task["status"] not in ("SUBMITTED", "RUNNING"):
+                return task
             if time.monotonic() > deadline:
                 raise ServerRefusal(f"the training did not end within {self.timeout:g} s.")
             time.sleep(POLL_SECONDS)
-            task = json.loads(self._call("GET", "/train/")[1])
-        finished: dict[str, Any] = task
-        return finished
 
     def _call(
         self, method: str, path: str, body: bytes | None = None, content_type: str | None = None

@@ -11,5 +11,6 @@ Reading order, which is also the order of the pipeline:
 - ``imaging``: tissue map to a noisy, blurred CT in HU.
 - ``anatomy``: one whole case in memory (``make_phantom_case``).
 - ``dataset``: many cases on disk with a Decathlon-style ``dataset.json`` (``write_phantom_dataset``).
+- ``series``: a case on disk as a DICOM series, in place of NIfTI.
 - ``python -m development.phantom``: the same from the command line.
 """

@@ -11,7 +11,9 @@ becomes, for ``organs=["spleen", "liver"]`` and the noted segments ``liver`` = 1
     {"case": "x", "image": ..., "label": ..., "annotated": ["liver"], "phase": None, "label_values": {"liver": 1},
      "known_values": [0, 1, 2]}
 
-An organ without a segment was not contoured: it is unknown in that case, not absent.
+An organ without a segment was not contoured: it is unknown in that case, not absent. Of a label from a DICOM archive
+nothing is noted; its names are those in the DICOM-SEG that MONAI Label keeps beside it. OHIF numbers by the alphabet.
+It leaves out slices without a segment, which are put back.
 """
 
 import json
@@ -21,8 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from monai.data import Dataset
+from monai.utils.module import optional_import
 
 from scripts.dataset.datalist_file import case_name
+from scripts.dicom.headers import pydicom
+from scripts.files.atomic_write import replacing
+
+itk, _ = optional_import("itk")
 
 DATASTORE = "datastore_v2.json"
 logger = logging.getLogger(__name__)
@@ -45,6 +52,8 @@ class LabelledScans(Dataset):
 def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]:
     completed = {"case": case_name(str(case["image"])), "phase": None, **case, "annotated": list(organs)}
     values = {organ: index for index, organ in enumerate(organs, start=1)}
+    if case.get("label") and _archived(case["label"]):
+        _put_on_grid(case["label"], case["image"])
     segments = noted_segments(case["label"]) if case.get("label") else {}
     if segments:
         values = {organ: segments[organ.casefold()] for organ in organs if organ.casefold() in segments}
@@ -60,12 +69,34 @@ def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]
 
 
 def noted_segments(label: str) -> dict[str, int]:
-    """Name (case folded) and value of each segment of a label, as MONAI Label noted them; empty where it did not."""
+    """Name (case folded) and value of each segment of a label, from MONAI Label or the DICOM-SEG; else empty."""
+    if files := _archived(label):
+        of_archive = pydicom.dcmread(files[0], stop_before_pixels=True).SegmentSequence
+        return {str(one.SegmentLabel).casefold().replace(" ", "_"): int(one.SegmentNumber) for one in of_archive}
+    segments = _noted(label).get("label_info") or []
+    return {str(item["name"]).casefold(): int(item["idx"]) for item in segments if {"name", "idx"} <= item.keys()}
+
+
+def _noted(label: str) -> dict[str, Any]:
+    """What MONAI Label notes of a label; empty where it noted nothing."""
     path = Path(label)  # <studies>/labels/<tag>/<name>
     store = path.parent.parent.parent / DATASTORE
     if not store.is_file():
         return {}
     objects = json.loads(store.read_text(encoding="utf-8")).get("objects", {})
     noted = [item.get("labels", {}).get(path.parent.name, {}).get("info", {}) for item in objects.values()]
-    segments = next((info.get("label_info") for info in noted if info.get("name") == path.name), None) or []
-    return {str(item["name"]).casefold(): int(item["idx"]) for item in segments if {"name", "idx"} <= item.keys()}
+    return next((info for info in noted if info.get("name") == path.name), {})
+
+
+def _archived(label: str) -> list[Path]:
+    """The DICOM-SEG that a label was made of, if it is from an archive."""
+    series = _noted(label).get("SeriesInstanceUID")
+    return sorted((Path(label).parent / series).glob("*.dcm")) if series else []
+
+
+def _put_on_grid(label: str, image: str) -> None:
+    found, scan = itk.imread(label), itk.imread(image)
+    nearest = itk.NearestNeighborInterpolateImageFunction.New(found)
+    whole = itk.resample_image_filter(found, interpolator=nearest, use_reference_image=True, reference_image=scan)
+    with replacing(label) as temporary:
+        itk.imwrite(whole, str(temporary))

@@ -24,6 +24,7 @@ from scripts.torch_choice import pinned_torch, torch_attempts
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".venv-monailabel"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+VIEWER_MODE = Path(__file__).with_name("viewer_mode.js")
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 12)
 MONAI_VERSION = "1.6.1"
 STAMP = "agscl-stamp.json"
@@ -68,7 +69,8 @@ def python_of(folder: Path) -> Path:
 
 def wanted(monai: str) -> dict[str, str]:
     """What the stamp of a complete environment holds."""
-    return {"monai": monai, "requirements": hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()}
+    needed = REQUIREMENTS.read_bytes() + VIEWER_MODE.read_bytes()
+    return {"monai": monai, "requirements": hashlib.sha256(needed).hexdigest()}
 
 
 def monai_of(folder: Path = FOLDER) -> str:
@@ -109,6 +111,7 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
     _fix_torchvision(python)
     if failure := _failure_of(python, "import monailabel.main, monailabel.transform.post"):
         raise EnvironmentProblem(f"{folder} was made and cannot import MONAI Label:\n{failure}")
+    add_viewer_mode(_site_packages(python) / "monailabel/endpoints/static/ohif/app-config.js")
     with replacing(folder / STAMP) as temporary:
         temporary.write_text(json.dumps(wanted(monai)), encoding="utf-8")
 
@@ -139,11 +142,23 @@ def _fix_torchvision(python: Path) -> None:
     """Make torchvision importable beside a torch of another build, where it is not."""
     if MISSING_OPERATOR not in _failure_of(python, "import torchvision"):
         return
-    ask = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    site_packages = Path(subprocess.check_output(ask, encoding="utf-8").strip())
+    site_packages = _site_packages(python)
     (site_packages / "agscl_torchvision_hook.py").write_text(HOOK, encoding="utf-8")
     (site_packages / "agscl_torchvision_hook.pth").write_text("import agscl_torchvision_hook\n", encoding="utf-8")
     print("torchvision is of another build than torch: its operators are declared, not implemented", flush=True)
+
+
+def _site_packages(python: Path) -> Path:
+    ask = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    return Path(subprocess.check_output(ask, encoding="utf-8").strip())
+
+
+def add_viewer_mode(config: Path) -> None:
+    """Append the mode that can edit and store to the config of the OHIF viewer, in the place of an earlier one."""
+    added = VIEWER_MODE.read_text(encoding="utf-8")
+    shipped = config.read_text(encoding="utf-8").split(added.splitlines()[0])[0]
+    with replacing(config) as temporary:
+        temporary.write_text(shipped + added, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -63,7 +63,7 @@ class Server:
 
     It serves `studies`, a folder of scans or the address of a DICOMweb store, with the app that :func:`prepare_app`
     put in a folder. The default host is reached from this machine only. What it prints goes to the file `log`, or to
-    the terminal.
+    the terminal. What it fetches from a store is kept in `dicomweb`, beside the app.
     """
 
     def __init__(
@@ -77,20 +77,24 @@ class Server:
     ) -> None:
         self.app, self.port, self.log = app.resolve(), port, log
         self.url = f"http://127.0.0.1:{port}"
-        self.command = [str(python_of(environment.absolute())), "-m", "monailabel.main", "start_server"]
+        python = python_of(environment.absolute())
+        self.command = [str(python), "-m", "monailabel.main", "start_server"]
         self.command += ["--app", str(self.app), "--studies", studies, "--host", host, "--port", str(port)]
         # Nothing is fetched from the network.
         self.command += ["--conf", "models", NAME, "--conf", "zoo_source", "local", "--conf", "sam2", "false"]
+        kept = {"MONAI_LABEL_DICOMWEB_CACHE_PATH": str(self.app.parent / "dicomweb")}
+        programs = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"  # the one that writes DICOM-SEG
+        self.env = {**kept, **os.environ, "PATH": programs}
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Server":
         """Start the server and wait until it answers; RuntimeError if it ends or does not answer in time."""
         if answers(self.url):
             raise RuntimeError(f"port {self.port} is in use by another server: choose a free one.")
-        with nullcontext() if self.log is None else self.log.open("wb") as output:
+        with nullcontext() if self.log is None else self.log.open("wb") as out:
             # Not in the bundle's folder, whose scripts would be imported instead of the copy's.
             self.process = subprocess.Popen(
-                self.command, cwd=self.app, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                self.command, cwd=self.app, env=self.env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
             )
         deadline = time.monotonic() + START_SECONDS
         while not answers(self.url):

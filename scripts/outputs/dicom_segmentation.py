@@ -57,9 +57,16 @@ def organ_rgb(class_index: int) -> list[int]:
 
 
 def write_segmentation(
-    labels: NDArray[np.uint8], affine: NDArray[np.float64], series: str, organs: Sequence[str], path: Path
+    labels: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    series: str,
+    organs: Sequence[str],
+    path: Path,
+    classes: Sequence[int] | None = None,
 ) -> None:
     """Write a DICOM-SEG file, whole or not at all; the number of a segment is the class index of its organ.
+
+    With `classes` it is the place among these, since DICOM wants the numbers without gaps.
 
     Args:
         labels: label map [column, row, slice].
@@ -67,17 +74,21 @@ def write_segmentation(
         series: folder of the DICOM series that was segmented.
         organs: organ names in the order of their class indices.
         path: the file to write.
+        classes: class indices of the organs that have a segment, in ascending order; None: all.
 
     Raises:
         ValueError: the label map is not on the grid of the series.
     """
     _, images = images_of_labels(labels, affine, series, path)
+    shown = list(classes or range(1, len(organs) + 1))
+    numbers = np.zeros(len(organs) + 1, np.uint8)
+    numbers[shown] = np.arange(1, len(shown) + 1)
     bundle = bundle_identity()
     segmentation = hd.seg.Segmentation(
         source_images=images,
-        pixel_array=np.ascontiguousarray(labels.transpose(2, 1, 0)),
+        pixel_array=np.ascontiguousarray(numbers[labels].transpose(2, 1, 0)),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(index, organ) for index, organ in enumerate(organs, start=1)],
+        segment_descriptions=[_description(numbers[index], index, organs[index - 1]) for index in shown],
         series_instance_uid=hd.UID(),
         series_number=SERIES_NUMBER,
         sop_instance_uid=hd.UID(),
@@ -94,11 +105,11 @@ def write_segmentation(
         segmentation.save_as(temporary)
 
 
-def _description(index: int, organ: str) -> Any:
+def _description(number: int, index: int, organ: str) -> Any:
     bundle = bundle_identity()
     structure, side = organ_code(organ)
     described = hd.seg.SegmentDescription(
-        segment_number=index,
+        segment_number=int(number),
         segment_label=organ.replace("_", " "),
         segmented_property_category=codes.SCT.AnatomicalStructure,
         segmented_property_type=structure,
@@ -117,7 +128,8 @@ def _description(index: int, organ: str) -> Any:
 class SaveOnSeriesd(ScanSaverd):
     """Base of what writes a DICOM file for scans that were read from a DICOM series; others have nothing to refer to.
 
-    Where it cannot be written a warning says so, and the case goes on with its label map.
+    Where it cannot be written a warning says so, and the case goes on with its label map. `classes` are the class
+    indices of the organs to name in the file (None: all); the other arguments are those of :class:`ScanSaverd`.
     """
 
     name: str
@@ -125,26 +137,33 @@ class SaveOnSeriesd(ScanSaverd):
     write: Callable[..., None]
     """With the arguments of :func:`write_segmentation`."""
 
+    def __init__(
+        self, keys: KeysCollection, output_dir: str, organs: Sequence[str], classes: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(keys, output_dir, organs)
+        self.classes = classes
+
     def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
         case, series = scan_name(data), str(data["image"].meta["filename_or_obj"])
         if not Path(series).is_dir():
             logger.info("%s is no DICOM series: no %s is written", case, self.name)
             return
         try:
-            self.write(value[0].cpu().numpy().astype(np.uint8), value.affine.numpy(), series, self.organs, path)
+            labels = value[0].cpu().numpy().astype(np.uint8)
+            self.write(labels, value.affine.numpy(), series, self.organs, path, self.classes)
         except Exception as error:  # headers are odd in many ways, and the label map is there
             logger.warning("%s: no %s is written (%s: %s)", case, self.name, type(error).__name__, error)
 
 
 class SaveDicomSegmentationd(SaveOnSeriesd):
-    """Write `<case>_seg.dcm`, with the arguments of :class:`ScanSaverd`; ValueError if highdicom is missing."""
+    """Write `<case>_seg.dcm`, with the arguments of :class:`SaveOnSeriesd`; ValueError if highdicom is missing."""
 
     kinds = ("dicom_seg",)
     name = "DICOM-SEG"
     write = staticmethod(write_segmentation)
 
-    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str]) -> None:
-        super().__init__(keys, output_dir, organs)
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
         if not has_highdicom:
             raise ValueError(
                 "a DICOM-SEG file is written with highdicom, and highdicom is not installed: run `python -m pip "

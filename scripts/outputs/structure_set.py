@@ -29,18 +29,24 @@ NOTICE = "Found automatically; research only"
 
 
 def write_structure_set(
-    labels: NDArray[np.uint8], affine: NDArray[np.float64], series: str, organs: Sequence[str], path: Path
+    labels: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    series: str,
+    organs: Sequence[str],
+    path: Path,
+    classes: Sequence[int] | None = None,
 ) -> None:
     """Write an RTSTRUCT file, whole or not at all; the number of an ROI is the class index of its organ.
 
-    Every organ has an ROI; one that was not found has no contours. Arguments and errors are those of
+    Every organ of `classes` has an ROI; one that was not found has no contours. Arguments and errors are those of
     :func:`scripts.outputs.dicom_segmentation.write_segmentation`.
     """
     stack, images = images_of_labels(labels, affine, series, path)
     content = _general(images)
     content.ReferencedFrameOfReferenceSequence = [_references(images)]
     content.StructureSetROISequence, content.ROIContourSequence, content.RTROIObservationsSequence = [], [], []
-    for index, organ in enumerate(organs, start=1):
+    for index in classes or range(1, len(organs) + 1):
+        organ = organs[index - 1]
         roi = _item(ROINumber=index, ROIName=organ.replace("_", " "), ROIDescription=NOTICE)
         roi.ReferencedFrameOfReferenceUID, roi.ROIGenerationAlgorithm = content.FrameOfReferenceUID, "AUTOMATIC"
         content.StructureSetROISequence.append(roi)
@@ -146,7 +152,7 @@ def _code(concept: Any) -> Header:
 
 
 class SaveStructureSetd(SaveOnSeriesd):
-    """Write `<case>_rtstruct.dcm`, with the arguments of :class:`scripts.outputs.scan_outputs.ScanSaverd`."""
+    """Write `<case>_rtstruct.dcm`, with the arguments of :class:`SaveOnSeriesd`."""
 
     kinds = ("rtstruct",)
     name = "RTSTRUCT"

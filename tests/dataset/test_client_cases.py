@@ -4,7 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import itk
+import numpy as np
 import pytest
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
 from scripts.dataset.client_cases import DATASTORE, LabelledScans, complete_cases, noted_segments
 
@@ -63,3 +68,36 @@ def test_segments_of_other_names_only_are_refused(tmp_path: Path) -> None:
 def test_cases_of_a_datalist_stay_as_they_are(tmp_path: Path) -> None:
     case = {"case": "z", **study(tmp_path, [{"name": "liver", "idx": 7}]), "label_values": {"spleen": 4}}
     assert LabelledScans([case], ORGANS)[0] == case
+
+
+def test_a_label_from_an_archive_has_the_names_in_its_dicom_seg_and_gets_the_slices_without_a_segment(
+    tmp_path: Path,
+) -> None:
+    case = study(tmp_path, [{"name": "liver", "idx": 3}])
+    label = np.random.default_rng(0).integers(0, 3, (6, 5, 4), np.uint8)  # [slice, row, column], as ITK stores them
+    label[[0, 4, 5]] = 0
+    (tmp_path / "labels/final").mkdir(parents=True)
+    for path, voxels, first in (("image", label, 0), ("label", label[1:4], 1)):
+        volume = itk.image_from_array(voxels)
+        volume.SetSpacing([2.0, 3.0, 5.0])
+        volume.SetOrigin([-10.0, 20.0, 7.0 + 5.0 * first])
+        itk.imwrite(volume, case[path])
+    path, series = tmp_path / DATASTORE, "1.2.3"
+    content = json.loads(path.read_text())
+    content["objects"]["x"]["labels"]["final"]["info"] |= {"SeriesInstanceUID": series}
+    path.write_text(json.dumps(content))
+    assert noted_segments(case["label"]) == {"liver": 3}  # as long as it is not there
+    segmentation = Dataset()
+    segmentation.SegmentSequence = [Dataset(), Dataset()]
+    for one, (number, name) in zip(segmentation.SegmentSequence, [(1, "aorta"), (2, "Right kidney")], strict=True):
+        one.SegmentNumber, one.SegmentLabel = number, name
+    (folder := tmp_path / "labels/final" / series).mkdir(parents=True)
+    segmentation.SOPClassUID, segmentation.SOPInstanceUID = SegmentationStorage, "1.2.3.4"
+    segmentation.file_meta = FileMetaDataset()
+    segmentation.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    segmentation.save_as(folder / "seg.dcm", enforce_file_format=True)
+    assert noted_segments(case["label"]) == {"aorta": 1, "right_kidney": 2}
+    assert complete_cases([case], ORGANS)[0]["label_values"] == {"aorta": 1}
+    whole = itk.imread(case["label"])
+    np.testing.assert_array_equal(itk.array_from_image(whole), label)
+    assert list(whole.GetOrigin()) == [-10, 20, 7]

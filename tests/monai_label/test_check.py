@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,10 @@ from copied_bundle import write_tiny_bundle
 from monai.utils import set_determinism
 from tiny_workflows import TINY_TRAINING, TRAIN, run
 
+from development.monai_label.archive import free_port, orthanc_and_plugin
 from development.monai_label.check import Check
+from development.monai_label.screen import Screen
+from development.monai_label.viewer import browser_and_driver
 from development.phantom.dataset import write_phantom_dataset
 from development.release.__main__ import main as release
 from scripts.monai_label.environment import FOLDER, monai_of
@@ -53,13 +55,6 @@ def bundle(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_tiny_bundle(tmp_path / "bundle", tmp_path / "run/model.pt", settings)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def test_the_server_infers_and_fine_tunes_as_the_bundle_does(bundle: Path, data: Path, tmp_path: Path) -> None:
     check = Check(bundle, data, tmp_path / "workspace", environment=ENVIRONMENT, port=free_port())
     check.run()
@@ -77,3 +72,17 @@ def test_the_bundle_that_was_made_of_a_run_is_served_too(tmp_path: Path) -> None
     check = Check(made, tmp_path / "data", workspace, environment=ENVIRONMENT, port=free_port())
     check.run()
     assert [claim for claim, holds in check.findings.items() if not holds] == []
+
+
+@pytest.mark.skipif(not orthanc_and_plugin(), reason="orthanc and orthanc-dicomweb (Debian) are not installed")
+@pytest.mark.skipif(not browser_and_driver(), reason="chromium and chromium-driver (Debian) are not installed")
+def test_at_the_viewer_a_study_is_segmented_corrected_stored_and_trained_on(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    image = sorted((data / "images").iterdir())[-1]
+    screen = Screen(bundle, image, tmp_path / "workspace", environment=ENVIRONMENT)
+    screen.run()
+    assert [claim for claim, holds in screen.findings.items() if not holds] == []
+    assert len(screen.findings) == 9, "the session ended early"
+    pictures = {path.name for path in (tmp_path / "workspace/pictures").iterdir()}
+    assert pictures == {"opened.png", "monai_label.png", "corrected.png", "fine_tuning.png"}

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from scripts.monai_label.environment import HOOK, STAMP, EnvironmentProblem, make, monai_of, require, wanted
+from scripts.monai_label.environment import (
+    HOOK,
+    STAMP,
+    VIEWER_MODE,
+    EnvironmentProblem,
+    add_viewer_mode,
+    make,
+    monai_of,
+    require,
+    wanted,
+)
 
 # A torch that knows no operator, and a torchvision that asks for two while it is imported.
 FAKE_TORCH = """
@@ -58,3 +68,12 @@ def test_the_hook_declares_the_operators_when_torchvision_asks_for_them_and_not_
     finished = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert finished.returncode == 0, finished.stderr
     assert [schema.split("(")[0] for schema in eval(finished.stdout)] == ["nms", "qnms"]
+
+
+def test_the_viewer_gets_its_mode_once_and_a_newer_one_in_its_place(tmp_path: Path) -> None:
+    (config := tmp_path / "app-config.js").write_text("window.config = { modes: [] };\n")
+    add_viewer_mode(config)
+    once = config.read_text()
+    config.write_text(once + "// of an earlier version\n")
+    add_viewer_mode(config)
+    assert config.read_text() == once == "window.config = { modes: [] };\n" + VIEWER_MODE.read_text()

@@ -65,6 +65,19 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
     other.server_close()
 
 
+@pytest.mark.parametrize("chosen", [None, "/elsewhere"])
+def test_what_it_fetches_is_kept_beside_the_app_unless_told_otherwise(
+    chosen: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = "MONAI_LABEL_DICOMWEB_CACHE_PATH"
+    monkeypatch.delenv(setting, raising=False)
+    if chosen:
+        monkeypatch.setenv(setting, chosen)
+    server = Server(tmp_path / "app", "http://127.0.0.1:8042/dicom-web", environment=tmp_path / "environment")
+    assert server.env[setting] == (chosen or str(tmp_path / "dicomweb"))
+    assert server.env["PATH"].startswith(str(tmp_path / "environment/bin"))
+
+
 def test_leaving_the_context_ends_the_server_and_what_it_started(tmp_path: Path) -> None:
     server = Server(tmp_path, str(tmp_path), port=1)
     server.command = [sys.executable, "-c", SERVING.format(marker=str(tmp_path / "port"))]

@@ -96,6 +96,20 @@ def test_segments_have_the_names_numbers_codes_and_colours_of_the_organs(series:
     np.testing.assert_allclose(np.array(shown) / 255, to_rgb(organ_colour(1)), atol=0.02)
 
 
+def test_organs_that_were_not_wanted_have_no_segment_and_the_others_keep_voxels_and_colours(series: Path) -> None:
+    labels, path = label_map(), series.parent / "seg.dcm"
+    write_segmentation(np.where(labels == 2, 0, labels), AXIAL, str(series), ORGANS, path, [1, 4])
+    content = pydicom.dcmread(path)
+    assert [(one.SegmentNumber, one.SegmentLabel) for one in content.SegmentSequence] == [(1, "spleen"), (2, "liver")]
+    whole = pydicom.dcmread(written(labels, series)).SegmentSequence
+    assert content.SegmentSequence[1].RecommendedDisplayCIELabValue == whole[3].RecommendedDisplayCIELabValue
+    voxels: dict[int, int] = {}
+    for frame, about in zip(content.pixel_array, content.PerFrameFunctionalGroupsSequence, strict=True):
+        number = about.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        voxels[number] = voxels.get(number, 0) + int(frame.sum())
+    assert voxels == {1: (labels == 1).sum(), 2: (labels == 4).sum()}
+
+
 def test_a_scan_without_any_organ_gives_empty_segments(series: Path) -> None:
     content = hd.seg.segread(written(np.zeros(SHAPE, np.uint8), series))
     assert not content.pixel_array.any()

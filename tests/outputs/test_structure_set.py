@@ -116,6 +116,14 @@ def test_every_organ_has_an_roi_with_name_colour_and_observation_and_the_absent_
     assert ["ContourSequence" in one for one in contours] == [True, True, True, False]
 
 
+def test_organs_that_were_not_wanted_have_no_roi(series: Path, tmp_path: Path) -> None:
+    write_structure_set(label_map(), AXIAL, str(series), ORGANS, tmp_path / "some.dcm", [2, 4])
+    content = pydicom.dcmread(tmp_path / "some.dcm")
+    assert [(roi.ROINumber, roi.ROIName) for roi in content.StructureSetROISequence] == [(2, "aorta"), (4, "liver")]
+    assert ["ContourSequence" in one for one in content.ROIContourSequence] == [True, False]
+    np.testing.assert_array_equal(read_by_outlines(tmp_path / "some.dcm", series)["aorta"], label_map() == 2)
+
+
 def test_its_codes_are_those_of_the_dicom_seg(series: Path) -> None:
     content = pydicom.dcmread(written(series, label_map()))
     write_segmentation(label_map(), AXIAL, str(series), ORGANS, series.parent / "seg.dcm")

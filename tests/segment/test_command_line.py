@@ -123,6 +123,15 @@ def test_the_organs_that_are_not_wanted_become_background_and_the_others_stay(
     assert pd.read_csv(table)["organ"].tolist() == [organ for organ in SETTINGS["organs"] if organ in wanted]
 
 
+def test_dicom_results_name_the_wanted_organs_alone(study: Path, weights: list[str], tmp_path: Path) -> None:
+    options = ["--organs", "liver", "spleen", "--write", "dicom_seg", "rtstruct", *weights]
+    assert main([str(study), "--output_dir", str(tmp_path / "out"), *options]) == 0
+    segments = pydicom.dcmread(tmp_path / "out/patient_7_seg.dcm").SegmentSequence
+    assert [one.SegmentLabel for one in segments] == ["spleen", "liver"]
+    rois = pydicom.dcmread(tmp_path / "out/patient_7_rtstruct.dcm").StructureSetROISequence
+    assert [roi.ROIName for roi in rois] == ["spleen", "liver"]
+
+
 def test_a_nifti_needs_no_dicom_and_what_is_not_wanted_is_not_written(
     phantom_dir: Path, weights: list[str], tmp_path: Path
 ) -> None:
