@@ -1,6 +1,6 @@
 """A federated training by NVIDIA FLARE on this machine: a server and three sites with synthetic scans of their own.
 
-    python -m development.federated --output_dir runs/federated        # 4 minutes on one core
+    python -m development.federated --output_dir runs/federated        # 3 minutes of CPU time
 
 The sites begin with the coarse stage of a trained run and an untrained segmentation stage, which they train together.
 In the first round the training process of one site is killed; it takes part in the second. At the end every site
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--run_dir", type=Path, default=ROOT / "development/synthetic_abdomen", help="of a training")
     parser.add_argument("--sites", nargs="+", default=["north", "south", "west"], help="names")
     parser.add_argument("--lost", default="west", help="site whose process is killed in the first round")
-    parser.add_argument("--iterations", type=int, default=20, help="of a site in a round")
+    parser.add_argument("--iterations", type=int, default=20, help="of an epoch; a round has two")
     spacing = "smallest and largest pixels, then slices, of the scans in mm"
     parser.add_argument("--spacing", type=float, nargs=4, default=[3.0, 3.4, 4.5, 5.0], help=spacing)
     given = parser.parse_args(arguments)
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "bundle_root": str(ROOT),
         "config_file": [str(run_dir / CONFIG), "configs/variants/federated.yaml"],
         "model_path": str(folder / START),
-        "train::epochs": 1,
+        "train::epochs": 2,  # of a round: the learning rate rises in the first and falls in the second
         "train::epoch_length": given.iterations,
         "train::batch_size": 16,
     }
