@@ -27,11 +27,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from development.benchmarks.phantom_bundle import bundle_config, write_oracle_maps
+from development.benchmarks.phantom_bundle import bundle_config, coarse_maps_of_labels
 from development.benchmarks.timing import Stopwatch, verdict
 from development.study import comparison
 from scripts.dataset.check import check_dataset
 from scripts.evaluation import summary
+from scripts.queries.attention import maps_on_slices
+from scripts.queries.coarse_maps import CoarseMaps
 from scripts.runtime.running_config import bundle_command
 
 ORGANS = [f"organ_{number}" for number in range(1, 31)]
@@ -72,6 +74,17 @@ def write_cohort(folder: Path, cases: int) -> None:
     (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
 
 
+def keep_maps(maps: CoarseMaps, cases: Sequence[Mapping[str, Any]]) -> None:
+    """Keep the coarse maps that the label map, the same in all scans, gives."""
+    stored = maps.store.open(cases[0])
+    if stored.label is None:
+        raise ValueError(f"{stored.name} has no label.")
+    coarse = coarse_maps_of_labels(stored.label.permute(1, 2, 0), len(ORGANS), maps.segmenter)
+    on_slices = (maps_on_slices(coarse, len(stored.label)) * 255).round().to(torch.uint8)
+    for case in cases:
+        maps.keep(case, on_slices)
+
+
 def write_scores(folder: Path, cases: int) -> list[str]:
     """Two runs' scores.csv of all cases and organs."""
     rows, paths = cases * len(ORGANS), []
@@ -97,8 +110,11 @@ def steps_of(folder: Path, cases: int) -> dict[str, float]:
     for part in ("dataset check", "check, nothing changed"):
         with watch.part(part):
             check_dataset(splits, ORGANS, stamp=stamp, progress=False)
-    with watch.part("slices and maps"):
-        write_oracle_maps(parser)
+    maps = parser.get_parsed_content("coarse_maps")
+    with watch.part("slices"):
+        maps.store.prepare(splits["training"])
+    with watch.part("maps kept"):
+        keep_maps(maps, splits["training"])
     for part in ("queries planned", "queries, planned before"):
         batches = bundle_config(settings={**TINY, **places}).get_parsed_content("train::dataset")
         with watch.part(part):
@@ -151,7 +167,7 @@ def print_table(sizes: Sequence[int], columns: Sequence[Mapping[str, float]]) ->
     worst = -math.inf
     for row in columns[0]:
         values = [column[row] for column in columns]
-        exponent = math.log(values[-1] / values[0]) / math.log(sizes[-1] / sizes[0])
+        exponent = math.log(values[-1] / values[0]) / math.log(sizes[-1] / sizes[0]) if len(sizes) > 1 else math.nan
         worst = max(worst, exponent)
         print(f"{row:<24}" + "".join(f"{value:>9.2f}" for value in values) + f"{exponent:>10.2f}")
     last = columns[-1]
