@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from development.benchmarks.candidates import CANDIDATES, Candidate, Settings
 from development.benchmarks.scan_file import write_phantom_scan
 from development.benchmarks.timing import Stopwatch, interleaved_medians, peak_memory
+from scripts.coarse.cpu_training import keep_freed_memory
 from scripts.outputs.scan_outputs import write_labels
 
 STEPS = ("read", "network", "back")
@@ -135,6 +136,7 @@ def seconds_of(task: Callable[[], object]) -> float:
 
 def print_floors(settings: Settings, scan: Path) -> None:
     """Print the steps of our predictor from file to file: CPU seconds, the floor by this machine's rates, the ratio."""
+    keep_freed_memory()  # as inference does
     watch, candidate = Stopwatch(torch.device("cpu")), CANDIDATES["two-stage"](settings)
     network: Any = candidate.network
     coarse = time_calls(network.coarse.network, "coarse network", watch)
