@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from development.benchmarks import beside_others, inference, precision, sampling, training_step, two_commits
+from development.benchmarks import (
+    beside_others,
+    growth,
+    inference,
+    one_scan,
+    precision,
+    sampling,
+    training_step,
+    two_commits,
+    two_processes,
+)
 from development.benchmarks.candidates import CANDIDATES, Settings
 from development.benchmarks.one_scan import measured
 from development.benchmarks.public_design import PairedViews, looped_weights, weighted_contrast, write_pairs
@@ -68,6 +79,38 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scan") / "scan.nii"
     write_phantom_scan(path, [20, 20, 12], [16.0, 16.0, 9.0])
     return path
+
+
+def test_every_step_of_a_scan_has_its_time_and_a_floor(scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = json.dumps({"quick": True, "precision": "float32", "organs": 3})
+    one_scan.main([str(scan), "two-stage", "--floors", "--threads", "1", "--settings", settings])
+    _, header, *rows, total = capsys.readouterr().out.splitlines()
+    assert len(rows) == 7 and header.split()[0] == "step" and total.endswith("36 queries")
+    assert all(float(number) >= 0 for row in rows for number in row[26:].split())
+
+
+@pytest.mark.slow
+def test_a_cohort_twice_as_large_has_every_step_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    columns = []
+    for cases in (4, 8):
+        (folder := tmp_path / str(cases)).mkdir()
+        growth.write_cohort(folder, cases)
+        columns.append({**growth.steps_of(folder, cases), "start": 9.0, "start, GiB": 1.0})
+    capsys.readouterr()
+    growth.print_table([4, 8], columns)
+    text = capsys.readouterr().out
+    assert "start: 9 CPU s (goal <= 60: met)" in text and len(text.splitlines()) == 4 + len(columns[0])
+    assert all(value > 0 for column in columns for value in column.values())
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_label_maps_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        write_phantom_scan(tmp_path / f"scan{number}.nii", [24, 24, 12], [16.0, 16.0, 9.0])
+    two_processes.main(["--dataset_dir", str(tmp_path), "--run_dir", "development/synthetic_abdomen"])
+    text = capsys.readouterr().out
+    assert "same label maps: yes" in text and text.count(": 2 scans") == 2
+    assert re.search(r"one / two processes: [\d.]+ \(goal >= 1.8", text)
 
 
 @pytest.mark.parametrize("name", CANDIDATES)

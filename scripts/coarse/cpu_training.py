@@ -29,8 +29,8 @@ def for_training(network: nn.Module, device: torch.device) -> nn.Module:
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next tensor; by default the kernel clears a large tensor's pages each time.
 
-    A fifth of a step's time. A step's tensors have the sizes of the last step's, so memory hardly grows. Without glibc
-    nothing happens.
+    A fifth of a step's time, a quarter of a scan's. A step's tensors have the sizes of the last step's: memory hardly
+    grows. Without glibc nothing happens.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

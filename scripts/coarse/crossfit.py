@@ -159,8 +159,13 @@ class CrossFittedCoarse:
             temporary.write_text(json.dumps(recall, indent=1), encoding="utf-8")
 
     def _show_missed_organs(self) -> None:
-        """Where a fold's network finds an organ nowhere or everywhere, keep the final network's map if it is better."""
-        replaced = 0
+        """Where a fold's network finds an organ nowhere or everywhere, keep the final network's map if it is better.
+
+        Done once: it reads all maps, which takes minutes for thousands of cases.
+        """
+        done, replaced = self.maps.file(self.data[0]).with_name("missed_organs_shown"), 0
+        if done.exists():
+            return
         for case in shard(self.data):
             stored, kept = self.maps.store.open(case), self.maps.of(case)
             dice = map_dice(stored, kept)
@@ -177,3 +182,5 @@ class CrossFittedCoarse:
         if replaced:
             logger.info("%d maps that miss their organ are now the final network's.", replaced)
         barrier()
+        if is_first_process():
+            done.touch()

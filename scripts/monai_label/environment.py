@@ -103,26 +103,27 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
     if not python.exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)]).returncode:
         raise EnvironmentProblem(f"{folder} could not be made: see above. Is there disk space, may you write there?")
     (folder / STAMP).unlink(missing_ok=True)
-    if _failure_of(python, "import torch"):
+    if failure_of(python, "import torch"):
         _install_torch(python)
     print(f"installing MONAI Label with monai {monai} (about 160 packages, 2 to 20 minutes)", flush=True)
-    if not _pip_install(python, "-r", str(REQUIREMENTS), f"monai=={monai}"):
+    if not pip_install(python, "-r", str(REQUIREMENTS), f"monai=={monai}"):
         raise EnvironmentProblem("the packages could not be installed: see above. Run the same command to try again.")
     _fix_torchvision(python)
-    if failure := _failure_of(python, "import monailabel.main, monailabel.transform.post"):
+    if failure := failure_of(python, "import monailabel.main, monailabel.transform.post"):
         raise EnvironmentProblem(f"{folder} was made and cannot import MONAI Label:\n{failure}")
     add_viewer_mode(_site_packages(python) / "monailabel/endpoints/static/ohif/app-config.js")
     with replacing(folder / STAMP) as temporary:
         temporary.write_text(json.dumps(wanted(monai)), encoding="utf-8")
 
 
-def _failure_of(python: Path, code: str) -> str:
+def failure_of(python: Path, code: str) -> str:
     """What went wrong with a line of Python; empty if nothing."""
     finished = subprocess.run([str(python), "-c", code], capture_output=True, encoding="utf-8")
     return "" if finished.returncode == 0 else finished.stderr.strip() or f"exit status {finished.returncode}"
 
 
-def _pip_install(python: Path, *arguments: str) -> bool:
+def pip_install(python: Path, *arguments: str) -> bool:
+    """Install packages into an environment; False if pip failed, which has said why."""
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
     return subprocess.run(command, cwd=ROOT).returncode == 0
 
@@ -133,14 +134,14 @@ def _install_torch(python: Path) -> None:
     gpu = subprocess.run("nvidia-smi -L", shell=True, capture_output=True, encoding="utf-8")
     for attempt in torch_attempts(pin, platform.system(), "GPU" in gpu.stdout, os.environ.get("AGSCL_TORCH", "")):
         print(f"installing {attempt.announcement}, and torchvision", flush=True)
-        if _pip_install(python, *attempt.pip_arguments, "torchvision"):
+        if pip_install(python, *attempt.pip_arguments, "torchvision"):
             return
     raise EnvironmentProblem("torch could not be installed: see above. AGSCL_TORCH may name another requirement.")
 
 
 def _fix_torchvision(python: Path) -> None:
     """Make torchvision importable beside a torch of another build, where it is not."""
-    if MISSING_OPERATOR not in _failure_of(python, "import torchvision"):
+    if MISSING_OPERATOR not in failure_of(python, "import torchvision"):
         return
     site_packages = _site_packages(python)
     (site_packages / "agscl_torchvision_hook.py").write_text(HOOK, encoding="utf-8")

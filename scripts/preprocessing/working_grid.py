@@ -121,7 +121,8 @@ class ScoresToScanLabelsd(MapTransform):
         scan_shape = [int(n) for n in np.asarray(meta["spatial_shape"]).ravel()[:3]]
         for key in self.key_iterator(restored):
             scores = torch.as_tensor(restored[key]).detach()
-            if broken := int((~torch.isfinite(scores)).sum()):
+            if not bool(torch.isfinite(torch.stack(scores.aminmax())).all()):  # either is NaN if a score is
+                broken = int((~torch.isfinite(scores)).sum())
                 raise ValueError(
                     f"{meta.get('filename_or_obj', 'the scan')}: {broken} of {scores.numel()} class scores of the "
                     "predictor are not finite; check the weights, or run with precision float32."

@@ -1,4 +1,4 @@
-"""A federated training of two sites with MONAI's own client: rounds of train, get_weights and evaluate."""
+"""A federated training of two sites with MONAI's own client, and by a FLARE server where that is installed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, FlStatistics, ModelType, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 from tiny_workflows import weights
+
+from development.federated.__main__ import FOLDER, main, make_environment
+from scripts.monai_label.environment import python_of
 
 pytestmark = pytest.mark.slow
 Weights = dict[str, torch.Tensor]
@@ -93,3 +96,21 @@ def test_the_best_model_on_disk_is_the_whole_predictor(sites: list[MonaiAlgo], t
     sites[0].evaluate(ExchangeObject(weights=state))
     best = sites[0].get_weights(extra={ExtraItems.MODEL_TYPE: ModelType.BEST_MODEL}).weights
     assert best.keys() == state.keys() and all(torch.equal(best[name], state[name]) for name in state)
+
+
+@pytest.mark.skipif(
+    not python_of(FOLDER).exists(), reason="python -m development.federated makes NVIDIA FLARE's Python"
+)
+def test_a_flare_server_averages_what_the_sites_send_without_the_one_that_was_lost(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_environment()
+    folder, tiny = tmp_path / "run", ["--iterations", "2", "--spacing", "9", "10", "10", "12"]
+    main(["--output_dir", str(folder), "--run_dir", str(trained), "--sites", "north", "west", *tiny])
+    *_, mean, answered = capsys.readouterr().out.splitlines()
+    assert answered == "sites that answered in each round: 1, 2 of 2"
+    before, after = (float(cell) for cell in mean.split("|")[2:4])
+    assert 0.0 <= before <= 1.0 and 0.0 <= after <= 1.0
+    start, averaged = weights(folder, "start.pt"), weights(folder)
+    assert averaged.keys() == start.keys() and not torch.equal(averaged[LAST], start[LAST])
+    assert all(torch.equal(averaged[name], start[name]) for name in start if name.startswith("coarse."))
