@@ -20,7 +20,7 @@ from scipy.stats import rankdata, spearmanr
 from scripts.evaluation.intervals import SEED
 from scripts.evaluation.quality import estimate, fit, read_signals
 from scripts.evaluation.score_tables import markdown_table
-from scripts.report.saver import LOOK_AT
+from scripts.outputs.measures import LOOK_AT
 
 RESAMPLES = 1000
 GROUPS = 10

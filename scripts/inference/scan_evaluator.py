@@ -82,6 +82,9 @@ class ScanEvaluator(SupervisedEvaluator):
                 settings_of(made_by),
             )
             self.shared = SharedScans(savers[0].output_dir)
+            for step in savers:
+                if hasattr(step, "note_run"):
+                    step.note_run(self.manifest.facts())
 
     def attach(self, engine: Engine) -> None:
         """Register before the other handlers, which report what is gathered here."""

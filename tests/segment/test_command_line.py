@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import torch
 from config_compositions import ROOT
 from ct_series import phantom_scan, write_ct_series
 from tiny_weights import SETTINGS, write_trained
@@ -27,7 +28,7 @@ from scripts.runtime.composition import composed
 from scripts.runtime.run_folder import claim
 from scripts.segment.__main__ import main
 
-ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz")
+ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz", "_statistics.json")
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +181,7 @@ def test_json_is_a_line_for_each_scan_and_nothing_else_on_stdout(
     assert "3 scans: broken, good, odd" in said.err and "2 scans segmented" in said.err
     assert broken["case"] == "broken" and f"error: broken: {broken['error']}" in said.err
     assert broken["files"] == broken["organs"] == broken["warnings"] == []
-    endings = ("_organs.csv", "_report.html", "_seg.nii.gz")
+    endings = ("_organs.csv", "_report.html", "_seg.nii.gz", "_statistics.json")
     assert whole["files"] == [str(out / f"good{ending}") for ending in endings] and whole["error"] is None
     warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert odd["warnings"] == warned and len(warned) == 1 and not whole["warnings"]
@@ -190,6 +191,13 @@ def test_json_is_a_line_for_each_scan_and_nothing_else_on_stdout(
         assert (organ["class_index"], organ["cut_off"]) == (row.class_index, row.cut_off)
         assert organ["volume_ml"] == pytest.approx(row.volume_ml, abs=1e-3)
         assert organ["mean_hu"] == pytest.approx(row.mean_hu, abs=1e-2)
+        assert organ["soft_dice"] == row.soft_dice > 0  # the predictor's own, of one measurement
+    statistics = json.loads((out / "odd_statistics.json").read_text())
+    listed = json.loads((out / "manifest.json").read_text())["cases"]["odd"]
+    assert statistics["organs"] == odd["organs"] and statistics["warnings"] == listed["warnings"] == warned
+    made_with = statistics["run"]
+    assert (made_with["bundle"], made_with["weights_sha256"]) == (listed["bundle"], listed["weights_sha256"])
+    assert made_with["versions"]["torch"] == torch.__version__ and made_with["settings"]
     assert main([*command, "--quiet"]) == 1  # those that are done already are answered too
     again = capfd.readouterr()
     assert again.out == said.out and again.err == f"error: broken: {broken['error']}\n"
