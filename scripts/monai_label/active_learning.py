@@ -1,8 +1,7 @@
 """An active-learning strategy for the MONAI Label server: the scan that the bundle is least sure of comes first.
 
-MONAI Label's `monaibundle` app has a fixed list of strategies (`first`, `random`) and takes none from a bundle. So
-:func:`scripts.monai_label.server.prepare_app` puts this file into the server's copy of the app, whose last line hands
-its class to :func:`extend`. The file runs in MONAI Label's environment and needs nothing of the bundle.
+MONAI Label's `monaibundle` app has a fixed list of strategies and takes none from a bundle. So `prepare_app` puts this
+file into the server's copy of the app, which ends in a call of :func:`extend`. It needs nothing of the bundle.
 """
 
 import logging
@@ -11,11 +10,8 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
-STRATEGY = "least_certain"
-SIGNALS = ("estimated_dice", "soft_dice")
-"""By organ, in what inference answers; the first that is there counts."""
-SCORE = "mean_certainty"
-"""Key of the score in the info of an image: the mean of a signal over the organs found, 0 if none was."""
+STRATEGY, SCORE = "least_certain", "mean_certainty"
+"""The score, in the info of an image: mean of the estimated or else the soft Dice of the organs found, 0 if none was."""
 
 
 class LeastCertain:
@@ -35,11 +31,8 @@ class LeastCertain:
 
 def score_of(answer: Mapping[str, Any]) -> float | None:
     """Score of a scan by the parameters that inference answers with; None if they have no signal."""
-    for signal in SIGNALS:
-        if signal in answer:
-            values = list(answer[signal].values())
-            return float(sum(values) / len(values)) if values else 0.0
-    return None
+    values = answer.get("estimated_dice", answer.get("soft_dice"))
+    return None if values is None else float(sum(values.values()) / max(1, len(values)))
 
 
 def extend(app: type[Any]) -> None:

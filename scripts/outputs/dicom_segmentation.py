@@ -84,9 +84,7 @@ def write_segmentation(
         source_images=images,
         pixel_array=np.ascontiguousarray(labels.transpose(2, 1, 0)),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[
-            _description(index, organ, (estimated_dice or {}).get(organ)) for index, organ in enumerate(organs, start=1)
-        ],
+        segment_descriptions=[_description(index, organ, estimated_dice) for index, organ in enumerate(organs, start=1)],
         series_instance_uid=hd.UID(),
         series_number=SERIES_NUMBER,
         sop_instance_uid=hd.UID(),
@@ -103,12 +101,13 @@ def write_segmentation(
         segmentation.save_as(temporary)
 
 
-def described(estimate: float | None) -> str:
+def described(organ: str, estimated_dice: Mapping[str, float] | None) -> str:
     """How a structure came about, and its estimated Dice if there is one."""
-    return NOTICE if estimate is None else f"{NOTICE}; estimated Dice {estimate:.2f}"
+    estimates = estimated_dice or {}
+    return f"{NOTICE}; estimated Dice {estimates[organ]:.2f}" if organ in estimates else NOTICE
 
 
-def _description(index: int, organ: str, estimate: float | None) -> Any:
+def _description(index: int, organ: str, estimated_dice: Mapping[str, float] | None) -> Any:
     bundle = bundle_identity()
     structure, side = organ_code(organ)
     segment = hd.seg.SegmentDescription(
@@ -122,7 +121,7 @@ def _description(index: int, organ: str, estimate: float | None) -> Any:
         ),
         display_color=hd.color.CIELabColor.from_rgb(*organ_rgb(index)),
     )
-    segment.SegmentDescription = described(estimate)
+    segment.SegmentDescription = described(organ, estimated_dice)
     if side is not None:
         modifier = hd.sr.CodedConcept.from_code(side)
         segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]

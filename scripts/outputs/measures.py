@@ -1,4 +1,4 @@
-"""What is measured of a segmented scan, once for all that shows it: volume, mean HU and estimated Dice of every organ."""
+"""What is measured of a segmented scan, once for all that shows it: volume, HU and estimated Dice of each organ."""
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
@@ -12,7 +12,7 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
 from scripts.files.atomic_write import replacing
-from scripts.outputs.scan_outputs import RESULT, SCAN, ScanSaverd, scan_name, voxels_of
+from scripts.outputs.scan_outputs import RESULT, SCAN, SIGNS, ScanSaverd, scan_name, voxels_of
 from scripts.preprocessing.scan_reader import WARNINGS
 
 LOOK_AT = 0.6  # organs of which a lower Dice is estimated are pointed out; our choice
@@ -112,7 +112,7 @@ class MeasureOrgansd(MapTransform):
 
 
 class SaveStatisticsd(ScanSaverd):
-    """Write `<case>_statistics.json`: the findings, the warnings, and what they were made with, as the run notes it."""
+    """Write `<case>_statistics.json`: the findings, warnings, signs of the scan, and what they were made with."""
 
     kinds = ("statistics",)
     _run: Mapping[str, Any] = {}
@@ -126,6 +126,7 @@ class SaveStatisticsd(ScanSaverd):
             "case": scan_name(data),
             "organs": [asdict(finding) for finding in data[MEASURES]],
             "warnings": str(data["image"].meta.get(WARNINGS, "")).splitlines(),
+            "signs": data.get(SIGNS, {}),
             "run": self._run,
         }
         with replacing(path) as temporary:

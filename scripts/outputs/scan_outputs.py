@@ -23,6 +23,7 @@ from scripts.preprocessing.scan_reader import load_volume
 pillow, _ = optional_import("PIL.Image")
 
 RESULT = "result"  # key of what is noted of a scan beside its labels; MONAI Label hands it to its clients
+SIGNS = "signs"  # key of what tells whether the scan is like those of training
 SCAN = "scan"  # key of the voxels of the scan on its own grid, if they have been read again
 
 

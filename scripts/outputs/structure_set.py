@@ -47,8 +47,8 @@ def write_structure_set(
     content.ReferencedFrameOfReferenceSequence = [_references(images)]
     content.StructureSetROISequence, content.ROIContourSequence, content.RTROIObservationsSequence = [], [], []
     for index, organ in enumerate(organs, start=1):
-        description = described((estimated_dice or {}).get(organ))
-        roi = _item(ROINumber=index, ROIName=organ.replace("_", " "), ROIDescription=description)
+        notice = described(organ, estimated_dice)
+        roi = _item(ROINumber=index, ROIName=organ.replace("_", " "), ROIDescription=notice)
         roi.ReferencedFrameOfReferenceUID, roi.ROIGenerationAlgorithm = content.FrameOfReferenceUID, "AUTOMATIC"
         content.StructureSetROISequence.append(roi)
         content.ROIContourSequence.append(_contours(labels == index, index, stack.numbers, images))

@@ -59,7 +59,7 @@ def inference_workflow(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one scan: files of its results, measures if they are among these, warnings; or why there are none."""
+    """What came of one scan: files of results, measures if they are among these, warnings; or why there are none."""
 
     case: str
     files: list[str] = field(default_factory=list)
@@ -99,9 +99,7 @@ def run_workflow(
         return []
     listed = read_manifest(output_dir).get("cases", {})  # none if every scan failed
     failed = {name: Outcome(name, error=reason) for name, reason in evaluator.failures.items()}
-    return [
-        failed.get(name) or _outcome(name, output_dir, listed[name]["warnings"]) for name in names
-    ]
+    return [failed.get(name) or _outcome(name, output_dir, listed[name]["warnings"]) for name in names]
 
 
 def _outcome(name: str, output_dir: str, warnings: list[str]) -> Outcome:

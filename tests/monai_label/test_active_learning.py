@@ -25,7 +25,9 @@ ENVIRONMENT = Path(os.environ.get("AGSCL_MONAI_LABEL", FOLDER))
 
 
 def post(url: str, **params: Any) -> Any:
-    request = urllib.request.Request(url, json.dumps(params).encode(), {"Content-Type": "application/json"}, method="POST")
+    request = urllib.request.Request(
+        url, json.dumps(params).encode(), {"Content-Type": "application/json"}, method="POST"
+    )
     with urllib.request.urlopen(request, timeout=600) as answer:
         return json.loads(answer.read())
 

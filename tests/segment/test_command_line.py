@@ -24,9 +24,11 @@ from tiny_weights import SETTINGS, write_trained
 from tiny_workflows import run
 
 from scripts.files.result_files import bundle_identity
+from scripts.outputs.measures import OrganFinding
 from scripts.runtime.composition import composed
 from scripts.runtime.run_folder import claim
 from scripts.segment.__main__ import main
+from scripts.segment.workflow import Outcome
 
 ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz", "_statistics.json")
 
@@ -201,6 +203,13 @@ def test_json_is_a_line_for_each_scan_and_nothing_else_on_stdout(
     assert main([*command, "--quiet"]) == 1  # those that are done already are answered too
     again = capfd.readouterr()
     assert again.out == said.out and again.err == f"error: broken: {broken['error']}\n"
+
+
+def test_the_end_says_what_to_look_at() -> None:
+    sure, unsure = (OrganFinding(organ, 1, 9.0, 40.0, False, 0.9, dice) for organ, dice in (("a", 0.6), ("b", 0.414)))
+    outcome = Outcome("anna", organs=[sure, unsure, OrganFinding("c", 2, 0.0, None, False)], warnings=["anna: odd"])
+    assert outcome.remarks() == ["anna: odd", "look at b (0.41): low estimated Dice"]
+    assert Outcome("ben", organs=[sure]).remarks() == []
 
 
 def test_where_every_scan_fails_each_is_said_in_a_sentence(
