@@ -21,8 +21,7 @@ def without_air(image: MetaTensor) -> MetaTensor:
     for axis in (0, 1):
         places = inside.any(dim=1 - axis).nonzero()[:, 0].tolist() or [0]
         box.append(slice(max(0, places[0] - ROOM), places[-1] + ROOM + 1))
-    cropped: MetaTensor = image[:, box[0], box[1]].contiguous()
-    return cropped
+    return MetaTensor(image.as_tensor()[:, box[0], box[1]].contiguous(), affine=image.affine)
 
 
 def broken(image: Tensor, kind: str, seed: int = 0) -> Tensor:

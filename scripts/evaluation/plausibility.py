@@ -5,7 +5,7 @@ exceed. :mod:`scripts.evaluation.quality` stores them with the calibration.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 BODY, BLANK = -300.0, 1.0
 """HU above which a voxel is of the body, or of what it lies on; by which voxels of a blank slice differ at most."""
 MM3_PER_ML = 1000.0
+NOTHING = 1000.0
 LEAST_SCANS = 15
 NORMAL = 1.4826  # standard deviation by median absolute deviation, of a normal distribution
 QUANTILE, MARGIN = 0.98, 2.0
@@ -26,9 +27,9 @@ QUANTILE, MARGIN = 0.98, 2.0
 
 ASPECTS = {
     "blank": ("slices are blank", 0.05),
-    "air": ("no voxel has the HU of air", 100.0),
+    "air": ("the lowest HU is not that of air", 100.0),
     "noise": ("the noise is another one", 0.1),
-    "sure": ("the scores of the organs are low, or organs are missing", 0.02),
+    "sure": ("the scores of the organs are low, or there is none", 0.02),
     "volume": ("the volumes of the organs are others", 0.1),
     "density": ("the HU of the organs are others", 5.0),
     "left_right": ("organs lie elsewhere to the left or right of each other", 3.0),
@@ -37,6 +38,7 @@ ASPECTS = {
 }
 """What a distance beyond the limit means, and the least spread of the values of training scans (our choice): share of
 slices, HU, logarithm of HU, soft Dice, logarithm of ml, HU, and mm."""
+MEASURED = {"sure": ("soft_dice", float), "volume": ("volume_ml", math.log), "density": ("mean_hu", float)}
 AXES = ("left_right", "front_back", "up_down")
 Signs = Mapping[str, Any]
 
@@ -51,14 +53,16 @@ def signs_of(scan: MetaTensor, labels: Tensor, organs: Mapping[str, float]) -> d
     found, step = labels[places[:, 0], places[:, 1], places[:, 2]], torch.as_tensor(spacing)
     count = torch.bincount(found, minlength=1 + len(organs)).double()
     values = image[places[:, 0], places[:, 1], places[:, 2]]
+    cut = {*labels[:, :, 0].unique().tolist(), *labels[:, :, -1].unique().tolist()}
     sums = [torch.bincount(found, column.double(), 1 + len(organs)) for column in (*places.T, values)]
     *centres, hu = torch.stack(sums) / count
     measured = {
         organ: {
-            "soft_dice": soft,
-            "volume_ml": float(count[index] * step.prod() / MM3_PER_ML),
-            "mean_hu": float(hu[index]),
-            "centre_mm": [float(axis[index] * mm) for axis, mm in zip(centres, step, strict=True)],
+            "soft_dice": round(soft, 4),
+            "volume_ml": round(float(count[index] * step.prod()) / MM3_PER_ML, 6),
+            "mean_hu": round(float(hu[index]), 1),
+            "cut_off": index in cut,
+            "centre_mm": [round(float(axis[index] * mm), 1) for axis, mm in zip(centres, step, strict=True)],
         }
         for index, (organ, soft) in enumerate(organs.items(), start=1)
         if count[index] > 0
@@ -69,23 +73,25 @@ def signs_of(scan: MetaTensor, labels: Tensor, organs: Mapping[str, float]) -> d
     flat = image.reshape(-1, image.shape[2])
     return {
         "organs": measured,
-        "blank": float((flat.amax(dim=0) - flat.amin(dim=0) <= BLANK).double().mean()),
-        "air": float(image.min()),
-        "noise": float(noise),
+        "blank": round(float((flat.amax(dim=0) - flat.amin(dim=0) <= BLANK).double().mean()), 4),
+        "air": round(float(image.min()), 1),
+        "noise": round(float(noise), 2),
     }
 
 
 def distances_of(signs: Signs, known: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, float]:
     """Distance of a scan from training scans in each aspect: the mean over organs, or pairs of organs, in spreads.
 
-    `known` has mean and spread of each value. What was not found counts in "sure" alone.
+    `known` has mean and spread of each value. Without any organ the distance in "sure" is `NOTHING`.
     """
     distances = {}
     for aspect, expected in known.items():
-        values = _values(signs, aspect, expected)
+        values = _values(signs, aspect)
         apart = [(values[name] - mean) / spread for name, (mean, spread) in expected.items() if name in values]
         worse = np.maximum(np.negative(apart), 0) if aspect == "sure" else np.abs(apart)
         distances[aspect] = float(worse.mean()) if apart else 0.0
+        if aspect == "sure" and not signs["organs"]:
+            distances[aspect] = NOTHING
     return distances
 
 
@@ -96,16 +102,15 @@ def fit(scans: Sequence[Signs]) -> dict[str, Any]:
     """
     if len(scans) < LEAST_SCANS:
         raise ValueError(f"{len(scans)} scans are given, expected {LEAST_SCANS} or more: segment the training scans.")
-    organs = sorted({organ for signs in scans for organ in signs["organs"]})
     known: dict[str, dict[str, list[float]]] = {}
     for aspect, (_, least) in ASPECTS.items():
-        table = pd.DataFrame([_values(signs, aspect, organs) for signs in scans])
+        table = pd.DataFrame([_values(signs, aspect) for signs in scans])
         table = table.loc[:, table.count() >= LEAST_SCANS // 2]
         middle = table.median()
         spreads = (NORMAL * (table - middle).abs().median()).clip(lower=least)
-        known[aspect] = dict(zip(map(str, table), np.column_stack([middle, spreads]).tolist(), strict=True))
+        known[aspect] = dict(zip(map(str, table), np.column_stack([middle, spreads]).round(4).tolist(), strict=True))
     distances = pd.DataFrame([distances_of(signs, known) for signs in scans])
-    return {"known": known, "limits": (MARGIN * distances.quantile(QUANTILE)).clip(lower=1.0).to_dict()}
+    return {"known": known, "limits": (MARGIN * distances.quantile(QUANTILE)).clip(lower=1.0).round(4).to_dict()}
 
 
 def excess_of(signs: Signs, plausible: Mapping[str, Any]) -> dict[str, float]:
@@ -122,14 +127,12 @@ def warning_of(signs: Signs, plausible: Mapping[str, Any]) -> str:
     return f"unlike the training scans: {'; '.join(beyond)}. {question}" if beyond else ""
 
 
-def _values(signs: Signs, aspect: str, organs: Iterable[str]) -> dict[str, float]:
-    """Values of an aspect, by organ, pair of organs, or aspect."""
+def _values(signs: Signs, aspect: str) -> dict[str, float]:
+    """Values of an aspect, by organ, pair of organs, or aspect; of organs that the first or last slice cuts: places."""
     found = signs["organs"]
-    if aspect == "sure":
-        return {organ: found[organ]["soft_dice"] if organ in found else 0.0 for organ in organs}
-    if aspect in ("volume", "density"):
-        key, scale = ("volume_ml", math.log) if aspect == "volume" else ("mean_hu", float)
-        return {organ: scale(measures[key]) for organ, measures in found.items()}
+    if aspect in MEASURED:
+        key, scale = MEASURED[aspect]
+        return {organ: scale(measures[key]) for organ, measures in found.items() if not measures["cut_off"]}
     if aspect in AXES:
         axis = AXES.index(aspect)
         places = {organ: found[organ]["centre_mm"][axis] for organ in sorted(found)}

@@ -49,7 +49,8 @@ def test_signs_of_a_scan_by_hand() -> None:
     labels = torch.zeros(2, 3, 4, dtype=torch.int64)
     labels[1, 1:3, 1] = 2
     found = signs_of(MetaTensor(image, affine=np.diag([2.0, 3.0, 5.0, 1.0])), labels, {"liver": 0.0, "spleen": 0.8})
-    spleen = {"soft_dice": 0.8, "volume_ml": pytest.approx(0.06), "mean_hu": 10.0, "centre_mm": [2.0, 4.5, 5.0]}
+    spleen: dict[str, Any] = {"soft_dice": 0.8, "volume_ml": pytest.approx(0.06), "mean_hu": 10.0, "cut_off": False}
+    spleen["centre_mm"] = [2.0, 4.5, 5.0]
     assert found == {"organs": {"spleen": spleen}, "blank": 0.25, "air": -1000.0, "noise": 10.0}
 
 
