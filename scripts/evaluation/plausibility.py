@@ -5,7 +5,7 @@ exceed. :mod:`scripts.evaluation.quality` stores them with the calibration.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -38,7 +38,12 @@ ASPECTS = {
 }
 """What a distance beyond the limit means, and the least spread of the values of training scans (our choice): share of
 slices, HU, logarithm of HU, soft Dice, logarithm of ml, HU, and mm."""
-MEASURED = {"sure": ("soft_dice", float), "volume": ("volume_ml", math.log), "density": ("mean_hu", float)}
+MEASURED: Mapping[str, tuple[str, Callable[[float], float]]] = {
+    "sure": ("soft_dice", float),
+    "volume": ("volume_ml", math.log),
+    "density": ("mean_hu", float),
+}
+"""What `organs` have of an aspect, and its scale."""
 AXES = ("left_right", "front_back", "up_down")
 Signs = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 STRATEGY, SCORE = "least_certain", "mean_certainty"
-"""The score, in the info of an image: mean of the estimated or else the soft Dice of the organs found, 0 if none was."""
+"""The score, in the info of an image: mean estimated (or else soft) Dice of the organs found, 0 if none was."""
 
 
 class LeastCertain:

@@ -84,7 +84,7 @@ def write_segmentation(
         source_images=images,
         pixel_array=np.ascontiguousarray(labels.transpose(2, 1, 0)),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(index, organ, estimated_dice) for index, organ in enumerate(organs, start=1)],
+        segment_descriptions=[_description(n, organ, estimated_dice) for n, organ in enumerate(organs, start=1)],
         series_instance_uid=hd.UID(),
         series_number=SERIES_NUMBER,
         sop_instance_uid=hd.UID(),

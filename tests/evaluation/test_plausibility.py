@@ -12,8 +12,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from development.study.breaking import KINDS, broken
-from development.study.broken import INTACT, OTHER, TRAINING, area, main
+from development.study.broken import INTACT, KINDS, OTHER, TRAINING, area, broken, main
 from scripts.evaluation.plausibility import ASPECTS, excess_of, fit, signs_of, warning_of
 from scripts.evaluation.quality import EstimateQualityd
 from scripts.evaluation.quality import main as fit_command

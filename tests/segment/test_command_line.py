@@ -23,7 +23,7 @@ from ct_series import phantom_scan, write_ct_series
 from tiny_weights import SETTINGS, write_trained
 from tiny_workflows import run
 
-from scripts.files.result_files import bundle_identity
+from scripts.files.result_files import bundle_identity, weights_digest
 from scripts.outputs.measures import OrganFinding
 from scripts.runtime.composition import composed
 from scripts.runtime.run_folder import claim
@@ -203,6 +203,26 @@ def test_json_is_a_line_for_each_scan_and_nothing_else_on_stdout(
     assert main([*command, "--quiet"]) == 1  # those that are done already are answered too
     again = capfd.readouterr()
     assert again.out == said.out and again.err == f"error: broken: {broken['error']}\n"
+
+
+def test_a_scan_unlike_those_of_training_is_warned_about_wherever_one_looks(
+    phantom_dir: Path, weights: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scan, own = sorted((phantom_dir / "images").iterdir())[0], tmp_path / "own/model.pt"
+    own.parent.mkdir()
+    shutil.copy(weights[1], own)
+    limits = {"known": {"air": {"air": [-5000.0, 1.0]}}, "limits": {"air": 1.0}}
+    content = {"weights_sha256": weights_digest(own), "plausible": limits}
+    (own.parent / "quality.json").write_text(json.dumps(content))
+    options = [*weights, "--model_path", str(own), "--write", "report", "--output_dir", str(tmp_path / "out")]
+    assert main([str(scan), "--json", *options]) == 0
+    answer, said = capfd.readouterr()
+    (line,) = json.loads(answer)["warnings"]
+    assert line.startswith(f"{scan.name.removesuffix('.nii.gz')}: unlike the training scans: the lowest HU")
+    assert f"    {line}\n" in said
+    (page,), (statistics,) = ((tmp_path / "out").glob(f"*{ending}") for ending in ("_report.html", "_statistics.json"))
+    assert f"Warning: {line}" in page.read_text(encoding="utf-8")
+    assert json.loads(statistics.read_text())["warnings"] == [line]
 
 
 def test_the_end_says_what_to_look_at() -> None:
