@@ -14,5 +14,6 @@ From the plan to the page::
     embed_command   their map
     patients        pictures of the best, the median and the worst patient of an evaluation
     quality         how well the estimated Dice tells good results from bad ones
+    broken          how well scans broken on purpose are told from intact ones
     iou_table       IoU of several runs on photographs, side by side
 """

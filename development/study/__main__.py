@@ -1,11 +1,11 @@
-"""The study's commands: run, report, embed and quality."""
+"""The study's commands: run, report, embed, quality and broken."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from development.study import embed_command, quality, report_command, run_command
+from development.study import broken, embed_command, quality, report_command, run_command
 from scripts.runtime.plain_errors import start_command
 
 COMMANDS = {
@@ -13,6 +13,7 @@ COMMANDS = {
     "report": report_command.main,
     "embed": embed_command.main,
     "quality": quality.main,
+    "broken": broken.main,
 }
 USAGE = f"python -m development.study {{{','.join(COMMANDS)}}} ...; COMMAND --help describes it."
 

@@ -20,7 +20,7 @@ from scipy.stats import rankdata, spearmanr
 from scripts.evaluation.intervals import SEED
 from scripts.evaluation.quality import estimate, fit, read_signals
 from scripts.evaluation.score_tables import markdown_table
-from scripts.report.saver import LOOK_AT
+from scripts.outputs.measures import LOOK_AT
 
 RESAMPLES = 1000
 GROUPS = 10
@@ -30,14 +30,24 @@ KNOWN = ("case", "fold", "class_index", "dice", "hd95_mm", "surface_dice", "refe
 """Columns of numbers that are no signal."""
 
 
-def held_out(frame: pd.DataFrame, left_out: str) -> NDArray[np.float64]:
-    """Estimated Dice of each row, by a calibration on the rows that differ from it in a column."""
+def held_out(frame: pd.DataFrame, left_out: str, added: str | None = None) -> NDArray[np.float64]:
+    """Estimated Dice of each row, by a calibration on the rows that differ from it in a column.
+
+    An `added` signal takes part as the second variable of a linear regression on these rows, beside the estimate.
+    """
     estimates = np.zeros(len(frame))
     for name in frame[left_out].unique():
         own = (frame[left_out] == name).to_numpy()
         known, unseen = frame[~own], frame[own]
         calibration = fit(known["organ"].tolist(), known["soft_dice"].tolist(), known["dice"].tolist())
-        estimates[own] = estimate(calibration, unseen["organ"].tolist(), unseen["soft_dice"].tolist())
+        one, other = (estimate(calibration, part["organ"].tolist(), part["soft_dice"].tolist())
+                      for part in (known, unseen))  # fmt: skip
+        if added:
+            columns = [np.column_stack([np.ones(len(part)), values, part[added]])
+                       for part, values in ((known, one), (unseen, other))]  # fmt: skip
+            weights = np.linalg.lstsq(columns[0], known["dice"].to_numpy(), rcond=None)[0]
+            other = np.clip(columns[1] @ weights, 0, 1).tolist()
+        estimates[own] = other
     return estimates
 
 
@@ -89,12 +99,16 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("python -m development.study quality", None, __doc__, formatter_class=form)
     parser.add_argument("tables", nargs="+", help="a CSV table, or output folders of the evaluate workflow")
     parser.add_argument("--leave_out", default="case", help="column; rows of one value are estimated by the others")
+    parser.add_argument("--add", nargs="+", default=[], help="columns; show what each adds to the estimate")
     options = parser.parse_args(arguments)
     one_table = options.tables[0].endswith((".csv", ".csv.xz"))
     frame = pd.read_csv(options.tables[0]) if one_table else read_signals(options.tables)
     frame[ESTIMATE] = held_out(frame, options.leave_out)
     numbers = frame.select_dtypes("number").columns
     signals = [ESTIMATE, *(name for name in numbers if name not in (*KNOWN, ESTIMATE, options.leave_out))]
+    for name in options.add:
+        frame[f"{ESTIMATE} and {name}"] = held_out(frame, options.leave_out, name)
+        signals.insert(1, f"{ESTIMATE} and {name}")
     bad = int((frame["dice"] < LOOK_AT).sum())
     print(f"{len(frame)} results in {frame['case'].nunique()} scans, {bad} with a Dice below {LOOK_AT}\n")
     print(markdown_table(["signal", *MEASURES], rows_of(frame, signals)))

@@ -4,10 +4,14 @@ The soft Dice of an organ's voxels with its scores tells good from bad results, 
 into a Dice. It is fitted to scored scans that the weights were not trained on, and counts for these weights alone:
 
     python -m scripts.evaluation.quality runs/mine/evaluation --model_path runs/mine/model.pt
+
+With `--training_scans`, a folder of segmented training scans with their statistics (`save_statistics`), scans that are
+unlike these are warned about (:mod:`scripts.evaluation.plausibility`).
 """
 
 import argparse
 import json
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +24,15 @@ from monai.transforms import MapTransform
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
+from scripts.evaluation.plausibility import fit as fit_limits
+from scripts.evaluation.plausibility import signs_of, warning_of
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import SUFFIXES, weights_digest
-from scripts.outputs.scan_outputs import RESULT
+from scripts.outputs.scan_outputs import RESULT, SIGNS, scan_name
+from scripts.preprocessing.scan_reader import WARNINGS
 from scripts.runtime.plain_errors import install_plain_errors
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION = "quality.json"
 GROUPS, PRIOR = 8, 5  # means of groups are the knots; results at offset 0 that an organ begins with. Our choice
@@ -34,7 +43,11 @@ def soft_dice(scores: Tensor) -> list[float]:
 
     A voxel is of the class with the highest score. Example: of .9, .6 and .2 the first two win: 2 * 1.5 / (2 + 1.7).
     """
-    labels, values = scores.max(dim=0).indices, []  # argmax takes ten times as long
+    return _soft_dice(scores, scores.max(dim=0).indices)  # argmax takes ten times as long
+
+
+def _soft_dice(scores: Tensor, labels: Tensor) -> list[float]:
+    values = []
     for index in range(1, len(scores)):
         own, score = labels == index, scores[index]
         both = own.sum() + score.sum(dtype=torch.float32)
@@ -45,29 +58,52 @@ def soft_dice(scores: Tensor) -> list[float]:
 class EstimateQualityd(MapTransform):
     """Note `soft_dice` of each organ found and, with a calibration beside the weights, `estimated_dice`, in `RESULT`.
 
+    A scan whose signs (under `SIGNS`) are unlike those of training gets a warning in the log, its meta data and
+    `RESULT`, unless only some `classes` were looked for.
+
     `keys` are class scores, which stay as they are, `organs` the names of their classes 1, 2, ...
     """
 
-    def __init__(self, keys: KeysCollection, organs: Sequence[str], model_path: str | Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        organs: Sequence[str],
+        model_path: str | Sequence[str] = (),
+        classes: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(keys)
         self.organs, self._model_path = list(organs), model_path
+        self.check_scan = classes is None or len(classes) == len(self.organs)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Measure the scores under the keys."""
         noted = dict(data)
         calibration = calibration_of(Path(self._model_path)) if isinstance(self._model_path, str) else {}
         for key in self.key_iterator(noted):
-            values = zip(self.organs, soft_dice(torch.as_tensor(noted[key]).detach()), strict=True)
-            found = {organ: value for organ, value in values if value > 0}
+            scores = torch.as_tensor(noted[key]).detach()
+            labels = scores.max(dim=0).indices
+            values = dict(zip(self.organs, _soft_dice(scores, labels), strict=True))
+            found = {organ: value for organ, value in values.items() if value > 0}
             noted[RESULT] = {**noted.get(RESULT, {}), "soft_dice": found}
-            if calibration:
+            if self.check_scan:
+                noted[SIGNS] = signs_of(noted["image"], labels, values)
+                self._warn(noted, calibration.get("plausible"))
+            if "soft_dice" in calibration:
                 estimates = estimate(calibration, list(found), list(found.values()))
                 noted[RESULT]["estimated_dice"] = dict(zip(found, estimates, strict=True))
         return noted
 
+    def _warn(self, noted: dict[Hashable, Any], plausible: Mapping[str, Any] | None) -> None:
+        """Warn of a scan that exceeds the limits."""
+        if plausible and (finding := warning_of(noted[SIGNS], plausible)):
+            line, meta = f"{scan_name(noted)}: {finding}", noted["image"].meta
+            meta[WARNINGS] = "\n".join([*str(meta.get(WARNINGS, "")).splitlines(), line])
+            noted[RESULT]["warnings"] = [line]
+            logger.warning(line)
+
 
 def calibration_of(weights: Path) -> dict[str, Any]:
-    """What `fit` returned for weights; empty if it was for others."""
+    """What was fitted for weights; empty if it was for others."""
     path = weights.parent / CALIBRATION
     content: dict[str, Any] = json.loads(path.read_text("utf-8")) if weights.is_file() and path.is_file() else {}
     return content if content and content["weights_sha256"] == weights_digest(weights) else {}
@@ -104,19 +140,25 @@ def read_signals(folders: Sequence[str]) -> pd.DataFrame:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Fit the calibration of weights to evaluations with them."""
+    """Fit the calibration of weights to evaluations with them, and the limits of scans to those that they saw."""
     parser = argparse.ArgumentParser("python -m scripts.evaluation.quality", description=main.__doc__)
-    parser.add_argument("evaluations", nargs="+", help="output folders of the evaluate workflow with these weights")
+    parser.add_argument("evaluations", nargs="*", help="output folders of the evaluate workflow with these weights")
     parser.add_argument("--model_path", type=Path, required=True, help="the weights; quality.json goes beside them")
+    parser.add_argument("--training_scans", type=Path, help="output folder of inference on them with save_statistics")
     given = parser.parse_args(arguments)
-    frame, path = read_signals(given.evaluations), given.model_path.with_name(CALIBRATION)
-    content = {
-        "weights_sha256": weights_digest(given.model_path),
-        **fit(*(frame[name].tolist() for name in ("organ", "soft_dice", "dice"))),
-    }
+    path, said = given.model_path.with_name(CALIBRATION), []
+    content = {**calibration_of(given.model_path), "weights_sha256": weights_digest(given.model_path)}
+    if given.evaluations:
+        frame = read_signals(given.evaluations)
+        content |= fit(*(frame[name].tolist() for name in ("organ", "soft_dice", "dice")))
+        said += [f"estimates from {len(frame)} results in {frame['case'].nunique()} scans"]
+    if given.training_scans:
+        files = sorted(given.training_scans.glob(f"*{SUFFIXES['statistics']}"))
+        content["plausible"] = fit_limits([json.loads(file.read_text("utf-8"))["signs"] for file in files])
+        said += [f"limits from {len(files)} scans"]
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    print(f"{path}: from {len(frame)} results in {frame['case'].nunique()} scans")
+    print(f"{path}: {', '.join(said) or 'nothing new'}")
 
 
 if __name__ == "__main__":

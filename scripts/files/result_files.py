@@ -21,6 +21,7 @@ SUFFIXES = {
     "overlay": "_overlay.png",
     "report": "_report.html",
     "measures": "_organs.csv",
+    "statistics": "_statistics.json",
     "dicom_seg": "_seg.dcm",
     "case_scores": "_dice.json",
     "pixel_counts": "_pixels.json",

@@ -11,7 +11,9 @@ import os
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
 from scripts.dataset.datalist_file import PATH_KEYS, files_of
@@ -55,6 +57,17 @@ class Manifest:
         self.cases: dict[str, Mapping[str, Any]] = {}
         self._digests: dict[str, str] = {}
         self._entries: dict[str, Any] = {}
+
+    def facts(self) -> dict[str, Any]:
+        """What all results of the run depend on: bundle, versions of what it runs on, weights and settings."""
+        bundle = bundle_identity()
+        versions = {name: version(name) for name in ("torch", "monai", "numpy")}
+        return {
+            "bundle": f"{bundle.name} {bundle.version}",
+            "versions": {"python": python_version(), **versions},
+            "weights_sha256": self.weights,
+            "settings": self.settings,
+        }
 
     def claim(self, cases: Sequence[Mapping[str, Any]], checked: Collection[str] = ()) -> list[str]:
         """Make sure, before the work, that the results of all cases can be written and destroy nothing.
@@ -126,13 +139,13 @@ class Manifest:
 
     def _write(self, case: str, what: dict[str, Any]) -> None:
         """Add an entry to the journal: to write the whole manifest for every case would take the square of the time."""
-        bundle = bundle_identity()
+        facts = self.facts()
         entry = {
             "input": _source(Path(self.cases[case]["image"])),
             "input_sha256": self._digest(self.cases[case]["image"]),
-            "weights_sha256": self.weights,
+            "weights_sha256": facts["weights_sha256"],
             "settings_sha256": self._settings_digest(case),
-            "bundle": f"{bundle.name} {bundle.version}",
+            "bundle": facts["bundle"],
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **what,
         }

@@ -83,6 +83,9 @@ class ScanEvaluator(SupervisedEvaluator):
                 settings_of(made_by),
             )
             self.shared = SharedScans(savers[0].output_dir)
+            for step in savers:
+                if hasattr(step, "note_run"):
+                    step.note_run(self.manifest.facts())
 
     def attach(self, engine: Engine) -> None:
         """Register before the other handlers, which report what is gathered here."""
@@ -154,9 +157,9 @@ class ScanEvaluator(SupervisedEvaluator):
 
 
 def _warnings(engine: Engine) -> list[str]:
-    """What the reader noticed about the scan of the last iteration."""
-    batch: Any = engine.state.batch
-    image = batch[0].get("image") if isinstance(batch, list) and batch else None
+    """What reader and postprocessing noticed about the scan of the last iteration."""
+    output: Any = engine.state.output
+    image = output[0].get("image") if isinstance(output, list) and output else None
     return str(getattr(image, "meta", {}).get(WARNINGS, "")).splitlines()
 
 

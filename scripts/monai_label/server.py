@@ -25,6 +25,8 @@ NAME = "agscl_ct_segmentation"
 """Name of the model in clients. MONAI Label reads the kind of task from it: keep "segmentation" in the name."""
 NEEDED = ("configs/inference.json", "configs/train.json", "configs/metadata.json", "models/model.pt")
 PARTS = ("configs", "scripts", "models", "LICENSE")
+STRATEGY = "lib/activelearning/least_certain.py"
+HOOK = "\n\nfrom lib.activelearning.least_certain import extend  # by the bundle\n\nextend(MyApp)\n"
 START_SECONDS, STOP_SECONDS = 600.0, 30.0
 
 
@@ -46,6 +48,9 @@ def prepare_app(bundle: Path, workspace: Path, python: Path) -> Path:
     if not (app / "main.py").exists():  # what `monailabel apps --download` does
         installed, left_out = python.parents[1] / "monailabel/sample-apps/monaibundle", ("logs", "model", "__pycache__")
         shutil.copytree(installed, app, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
+        shutil.copy2(Path(__file__).with_name("active_learning.py"), app / STRATEGY)
+        with (app / "main.py").open("a", encoding="utf-8") as main_file:
+            main_file.write(HOOK)
     draft = copy.with_name(f".{NAME}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

@@ -15,7 +15,7 @@ from scripts.dicom.referred_images import images_of_labels
 from scripts.drawing.overlay import organ_colour
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity
-from scripts.outputs.scan_outputs import ScanSaverd, scan_name
+from scripts.outputs.scan_outputs import RESULT, ScanSaverd, scan_name
 
 hd, has_highdicom = optional_import("highdicom")
 codes, _ = optional_import("pydicom.sr.codedict", name="codes")
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 SERIES_NUMBER = 9001
 """High, so that a viewer lists the segmentation behind the images of the study; our choice."""
 SERIES_DESCRIPTION = "Organs found automatically (research only)"
+NOTICE = "Found automatically; research only"
 SIDES = {"left": "Left", "right": "Right"}
 OTHER_WORDS = {
     "brainstem": "BrainStem",
@@ -63,6 +64,7 @@ def write_segmentation(
     organs: Sequence[str],
     path: Path,
     classes: Sequence[int] | None = None,
+    estimated_dice: Mapping[str, float] | None = None,
 ) -> None:
     """Write a DICOM-SEG file, whole or not at all; the number of a segment is the class index of its organ.
 
@@ -75,6 +77,7 @@ def write_segmentation(
         organs: organ names in the order of their class indices.
         path: the file to write.
         classes: class indices of the organs that have a segment, in ascending order; None: all.
+        estimated_dice: by organ; the descriptions state it.
 
     Raises:
         ValueError: the label map is not on the grid of the series.
@@ -88,7 +91,7 @@ def write_segmentation(
         source_images=images,
         pixel_array=np.ascontiguousarray(numbers[labels].transpose(2, 1, 0)),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_description(numbers[index], index, organs[index - 1]) for index in shown],
+        segment_descriptions=[_description(numbers[n], n, organs[n - 1], estimated_dice) for n in shown],
         series_instance_uid=hd.UID(),
         series_number=SERIES_NUMBER,
         sop_instance_uid=hd.UID(),
@@ -105,10 +108,16 @@ def write_segmentation(
         segmentation.save_as(temporary)
 
 
-def _description(number: int, index: int, organ: str) -> Any:
+def described(organ: str, estimated_dice: Mapping[str, float] | None) -> str:
+    """How a structure came about, and its estimated Dice if there is one."""
+    estimates = estimated_dice or {}
+    return f"{NOTICE}; estimated Dice {estimates[organ]:.2f}" if organ in estimates else NOTICE
+
+
+def _description(number: int, index: int, organ: str, estimated_dice: Mapping[str, float] | None) -> Any:
     bundle = bundle_identity()
     structure, side = organ_code(organ)
-    described = hd.seg.SegmentDescription(
+    segment = hd.seg.SegmentDescription(
         segment_number=int(number),
         segment_label=organ.replace("_", " "),
         segmented_property_category=codes.SCT.AnatomicalStructure,
@@ -119,10 +128,11 @@ def _description(number: int, index: int, organ: str) -> Any:
         ),
         display_color=hd.color.CIELabColor.from_rgb(*organ_rgb(index)),
     )
+    segment.SegmentDescription = described(organ, estimated_dice)
     if side is not None:
         modifier = hd.sr.CodedConcept.from_code(side)
-        described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
-    return described
+        segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    return segment
 
 
 class SaveOnSeriesd(ScanSaverd):
@@ -149,8 +159,8 @@ class SaveOnSeriesd(ScanSaverd):
             logger.info("%s is no DICOM series: no %s is written", case, self.name)
             return
         try:
-            labels = value[0].cpu().numpy().astype(np.uint8)
-            self.write(labels, value.affine.numpy(), series, self.organs, path, self.classes)
+            labels, estimates = value[0].cpu().numpy().astype(np.uint8), data.get(RESULT, {}).get("estimated_dice")
+            self.write(labels, value.affine.numpy(), series, self.organs, path, self.classes, estimates)
         except Exception as error:  # headers are odd in many ways, and the label map is there
             logger.warning("%s: no %s is written (%s: %s)", case, self.name, type(error).__name__, error)
 

@@ -23,6 +23,8 @@ from scripts.preprocessing.scan_reader import load_volume
 pillow, _ = optional_import("PIL.Image")
 
 RESULT = "result"  # key of what is noted of a scan beside its labels; MONAI Label hands it to its clients
+SIGNS = "signs"  # key of what tells whether the scan is like those of training
+SCAN = "scan"  # key of the voxels of the scan on its own grid, if they have been read again
 
 
 def write_nifti(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> None:
@@ -48,6 +50,12 @@ def write_labels(path: Path, voxels: NDArray[np.uint8], affine: NDArray[np.float
 def scan_name(data: Mapping[Hashable, Any]) -> str:
     """Name of the scan that an item came from."""
     return str(data.get("case") or case_name(str(data["image"].meta["filename_or_obj"])))
+
+
+def voxels_of(data: Mapping[Hashable, Any]) -> NDArray[Any]:
+    """Voxels [i, j, k] of the scan that an item came from, on its own grid."""
+    known: NDArray[Any] | None = data.get(SCAN)
+    return load_volume(data["image"].meta["filename_or_obj"])[0].numpy() if known is None else known
 
 
 class ScanSaverd(MapTransform):
@@ -107,8 +115,7 @@ class SaveOverlayd(ScanSaverd):
     kinds = ("overlay",)
 
     def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
-        scan = load_volume(data["image"].meta["filename_or_obj"])[0].numpy()
-        labels, affine = value[0].cpu().numpy(), value.affine.numpy()
+        scan, labels, affine = voxels_of(data), value[0].cpu().numpy(), value.affine.numpy()
         reference = None if data.get("label") is None else data["label"][0].numpy()
         save_figure(overlay_figure(scan, labels, affine, self.organs, reference, title=scan_name(data)), path)
 

@@ -1,6 +1,6 @@
 """A label map as RTSTRUCT (DICOM-RT structure set): contours on the slices of the series that it was made from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,17 @@ from scripts.dicom.structure_reader import STRUCTURE_SET
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity
 from scripts.outputs.dicom_segmentation import (
+    NOTICE,
     SERIES_DESCRIPTION,
     SERIES_NUMBER,
     SaveOnSeriesd,
     codes,
+    described,
     organ_code,
     organ_rgb,
 )
 
 STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which stands for "the study" here
-NOTICE = "Found automatically; research only"
 
 
 def write_structure_set(
@@ -35,6 +36,7 @@ def write_structure_set(
     organs: Sequence[str],
     path: Path,
     classes: Sequence[int] | None = None,
+    estimated_dice: Mapping[str, float] | None = None,
 ) -> None:
     """Write an RTSTRUCT file, whole or not at all; the number of an ROI is the class index of its organ.
 
@@ -47,7 +49,8 @@ def write_structure_set(
     content.StructureSetROISequence, content.ROIContourSequence, content.RTROIObservationsSequence = [], [], []
     for index in classes or range(1, len(organs) + 1):
         organ = organs[index - 1]
-        roi = _item(ROINumber=index, ROIName=organ.replace("_", " "), ROIDescription=NOTICE)
+        notice = described(organ, estimated_dice)
+        roi = _item(ROINumber=index, ROIName=organ.replace("_", " "), ROIDescription=notice)
         roi.ReferencedFrameOfReferenceUID, roi.ROIGenerationAlgorithm = content.FrameOfReferenceUID, "AUTOMATIC"
         content.StructureSetROISequence.append(roi)
         content.ROIContourSequence.append(_contours(labels == index, index, stack.numbers, images))

@@ -1,7 +1,6 @@
 """The report on one scan: volume and mean HU of every organ, and pictures to check them by."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -24,39 +23,30 @@ from scripts.drawing.html import embedded, png, table, write_page
 from scripts.drawing.overlay import MARGIN_MM, draw_panel, organ_colour, overlay_figure
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity, result_path
-from scripts.outputs.scan_outputs import RESULT, ScanSaverd, scan_name
-from scripts.preprocessing.scan_reader import WARNINGS, load_volume
+from scripts.outputs.measures import MEASURES, OrganFinding
+from scripts.outputs.scan_outputs import ScanSaverd, scan_name, voxels_of
+from scripts.preprocessing.scan_reader import WARNINGS
 
-LOOK_AT = 0.6  # organs of which a lower Dice is estimated are pointed out; our choice
 MONTAGE_COLUMNS = 4
-MM3_PER_ML = 1000.0
 
 
 class SaveReportd(ScanSaverd):
     """Write `<case>_report.html` with measures and pictures, and the measures alone as `<case>_organs.csv`.
 
-    Besides the arguments of :class:`ScanSaverd` it takes `model_path`, the weights to name in the report, and the
-    `classes` that were looked for, where these are not all.
+    The measures are those of :class:`scripts.outputs.measures.MeasureOrgansd`. Besides the arguments of
+    :class:`ScanSaverd` it takes `model_path`, the weights to name in the report.
     """
 
     kinds = ("report", "measures")
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        output_dir: str,
-        organs: Sequence[str],
-        model_path: str = "",
-        classes: Sequence[int] | None = None,
-    ) -> None:
+    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str], model_path: str = "") -> None:
         super().__init__(keys, output_dir, organs)
-        self.weights, self.classes = Path(model_path).name, classes
+        self.weights = Path(model_path).name
 
     def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
         name, warnings = scan_name(data), str(data["image"].meta.get(WARNINGS, ""))
-        image = load_volume(data["image"].meta["filename_or_obj"])[0].numpy()
-        labels, affine = value[0].cpu().numpy(), value.affine.numpy()
-        measures = organ_measures(image, labels, affine, self.organs, self.classes, data.get(RESULT, {}))
+        image, labels, affine = voxels_of(data), value[0].cpu().numpy(), value.affine.numpy()
+        measures: list[OrganFinding] = data[MEASURES]
         with replacing(result_path(self.output_dir, name, "measures")) as temporary:
             rounded = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
             rounded = rounded.assign(warnings=warnings.replace("\n", " "))
@@ -79,72 +69,6 @@ class SaveReportd(ScanSaverd):
         write_page(path, f"Organs in {name}", parts)
 
 
-@dataclass(frozen=True)
-class OrganFinding:
-    """Measures of one organ, 0 ml and no HU if it was not found; soft and estimated Dice where they are known.
-
-    `cut_off` says whether it reaches the edge of the scan, so that a part of it may lie outside.
-    """
-
-    organ: str
-    class_index: int
-    volume_ml: float
-    mean_hu: float | None
-    cut_off: bool
-    soft_dice: float | None = None
-    estimated_dice: float | None = None
-
-
-def organ_measures(
-    image: NDArray[Any],
-    labels: NDArray[Any],
-    affine: NDArray[np.float64],
-    organs: Sequence[str],
-    classes: Sequence[int] | None = None,
-    noted: Mapping[str, Mapping[str, float]] | None = None,
-) -> list[OrganFinding]:
-    """Measure organs.
-
-    Args:
-        image: CT [x, y, z] in HU.
-        labels: label map [x, y, z]; class index of an organ = position in `organs` + 1.
-        affine: 4 x 4 matrix from voxel indices to mm.
-        organs: names.
-        classes: class indices of the organs that are measured; None: all.
-        noted: further measures by name and organ.
-
-    Raises:
-        ValueError: the shapes differ, or a class index has no name.
-    """
-    highest = int(labels.max(initial=0))
-    if image.shape != labels.shape or highest > len(organs):
-        raise ValueError(
-            f"image and label map have the shapes {image.shape} and {labels.shape}, and the highest class index is "
-            f"{highest} of {len(organs)} organs: give a label map on the scan's grid and the organs of its config."
-        )
-    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
-    flat, count = labels.astype(np.intp).ravel(), len(organs) + 1
-    voxels = np.bincount(flat, minlength=count)
-    total_hu = np.bincount(flat, weights=image.astype(np.float64).ravel(), minlength=count)
-    at_edge = {int(value) for axis in range(3) for value in np.unique(np.take(labels, [0, -1], axis=axis))}
-    return [
-        OrganFinding(
-            organ=organ,
-            class_index=index,
-            volume_ml=float(voxels[index] * voxel_ml),
-            mean_hu=float(total_hu[index] / voxels[index]) if voxels[index] else None,
-            cut_off=index in at_edge,
-            **{
-                name: round(found[organ], 3)
-                for name, found in (noted or {}).items()
-                if voxels[index] and organ in found
-            },
-        )
-        for index, organ in enumerate(organs, start=1)
-        if classes is None or index in classes
-    ]
-
-
 def _facts(measures: Sequence[OrganFinding], shape: Sequence[int], affine: NDArray[np.float64]) -> str:
     found = sum(measure.volume_ml > 0 for measure in measures)
     voxels = " x ".join(str(size) for size in shape)
@@ -158,7 +82,7 @@ def _row(measure: OrganFinding) -> list[str]:
     if measure.mean_hu is None:
         return [f'<span class="absent">{cell}</span>' for cell in (name, "-", "-", "-", "not found")]
     dice = np.nan if measure.estimated_dice is None else measure.estimated_dice
-    remarks = ["<strong>look at this one</strong>"] * (dice < LOOK_AT)
+    remarks = ["<strong>look at this one</strong>"] * measure.doubtful
     remarks += ["reaches the edge of the scan, a part may be missing"] * measure.cut_off
     measured = [f"{measure.volume_ml:.1f}", f"{measure.mean_hu:.0f}", f"{dice:.2f}".replace("nan", "-")]
     return [name, *measured, "; ".join(remarks)]

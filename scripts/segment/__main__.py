@@ -22,6 +22,7 @@ TRAINING = Path(__file__).resolve().parents[2] / "configs/train.yaml"
 OUTPUTS = {
     "overlay": ("save_overlay", "CASE_overlay.png: slices with the organs drawn over them"),
     "report": ("save_report", "CASE_report.html and CASE_organs.csv: volume and mean HU of every organ, pictures"),
+    "statistics": ("save_statistics", "CASE_statistics.json: the same measures, warnings, versions and settings"),
     "dicom_seg": ("save_dicom_segmentation", "CASE_seg.dcm: the organs as DICOM-SEG, if the scan is a DICOM series"),
     "rtstruct": ("save_structure_set", "CASE_rtstruct.dcm: the same as contours (RTSTRUCT), if it is a DICOM series"),
 }
@@ -103,24 +104,26 @@ def _outcomes(chosen: argparse.Namespace) -> list[Outcome]:
     bundle = bundle_identity()
     print(f"{bundle.name} {bundle.version}. {bundle.intended_use}")
     run_dir = [str(TRAINING), *chosen.config] if chosen.config else chosen.run_dir
+    written = [*chosen.write, *["statistics"] * chosen.json]  # a line of JSON is read from it
     started = time.monotonic()
     outcomes = run_workflow(
         scan=chosen.scan,
         series=chosen.series,
         output_dir=chosen.output_dir,
         quiet=chosen.quiet,
-        measure=chosen.json,
         model_path=chosen.model_path,
         run_dir=run_dir and (run_dir if len(run_dir) > 1 else run_dir[0]),
         device=chosen.device,
         organs=chosen.organs,
-        **{setting: output in chosen.write for output, (setting, _) in OUTPUTS.items()},
+        **{setting: output in written for output, (setting, _) in OUTPUTS.items()},
     )
     if done := [outcome for outcome in outcomes if not outcome.error]:
         count, took = f"{len(done)} scan{'s'[: len(done) > 1]}", readable_duration(time.monotonic() - started)
         print(f"{count} segmented in {took}; results in {chosen.output_dir}:")
     for outcome in done:
         print(f"  {', '.join(Path(file).name for file in outcome.files)}")
+        for line in outcome.remarks():
+            print(f"    {line}")
     return outcomes
 
 

@@ -14,9 +14,9 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from scripts.dataset.inference_inputs import scan_inputs
 from scripts.dataset.volume_file import VolumeFile, nifti_volume, read_volume_file
 from scripts.inference.weights import WeightsLoader
-from scripts.outputs.scan_outputs import RESULT
+from scripts.outputs.measures import MEASURES, MeasureOrgansd, OrganFinding
+from scripts.outputs.scan_outputs import SCAN
 from scripts.preprocessing.scan_reader import meta_of
-from scripts.report.saver import OrganFinding, organ_measures
 from scripts.runtime.plain_errors import chain, is_complaint
 from scripts.segment.workflow import inference_workflow
 
@@ -50,12 +50,13 @@ class Segmenter:
         with _plain_complaints():
             part = inference_workflow(model_path, run_dir, organs, device).parser.get_parsed_content
             self.organs: list[str] = part("organs")
-            self._classes, self._device, self._inferer = part("wanted_classes"), part("device"), part("inferer")
+            self._device, self._inferer = part("device"), part("inferer")
             self._network = part("evaluator::network").eval()
             reading = (LoadImaged, EnsureChannelFirstd)
             before, after = part("preprocessing").transforms, part("postprocessing").transforms
             self._before = Compose([step for step in before if not isinstance(step, reading)])
-            self._after = Compose([step for step in after if not hasattr(step, "kinds")])
+            measure = MeasureOrgansd("pred", self.organs, part("wanted_classes"))
+            self._after = Compose([*(step for step in after if not hasattr(step, "kinds")), measure])
             WeightsLoader(part("model_path"), part("network")).load()
 
     def __call__(self, scan: Scan, series: str | None = None) -> tuple[nib.Nifti1Image, dict[str, OrganFinding]]:
@@ -75,10 +76,9 @@ class Segmenter:
             image = MetaTensor(voxels[None], meta={**meta_of(volume), "filename_or_obj": name})
             item = self._before({"image": image, "case": name})
             item["pred"] = self._inferer(item["image"][None].to(self._device), self._network)[0]
-            item = self._after(item)
-            labels, noted = item["pred"][0].numpy(), item.get(RESULT, {})
-        measures = organ_measures(voxels.numpy(), labels, volume.affine, self.organs, self._classes, noted)
-        return nib.Nifti1Image(labels, volume.affine), {measure.organ: measure for measure in measures}
+            item = self._after({**item, SCAN: voxels.numpy()})
+        labels = nib.Nifti1Image(item["pred"][0].numpy(), volume.affine)
+        return labels, {finding.organ: finding for finding in item[MEASURES]}
 
 
 def _volume(scan: Any, series: str | None) -> tuple[str, VolumeFile]:

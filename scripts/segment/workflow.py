@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from scripts.files.result_files import SUFFIXES, read_manifest, result_path
-from scripts.preprocessing.organ_labels import as_volume
-from scripts.preprocessing.scan_reader import load_volume
-from scripts.report.saver import OrganFinding, organ_measures
+from scripts.outputs.measures import OrganFinding, findings_in
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +59,7 @@ def inference_workflow(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one scan: files of its results, measures if they are wanted, warnings; or why there are none."""
+    """What came of one scan: files of results, measures if they are among these, warnings; or why there are none."""
 
     case: str
     files: list[str] = field(default_factory=list)
@@ -69,14 +67,18 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
 
+    def remarks(self) -> list[str]:
+        """What to look at: warnings, and organs that the report points out."""
+        doubted = [f"{found.organ} ({found.estimated_dice:.2f})" for found in self.organs if found.doubtful]
+        return self.warnings + [f"look at {', '.join(doubted)}: low estimated Dice"] * bool(doubted)
+
 
 def run_workflow(
-    scan: str, output_dir: str, series: str | None = None, quiet: bool = False, measure: bool = False, **settings: Any
+    scan: str, output_dir: str, series: str | None = None, quiet: bool = False, **settings: Any
 ) -> list[Outcome]:
     """Segment the scans of a file or folder; return what came of each, nothing but in the last of several processes.
 
-    `quiet` shows no bars. To `measure` the organs every scan is read once more. Further settings are arguments of
-    :func:`inference_workflow`.
+    `quiet` shows no bars. Further settings are arguments of :func:`inference_workflow`.
 
     Raises: ValueError, FileNotFoundError; from further up, the cause of the error that MONAI makes of it.
     """
@@ -85,8 +87,7 @@ def run_workflow(
     paths = {"dataset_dir": quoted(scan), "output_dir": quoted(output_dir), "series": series}
     workflow = inference_workflow(**settings, **paths)
     part = workflow.parser.get_parsed_content
-    images = {str(case["case"]): str(case["image"]) for case in part("dataset").data}
-    names = list(images)
+    names = [str(case["case"]) for case in part("dataset").data]
     print(f"{len(names)} scan{'s'[: len(names) > 1]}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}", flush=True)
     evaluator = part("evaluator")
     evaluator.quiet = quiet
@@ -96,23 +97,16 @@ def run_workflow(
     workflow.finalize()
     if not evaluator.is_last:
         return []
-    organs = (part("organs"), part("wanted_classes")) if measure else None
     listed = read_manifest(output_dir).get("cases", {})  # none if every scan failed
     failed = {name: Outcome(name, error=reason) for name, reason in evaluator.failures.items()}
-    return [
-        failed.get(name) or _outcome(name, image, output_dir, listed[name]["warnings"], organs)
-        for name, image in images.items()
-    ]
+    return [failed.get(name) or _outcome(name, output_dir, listed[name]["warnings"]) for name in names]
 
 
-def _outcome(name: str, image: str, output_dir: str, warnings: list[str], organs: Any) -> Outcome:
-    """Of a scan with results; `organs`: all of them, and the class indices of those that are measured, if any are."""
+def _outcome(name: str, output_dir: str, warnings: list[str]) -> Outcome:
+    """Of a scan with results."""
     files = [str(path) for kind in SUFFIXES if (path := result_path(output_dir, name, kind)).is_file()]
-    labels, measures = result_path(output_dir, name, "labels"), []
-    if organs and labels.is_file():
-        scan = as_volume(load_volume(image))
-        measures = organ_measures(scan[0].numpy(), load_volume(labels)[0].numpy(), scan.affine.numpy(), *organs)
-    return Outcome(name, sorted(files), measures, warnings)
+    statistics = result_path(output_dir, name, "statistics")
+    return Outcome(name, sorted(files), findings_in(statistics) if statistics.is_file() else [], warnings)
 
 
 def quoted(text: str) -> str:

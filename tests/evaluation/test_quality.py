@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from config_compositions import ROOT
+from monai.data import MetaTensor
 
 from development.study.quality import held_out, main, measures
 from scripts.evaluation.quality import EstimateQualityd, calibration_of, estimate, fit, read_signals, soft_dice
@@ -77,7 +78,8 @@ def test_a_calibration_counts_for_its_own_weights_only(tmp_path: Path) -> None:
     weights.parent.mkdir()
     weights.write_bytes(b"weights")
     write_scores(tmp_path / "evaluation", results())
-    item = {"case": "anna", "pred": scores(0.9, 0.6, 0.2)}
+    image = MetaTensor(torch.zeros(1, 3, 1, 1))
+    item = {"case": "anna", "image": image, "pred": scores(0.9, 0.6, 0.2)}
     step = EstimateQualityd("pred", ORGANS, str(weights))
     soft = {"liver": pytest.approx(0.811, abs=1e-3)}  # the spleen was not found
     assert step(item)["result"] == {"soft_dice": soft}
@@ -117,6 +119,22 @@ def test_the_study_estimates_by_the_others_and_prints_intervals(
     assert "AUROC, Dice < 0.6" in head
     assert [row.split("|")[1].strip() for row in rows] == ["estimated Dice", "soft dice", "entropy"]
     assert "1.00 (1.00 to 1.00)" in rows[0]
+
+
+def test_what_a_signal_adds_to_the_estimate_is_seen_on_the_patients_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("development.study.quality.RESAMPLES", 50)
+    random, frame = np.random.default_rng(0), results(20)
+    error = random.normal(0, 0.1, len(frame))
+    frame = frame.assign(dice=np.clip(frame["dice"] + error, 0, 1), error=error, noise=random.normal(size=len(frame)))
+    plain, knowing, guessing = (held_out(frame, "case", name) for name in (None, "error", "noise"))
+    far = [np.abs(estimates - frame["dice"]).mean() for estimates in (plain, knowing, guessing)]
+    assert far[1] < 0.6 * far[0] and far[2] > 0.9 * far[0]
+    frame.to_csv(tmp_path / "signals.csv", index=False)
+    assert main([str(tmp_path / "signals.csv"), "--add", "error"]) == 0
+    rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[4:]]
+    assert rows == ["estimated Dice", "estimated Dice and error", "soft dice", "error", "noise"]
 
 
 def test_the_stored_signals_of_btcv_tell_good_from_bad_in_the_fold_left_out() -> None:

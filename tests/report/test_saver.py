@@ -18,7 +18,8 @@ from tiny_dataset import save
 
 from scripts.drawing.overlay import organ_colour
 from scripts.files.result_files import bundle_identity
-from scripts.report.saver import SaveReportd, montage_figure, organ_measures
+from scripts.outputs.measures import MeasureOrgansd, organ_measures
+from scripts.report.saver import SaveReportd, montage_figure
 
 ORGANS = ["spleen", "right_kidney", "liver"]
 AFFINE = np.diag([2.0, 2.0, 5.0, 1.0])
@@ -48,7 +49,8 @@ def report_on(labels: Any, folder: Path, name: str = "case_1", **noted: Any) -> 
     image = np.where(labels > 0, 50, -1000).astype(np.int16)
     scan = MetaTensor(image[None], meta={"filename_or_obj": save(folder / "scan.nii.gz", image, AFFINE)})
     step = SaveReportd("pred", str(folder / "out"), ORGANS, model_path="runs/mine/model.pt")
-    step({"case": name, "image": scan, "pred": MetaTensor(labels[None], affine=AFFINE), **noted})
+    item = {"case": name, "image": scan, "pred": MetaTensor(labels[None], affine=AFFINE), **noted}
+    step(MeasureOrgansd("pred", ORGANS)(item))
     assert sorted(path.name for path in (folder / "out").iterdir()) == [f"{name}_organs.csv", f"{name}_report.html"]
     page = Page((folder / "out" / f"{name}_report.html").read_text(encoding="utf-8"))
     assert page.open == []

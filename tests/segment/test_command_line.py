@@ -17,17 +17,20 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import torch
 from config_compositions import ROOT
 from ct_series import phantom_scan, write_ct_series
 from tiny_weights import SETTINGS, write_trained
 from tiny_workflows import run
 
-from scripts.files.result_files import bundle_identity
+from scripts.files.result_files import bundle_identity, weights_digest
+from scripts.outputs.measures import OrganFinding
 from scripts.runtime.composition import composed
 from scripts.runtime.run_folder import claim
 from scripts.segment.__main__ import main
+from scripts.segment.workflow import Outcome
 
-ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz")
+ENDINGS = ("_organs.csv", "_overlay.png", "_report.html", "_seg.nii.gz", "_statistics.json")
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +192,7 @@ def test_json_is_a_line_for_each_scan_and_nothing_else_on_stdout(
     assert "3 scans: broken, good, odd" in said.err and "2 scans segmented" in said.err
     assert broken["case"] == "broken" and f"error: broken: {broken['error']}" in said.err
     assert broken["files"] == broken["organs"] == broken["warnings"] == []
-    endings = ("_organs.csv", "_report.html", "_seg.nii.gz")
+    endings = ("_organs.csv", "_report.html", "_seg.nii.gz", "_statistics.json")
     assert whole["files"] == [str(out / f"good{ending}") for ending in endings] and whole["error"] is None
     warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert odd["warnings"] == warned and len(warned) == 1 and not whole["warnings"]
@@ -199,9 +202,43 @@ def test_json_is_a_line_for_each_scan_and_nothing_else_on_stdout(
         assert (organ["class_index"], organ["cut_off"]) == (row.class_index, row.cut_off)
         assert organ["volume_ml"] == pytest.approx(row.volume_ml, abs=1e-3)
         assert organ["mean_hu"] == pytest.approx(row.mean_hu, abs=1e-2)
+        assert organ["soft_dice"] == row.soft_dice > 0  # the predictor's own, of one measurement
+    statistics = json.loads((out / "odd_statistics.json").read_text())
+    listed = json.loads((out / "manifest.json").read_text())["cases"]["odd"]
+    assert statistics["organs"] == odd["organs"] and statistics["warnings"] == listed["warnings"] == warned
+    made_with = statistics["run"]
+    assert (made_with["bundle"], made_with["weights_sha256"]) == (listed["bundle"], listed["weights_sha256"])
+    assert made_with["versions"]["torch"] == torch.__version__ and made_with["settings"]
     assert main([*command, "--quiet"]) == 1  # those that are done already are answered too
     again = capfd.readouterr()
     assert again.out == said.out and again.err == f"error: broken: {broken['error']}\n"
+
+
+def test_a_scan_unlike_those_of_training_is_warned_about_wherever_one_looks(
+    phantom_dir: Path, weights: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scan, own = sorted((phantom_dir / "images").iterdir())[0], tmp_path / "own/model.pt"
+    own.parent.mkdir()
+    shutil.copy(weights[1], own)
+    limits = {"known": {"air": {"air": [-5000.0, 1.0]}}, "limits": {"air": 1.0}}
+    content = {"weights_sha256": weights_digest(own), "plausible": limits}
+    (own.parent / "quality.json").write_text(json.dumps(content))
+    options = [*weights, "--model_path", str(own), "--write", "report", "--output_dir", str(tmp_path / "out")]
+    assert main([str(scan), "--json", *options]) == 0
+    answer, said = capfd.readouterr()
+    (line,) = json.loads(answer)["warnings"]
+    assert line.startswith(f"{scan.name.removesuffix('.nii.gz')}: unlike the training scans: the lowest HU")
+    assert f"    {line}\n" in said
+    (page,), (statistics,) = ((tmp_path / "out").glob(f"*{ending}") for ending in ("_report.html", "_statistics.json"))
+    assert f"Warning: {line}" in page.read_text(encoding="utf-8")
+    assert json.loads(statistics.read_text())["warnings"] == [line]
+
+
+def test_the_end_says_what_to_look_at() -> None:
+    sure, unsure = (OrganFinding(organ, 1, 9.0, 40.0, False, 0.9, dice) for organ, dice in (("a", 0.6), ("b", 0.414)))
+    outcome = Outcome("anna", organs=[sure, unsure, OrganFinding("c", 2, 0.0, None, False)], warnings=["anna: odd"])
+    assert outcome.remarks() == ["anna: odd", "look at b (0.41): low estimated Dice"]
+    assert Outcome("ben", organs=[sure]).remarks() == []
 
 
 def test_where_every_scan_fails_each_is_said_in_a_sentence(

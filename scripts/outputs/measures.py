@@ -1,0 +1,138 @@
+"""What is measured of a segmented scan, once for all that shows it: volume, HU and estimated Dice of each organ."""
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+
+from scripts.files.atomic_write import replacing
+from scripts.outputs.scan_outputs import RESULT, SCAN, SIGNS, ScanSaverd, scan_name, voxels_of
+from scripts.preprocessing.scan_reader import WARNINGS
+
+LOOK_AT = 0.6  # organs of which a lower Dice is estimated are pointed out; our choice
+MEASURES = "measures"  # key of the findings of a scan
+MM3_PER_ML = 1000.0
+
+
+@dataclass(frozen=True)
+class OrganFinding:
+    """Measures of one organ, 0 ml and no HU if it was not found; soft and estimated Dice where they are known.
+
+    `cut_off` says whether it reaches the edge of the scan, so that a part of it may lie outside.
+    """
+
+    organ: str
+    class_index: int
+    volume_ml: float
+    mean_hu: float | None
+    cut_off: bool
+    soft_dice: float | None = None
+    estimated_dice: float | None = None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the organ is pointed out."""
+        return self.estimated_dice is not None and self.estimated_dice < LOOK_AT
+
+
+def organ_measures(
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    affine: NDArray[np.float64],
+    organs: Sequence[str],
+    classes: Sequence[int] | None = None,
+    noted: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[OrganFinding]:
+    """Measure organs.
+
+    Args:
+        image: CT [x, y, z] in HU.
+        labels: label map [x, y, z]; class index of an organ = position in `organs` + 1.
+        affine: 4 x 4 matrix from voxel indices to mm.
+        organs: names.
+        classes: class indices of the organs that are measured; None: all.
+        noted: further measures by name and organ.
+
+    Raises:
+        ValueError: the shapes differ, or a class index has no name.
+    """
+    highest = int(labels.max(initial=0))
+    if image.shape != labels.shape or highest > len(organs):
+        raise ValueError(
+            f"image and label map have the shapes {image.shape} and {labels.shape}, and the highest class index is "
+            f"{highest} of {len(organs)} organs: give a label map on the scan's grid and the organs of its config."
+        )
+    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
+    flat, count = labels.astype(np.intp).ravel(), len(organs) + 1
+    voxels = np.bincount(flat, minlength=count)
+    total_hu = np.bincount(flat, weights=image.astype(np.float64).ravel(), minlength=count)
+    at_edge = {int(value) for axis in range(3) for value in np.unique(np.take(labels, [0, -1], axis=axis))}
+    return [
+        OrganFinding(
+            organ=organ,
+            class_index=index,
+            volume_ml=float(voxels[index] * voxel_ml),
+            mean_hu=float(total_hu[index] / voxels[index]) if voxels[index] else None,
+            cut_off=index in at_edge,
+            **{
+                name: round(found[organ], 3)
+                for name, found in (noted or {}).items()
+                if voxels[index] and organ in found
+            },
+        )
+        for index, organ in enumerate(organs, start=1)
+        if classes is None or index in classes
+    ]
+
+
+class MeasureOrgansd(MapTransform):
+    """Note the findings of label maps [1, i, j, k] on the scan's grid under `MEASURES`, and its voxels under `SCAN`.
+
+    `organs` are names in the order of their class indices, `classes` the indices of those that were looked for.
+    """
+
+    def __init__(self, keys: KeysCollection, organs: Sequence[str], classes: Sequence[int] | None = None) -> None:
+        super().__init__(keys)
+        self.organs, self.classes = list(organs), classes
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Measure what lies under the keys."""
+        image, measured = voxels_of(data), dict(data)
+        for key in self.key_iterator(measured):
+            labels, affine = data[key][0].cpu().numpy(), data[key].affine.numpy()
+            noted = {name: data.get(RESULT, {}).get(name, {}) for name in ("soft_dice", "estimated_dice")}
+            measured[MEASURES] = organ_measures(image, labels, affine, self.organs, self.classes, noted)
+        return measured | {SCAN: image}
+
+
+class SaveStatisticsd(ScanSaverd):
+    """Write `<case>_statistics.json`: the findings, warnings, signs of the scan, and what they were made with."""
+
+    kinds = ("statistics",)
+    _run: Mapping[str, Any] = {}
+
+    def note_run(self, facts: Mapping[str, Any]) -> None:
+        """Take what all results of the run depend on: plain values."""
+        self._run = facts
+
+    def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
+        content = {
+            "case": scan_name(data),
+            "organs": [asdict(finding) for finding in data[MEASURES]],
+            "warnings": str(data["image"].meta.get(WARNINGS, "")).splitlines(),
+            "signs": data.get(SIGNS, {}),
+            "run": self._run,
+        }
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def findings_in(path: Path) -> list[OrganFinding]:
+    """The findings of a file of :class:`SaveStatisticsd`."""
+    return [OrganFinding(**finding) for finding in json.loads(path.read_text(encoding="utf-8"))["organs"]]
