@@ -5,13 +5,15 @@ trusts them too much. With k folds every training case gets its maps from a netw
 that goes into the predictor is then trained on all cases. folds=1 is the public code's in-sample form.
 
 With few patients a fold's network misses whole organs, which would then never be queried in training. An organ that
-it hardly finds gets the map of the final network instead.
+it hardly finds gets the map of the final network instead. A map that is sure of itself, and whose contour lies
+elsewhere, stays: then the contour is doubted, not the map (`scripts.coarse.doubts`).
 """
 
 import copy
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ import torch
 from ignite.distributed import barrier
 
 from scripts.coarse.cpu_training import for_training
+from scripts.coarse.doubts import UNSURE, Doubt, fits_of, judge
 from scripts.coarse.patches import CoarsePatches
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
+from scripts.dataset.problems import listed
 from scripts.files.atomic_write import replacing
 from scripts.losses.partial_labels import OrganWeightDecay, PartialDiceCELoss
 from scripts.networks.coarse_segmenter import CoarseSegmenter
@@ -65,7 +69,8 @@ class CrossFittedCoarse:
         patch_size, batch_size, geometry, intensity, organ_share: see `CoarsePatches`.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes
-            its place, in-sample. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
+            its place, in-sample, unless the contour is doubted. 0: never (our choice: .3;
+            docs/explanation/what_we_tried.md).
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class CrossFittedCoarse:
             raise ValueError(f"least_dice {least_dice} is no Dice: give a number in [0, 1].")
         self.threshold, self.least_dice = threshold, float(least_dice)
         drawn = {"geometry": geometry or RandomGeometry(shift=0.0), "intensity": intensity, "organ_share": organ_share}
+        self.doubts: list[Doubt] = []
         self.patches: dict[str, Any] = {"patch_size": patch_size, "batch_size": batch_size, "seed": seed, **drawn}
 
     def run(self) -> None:
@@ -109,6 +115,9 @@ class CrossFittedCoarse:
                 self._cross_fit(number, held_out, copy.deepcopy(untrained))
         self._train("coarse", self.data, self.segmenter, self.epochs)
         self._write_maps(self.data, self.segmenter, "coarse maps")
+        if len(self.folds) > 1:
+            fits = (fits_of(self.maps.store.open(case), self.maps.of(case), self.maps.store) for case in self.data)
+            self.doubts = [doubt for doubt in judge(list(chain.from_iterable(fits))) if doubt.kind != UNSURE]
         self._report()
         barrier()  # the report is of the cross-fitted maps
         if len(self.folds) > 1 and self.least_dice > 0:
@@ -155,16 +164,23 @@ class CrossFittedCoarse:
             return
         recall = coarse_recall(self.data, self.maps, self.threshold)
         logger.info("coarse recall on the training cases:\n%s", recall_table(recall))
+        for organ in recall:
+            recall[organ]["doubted_cases"] = [doubt.fit.case for doubt in self.doubts if doubt.fit.organ == organ]
+        if self.doubts:
+            named = listed([f"{doubt.fit.case} {doubt.fit.organ} ({doubt.kind})" for doubt in self.doubts])
+            logger.info("%d contours lie elsewhere than maps that are sure of themselves: %s. To see all of them: "
+                        "python -m scripts.dataset_report.doubts", len(self.doubts), named)  # fmt: skip
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(recall, indent=1), encoding="utf-8")
 
     def _show_missed_organs(self) -> None:
         """Where a fold's network finds an organ nowhere or everywhere, keep the final network's map if it is better."""
-        replaced = 0
+        replaced, doubted = 0, {(doubt.fit.case, doubt.fit.organ) for doubt in self.doubts}
         for case in shard(self.data):
             stored, kept = self.maps.store.open(case), self.maps.of(case)
             dice = map_dice(stored, kept)
-            missed = [organ for organ, value in dice.items() if value < self.least_dice]
+            missed = [organ for organ, value in dice.items() if value < self.least_dice
+                      and (stored.name, self.maps.store.organs[organ - 1]) not in doubted]  # fmt: skip
             if not missed:
                 continue
             final = self.maps.predict(case, self.segmenter)
