@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
-from scripts.coarse.doubts import DOUBTED, UNSURE, Doubt, Fit, doubt_of, fit_of, fits_of, medians_of
+from scripts.coarse.doubts import DOUBTED, UNSURE, Doubt, Fit, doubt_of, fit_of, fits_of, medians_of, sums_of
 from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.doubts import maps_by_split
 from scripts.evaluation.score_tables import markdown_table
@@ -45,9 +45,11 @@ def displaced(mm: float) -> Break:
 
     def move(intact: Intact, rng: np.random.Generator) -> Tensor:
         direction = rng.normal(size=3)
-        steps = np.rint(mm * direction / np.linalg.norm(direction) / intact.mm)
-        moved = ndimage.shift(intact.contour.numpy().astype(np.uint8), steps, order=0)
-        return torch.from_numpy(moved > 0)
+        steps = torch.from_numpy(np.rint(mm * direction / np.linalg.norm(direction) / intact.mm).astype(int))
+        voxels, moved = torch.nonzero(intact.contour) + steps, torch.zeros_like(intact.contour)
+        inside = (voxels >= 0).all(1) & (voxels < torch.tensor(moved.shape)).all(1)
+        moved[voxels[inside].unbind(1)] = True
+        return moved
 
     return move
 
@@ -70,8 +72,12 @@ def grown(mm: float, shell: bool = False) -> Break:
     """Add a margin on all sides; a shell is the margin alone."""
 
     def grow(intact: Intact, rng: np.random.Generator) -> Tensor:
-        distance = ndimage.distance_transform_edt(~intact.contour.numpy(), sampling=intact.mm)
-        return torch.from_numpy((distance <= mm) & (distance > 0 if shell else True))
+        (box,) = ndimage.find_objects(intact.contour.numpy().astype(np.int8))
+        wide = tuple(slice(max(0, side.start - int(mm)), side.stop + int(mm)) for side in box)
+        distance = ndimage.distance_transform_edt(~intact.contour[wide].numpy(), sampling=intact.mm)
+        larger = torch.zeros_like(intact.contour)
+        larger[wide] = torch.from_numpy((distance <= mm) & (distance > 0 if shell else True))
+        return larger
 
     return grow
 
@@ -119,7 +125,7 @@ def rows_of(intact: Sequence[Fit], broken: dict[str, list[Fit]]) -> list[list[st
     """A row for each way to break contours; the medians that doubt needs are those of the intact contours."""
     typical, rows = medians_of(intact), []
     ranks = [rank(doubt_of(fit, *typical[fit.organ])) for fit in intact]
-    for name, fits in broken.items():
+    for name, fits in ((name, fits) for name, fits in broken.items() if fits):
         doubts = [doubt_of(fit, *typical[fit.organ]) for fit in fits]
         by_dice = area([-fit.dice for fit in fits], [-fit.dice for fit in intact])
         by_doubt = area([rank(doubt) for doubt in doubts], ranks)
@@ -142,10 +148,11 @@ def measure(maps: CoarseMaps, cases: Sequence[Mapping[str, Any]]) -> str:
         for organ in stored.annotated:
             if stored.label is None or (stored.name, store.organs[organ - 1]) not in right:
                 continue
+            totals = sums_of(maps.of(case))
             whole = Intact(stored.label == organ, stored.label, organ, store.organs, (spacing[2], *spacing[:2]))
             for name, (_, way) in BREAKS.items():
                 if (contour := way(whole, rng)) is not None:
-                    fit = fit_of(stored.name, contour, maps.of(case), organ, store.organs, spacing)
+                    fit = fit_of(stored.name, contour, maps.of(case), totals, organ, store)
                     broken[name].append(fit)
     header = ["broken", "contours", "AUROC of the Dice", "AUROC of the doubt", "listed", "kind right"]
     table = markdown_table(header, rows_of(intact, broken))

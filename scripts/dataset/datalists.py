@@ -98,14 +98,14 @@ def load_cases(
     if untrained := tuple(sorted(set(known_organs) - set(organs))):
         _log_untrained(path, untrained)
     if exclude is not None:
-        cases = without(cases, read_exclusions(exclude, _case_names(content), known_organs))
+        cases = without(cases, read_exclusions(exclude, case_names(content), known_organs))
     if labelled:
         cases = _with_label(cases, split, path)
     cases = cases[:limit]
     return cases if labelled_fraction is None else keep_labels_of(cases, labelled_fraction, organs, seed)
 
 
-def _case_names(content: Mapping[str, Any]) -> set[str]:
+def case_names(content: Mapping[str, Any]) -> set[str]:
     """Names of the cases of all splits: a table of exclusions may be about several."""
     entries = [entry for split in split_names(content) for entry in content[split]]
     stated = [{"image": entry} if isinstance(entry, str) else entry for entry in entries]

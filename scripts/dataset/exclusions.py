@@ -3,8 +3,7 @@
     exclude,case,organ
     yes,anna,liver
 
-Other columns, and rows with an empty ``exclude``, do not count. The organ counts as not contoured in that case: it is
-unknown there, not absent.
+Other columns do not count. The organ is then not contoured in that case: it is unknown there, not absent.
 """
 
 import csv
@@ -30,12 +29,12 @@ def read_exclusions(path: str, cases: Collection[str], organs: Collection[str]) 
     marked, problems = set(), []
     for number, row in enumerate(rows, start=2):
         mark, case, organ = ((row[name] or "").strip() for name in ("exclude", "case", "organ"))
-        if mark.lower() not in MARKED | NOT_MARKED:
-            problems.append(f"row {number}: exclude is '{mark}', expected yes or nothing")
-        elif mark.lower() in MARKED:
+        if mark.lower() in MARKED:
+            marked.add((case, organ))
             problems += [f"row {number}: no case '{case}'"] if case not in cases else []
             problems += [f"row {number}: no organ '{organ}'"] if organ not in organs else []
-            marked.add((case, organ))
+        elif mark.lower() not in NOT_MARKED:
+            problems.append(f"row {number}: exclude is '{mark}', expected yes or nothing")
     if problems:
         shown = listed(problems, separator="\n  ")
         raise ValueError(f"exclude: {path} has rows to fix, or is of another data set:\n  {shown}")
@@ -47,6 +46,6 @@ def without(cases: Sequence[Mapping[str, Any]], excluded: Collection[tuple[str, 
     kept = []
     for case in cases:
         annotated = [organ for organ in case["annotated"] if (case["case"], organ) not in excluded]
-        unlabelled = not annotated and case["annotated"]
-        kept.append({k: v for k, v in case.items() if k != "label" or not unlabelled} | {"annotated": annotated})
+        dropped = {"label"} if case["annotated"] and not annotated else set()
+        kept.append({key: case[key] for key in case.keys() - dropped} | {"annotated": annotated})
     return kept

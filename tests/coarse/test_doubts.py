@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from tiny_scan import coarse_maps_of, stored, two_organs
+from tiny_scan import coarse_maps_of, known_maps, stored, two_organs
 from torch import Tensor
 
-from scripts.coarse.doubts import UNSURE, Doubt, Fit, fit_of, fits_of, judge
+from development.study.doubts import measure
+from scripts.coarse.doubts import UNSURE, Doubt, Fit, fit_of, fits_of, judge, sums_of
+from scripts.preprocessing.slice_store import SliceStore
 
 ORGANS = ["left_parotid", "right_parotid", "larynx"]
-MM = [3.0, 3.0, 3.0]
+STORE = SliceStore(ORGANS, [3.0, 3.0, 3.0], "")  # says the organs and the size of a voxel
 
 
 def ball(z: float, x: float, y: float, radius: float) -> Tensor:
@@ -54,10 +57,13 @@ BROKEN: dict[str, tuple[str, Callable[[], Tensor]]] = {
 }
 
 
+def fit(case: str, contour: Tensor, maps: Tensor = MAPS) -> Fit:
+    return fit_of(case, contour, maps, sums_of(maps), 1, STORE)
+
+
 def judged(contour: Tensor, maps: Tensor = MAPS) -> list[Doubt]:
     """What is said of one contour among ten patients whose contours are right."""
-    good = fit_of("good", LEFT, MAPS, 1, ORGANS, MM)
-    return judge([fit_of("bad", contour, maps, 1, ORGANS, MM), *[good] * 10])
+    return judge([fit("bad", contour, maps), *[fit("good", LEFT)] * 10])
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -80,13 +86,13 @@ def test_a_map_that_is_empty_everywhere_or_unsure_says_nothing_of_the_contour(ma
 
 
 def test_the_worst_come_first_and_the_unsure_last() -> None:
-    fits = [fit_of(f"{mm} mm", LEFT.roll(mm // 3, 2), MAPS, 1, ORGANS, MM) for mm in (36, 0, 0, 0, 0, 0, 15, 21)]
+    fits = [fit(f"{mm} mm", LEFT.roll(mm // 3, 2)) for mm in (36, 0, 0, 0, 0, 0, 15, 21)]
     fits.append(replace(fits[0], case="unsure", certainty=0.5))
     assert [doubt.fit.case for doubt in judge(fits)] == ["36 mm", "21 mm", "15 mm", "unsure"]
 
 
 def test_of_a_single_case_a_contour_beside_its_organ_is_doubted_as_well() -> None:
-    assert [doubt.kind for doubt in judge([fit_of("x", LEFT.roll(7, 2), MAPS, 1, ORGANS, MM)])] == ["displaced"]
+    assert [doubt.kind for doubt in judge([fit("x", LEFT.roll(7, 2))])] == ["displaced"]
 
 
 def test_a_case_has_a_fit_for_each_contoured_organ_that_is_there_or_should_be(tmp_path: Path) -> None:
@@ -100,3 +106,17 @@ def test_a_case_has_a_fit_for_each_contoured_organ_that_is_there_or_should_be(tm
     assert (liver.contour_ml, liver.dice) == (0, 0) and liver.map_ml > 0
     only = {**case, "annotated": ["spleen"]}
     assert [fit.organ for fit in fits_of(store.open(only), maps, store)] == ["spleen"]
+
+
+def test_a_study_breaks_right_contours_and_says_how_often_they_are_told_and_named(tmp_path: Path) -> None:
+    label = np.zeros((48, 48, 30), np.uint8)
+    label[12:24, 8:20, 4:22], label[28:42, 24:40, 8:24] = 1, 2
+    cases, store = zip(*(stored(tmp_path, label, name) for name in "abc"), strict=True)
+    right = coarse_maps_of(label, 2, (48, 48))
+    table = measure(known_maps(tmp_path, store[0], dict.fromkeys("abc", right)), cases)
+    first, _, _, *rows = table.splitlines()
+    assert first == "6 contours, of which 6 are broken."
+    cells = {row[0]: row[1:] for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in rows)}
+    for name in ("displaced 30 mm", "truncated to one third", "renamed", "shell of 6 mm", "removed"):
+        assert cells[name] == ["6", "1.00", "1.00", "100%", "100%"], name
+    assert "left and right exchanged" not in cells, "neither organ has another side"
