@@ -1,4 +1,4 @@
-"""A copy of the bundle with networks and weights that a test can afford, as a git checkout."""
+"""A copy of the bundle with networks and weights that a test can afford, as a git checkout; and its release."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from config_compositions import ROOT
 from monai.bundle import ConfigParser
 
+from development.release.metadata import bundle_name
 from development.standalone_configs import write_copies
 
 PARTS = (
@@ -99,3 +101,28 @@ def _shrink(path: Path) -> None:
     # Untrained coarse maps are the same everywhere: with them in the result, background wins.
     config["segmenter"]["attention_residual"], config["network_def"]["coarse_weight"] = False, 0.0
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A release that was built and lies on a web server."""
+
+    root: Path
+    folder: Path
+    base_url: str
+
+    @property
+    def name(self) -> str:
+        return bundle_name(read_json(self.root / "configs/metadata.json"))
+
+    @property
+    def zip(self) -> Path:
+        return self.folder / "upload" / f"{self.folder.name}.zip"
+
+    @property
+    def zip_url(self) -> str:
+        return f"{self.base_url}/{self.zip.name}"
+
+    @property
+    def hub(self) -> Path:
+        return self.folder / "hub" / self.name

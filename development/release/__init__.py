@@ -2,5 +2,5 @@
 
 ``python -m development.release --help``. ``zoo_checks`` are those of the MONAI model zoo, offline, of files and of the
 network; ``build`` puts the zip, the hub folder and the lists of addresses together; ``confirm`` downloads what was
-published and compares it; ``inspection`` looks into a zip that came from elsewhere.
+published and compares it; ``half_precision`` halves weights; ``inspection`` looks into a zip that came from elsewhere.
 """

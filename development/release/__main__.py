@@ -9,10 +9,10 @@ from pathlib import Path
 
 from development.release.archive import inspect_release
 from development.release.build import HUB, UPLOAD, build_release
+from development.release.half_precision import DTYPES
 from development.release.large_files import confirm_release
 from development.release.run_bundle import Identity, build_run_bundle
 from development.release.zoo_checks import CHECKS, failed_checks
-from scripts.export.half_precision import DTYPES
 from scripts.runtime.plain_errors import install_plain_errors
 
 ROOT = Path(__file__).resolve().parents[2]

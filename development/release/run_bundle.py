@@ -16,10 +16,10 @@ import yaml
 
 from development.release.build import UPLOAD, build_release
 from development.release.bundle_files import QUALITY, WEIGHTS, bundle_files
+from development.release.half_precision import write_half_precision
 from development.release.metadata import METADATA, bundle_name, read_metadata
 from development.standalone_configs import write_copies
 from scripts.evaluation.quality import calibration_of
-from scripts.export.half_precision import write_half_precision
 from scripts.files.result_files import digest
 from scripts.runtime.composition import PREDICTOR, trained_config
 from scripts.runtime.run_folder import check_weights

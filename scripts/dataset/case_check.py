@@ -1,7 +1,4 @@
-"""The checks of one case: what its image and its label must be before anything is trained on them.
-
-For a photograph and its mask that is what PASCAL VOC means by an image and a segmentation.
-"""
+"""The checks of one case: what its image and its label must be before anything is trained on them."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -37,10 +34,7 @@ class CaseFindings:
 
 
 def check_case(case: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str] = ()) -> CaseFindings:
-    """Read image and label of a case of ``load_cases`` and check both; never raises for what a file holds.
-
-    Organs and phases are those of the config; without phases, the case's own does not matter.
-    """
+    """Read image and label of a case of ``load_cases`` and check both; never raises for what a file holds."""
     findings = CaseFindings()
     if unknown := sorted({*case.get("annotated", ()), *case.get("label_values", ())} - set(organs)):
         findings.refuse(Kind.UNKNOWN_ORGAN, case["image"], ", ".join(unknown))
@@ -93,11 +87,7 @@ def _check_label(voxels: NDArray[Any], case: Mapping[str, Any], findings: CaseFi
 def count_values(
     label: NDArray[Any], case: Mapping[str, Any], findings: CaseFindings
 ) -> tuple[dict[str, int], set[int]]:
-    """Count the voxels of the organs in a label file, and refuse values that the dataset does not declare.
-
-    Returns:
-        The voxels of every organ of the config, and the declared values that occur.
-    """
+    """Count the voxels of the config's organs in a label, and the declared values there are; refuse undeclared ones."""
     values, counts = np.unique(label, return_counts=True)
     voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
     own = {organ: values_of(value) for organ, value in case["label_values"].items()}
@@ -111,7 +101,7 @@ def count_values(
 
 
 def check_photograph(case: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str] = ()) -> CaseFindings:
-    """Read photograph and mask of a case and check both, as :func:`check_case` does; photographs have no phases."""
+    """Read photograph and mask of a case and check both, as PASCAL VOC means them; photographs have no phases."""
     findings = CaseFindings()
     image = _read_photograph(case["image"], findings)
     if image is not None:

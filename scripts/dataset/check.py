@@ -1,9 +1,11 @@
 """The check of a whole dataset before training: every problem in one report, in place of a crash after hours.
 
-All files are read, voxels included, a few at a time; the result of a check without problems can be remembered in a
-stamp file, which makes the next check instant for as long as no file changes.
+All files are read, voxels included, a few at a time. A stamp file remembers a check without problems, which makes the
+next one instant for as long as no file changes.
 """
 
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -16,9 +18,10 @@ from ignite.distributed import one_rank_first
 from tqdm import tqdm
 
 from scripts.dataset.case_check import CaseFindings, check_case, check_photograph
-from scripts.dataset.datalist_file import is_photograph
+from scripts.dataset.datalist_file import files_of, is_photograph
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind, listed
-from scripts.dataset.stamp import dataset_digest, read_stamp, write_stamp
+from scripts.dicom.headers import file_states
+from scripts.files.atomic_write import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,8 @@ TRAINING, VALIDATION = "training", "validation"
 # Reading is decompression, which threads do side by side; more of them than this wait for the disk (our choice).
 MAX_WORKERS = 8
 MAX_LOGGED_WARNINGS = 5
+# Raise it when a check is added or tightened, so that stamps of older checks no longer count.
+CHECK_VERSION = 3
 
 Splits = Mapping[str, Sequence[Mapping[str, Any]]]
 Findings = Mapping[str, Sequence[CaseFindings]]
@@ -56,15 +61,11 @@ def check_dataset(
     stamp: str | None = None,
     progress: bool = True,
 ) -> DatasetSummary:
-    """Check all cases of a dataset, report every problem at once, and log the dataset in numbers.
+    """Check all cases of a dataset, report every problem at once by a DatasetError, and log the dataset in numbers.
 
-    The splits hold cases as ``scripts.dataset.datalists.load_cases`` returns them. What is demanded of training applies
-    to the split named ``training``, if there is one, and each fold of cross-fitting needs a labelled case of it;
-    ``validation`` must have a labelled case. Without phases in the config these are not used. The stamp is a file that
-    remembers a check without problems; None checks anew each time.
-
-    Raises:
-        DatasetError: a ValueError whose message lists every problem with its file and remedy.
+    The splits hold cases of ``load_cases``. What is demanded of training applies to the split named ``training``, if
+    there is one, and each fold of cross-fitting needs a labelled case of it; ``validation`` must have a labelled case.
+    `stamp` is the file that remembers a check without problems; None checks anew each time.
     """
     if not organs or not splits or folds < 1:
         raise ValueError(
@@ -73,14 +74,14 @@ def check_dataset(
         )
     with one_rank_first():  # the others then find its stamp
         digest = dataset_digest(splits, [list(organs), list(phases), folds]) if stamp else ""
-        remembered = read_stamp(stamp, digest) if stamp else None
+        remembered = _read_stamp(stamp, digest) if stamp else None
         if remembered:
             summary = DatasetSummary(**remembered)
             logger.info("No file of the dataset changed since it was checked (%s).", stamp)
         else:
             summary = _judge(splits, _check_cases(splits, organs, phases, progress), organs, phases, folds)
             if stamp:
-                write_stamp(stamp, digest, asdict(summary))
+                _write_stamp(stamp, digest, asdict(summary))
     for warning in summary.warnings:
         logger.warning(warning)
     logger.info("The dataset is in order.\n%s", summary)
@@ -164,3 +165,32 @@ def _divided_patients(splits: Splits) -> list[Problem]:
             if case.get("patient"):
                 scans.setdefault(case["patient"], {}).setdefault(split, f"{case['image']} ({split})")
     return [Problem(Kind.PATIENT, who, ", ".join(where.values())) for who, where in scans.items() if len(where) > 1]
+
+
+def dataset_digest(splits: Splits, settings: Sequence[Any]) -> str:
+    """Digest the cases, the settings of the check, and path, size and modification time of every file."""
+    cases = {split: [dict(case) for case in entries] for split, entries in splits.items()}
+    paths = sorted({path for entries in splits.values() for path in files_of(entries)})
+    files = [state for path in paths for state in file_states(path)]
+    content = json.dumps([CHECK_VERSION, cases, list(settings), files], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _read_stamp(stamp: str, digest: str) -> dict[str, Any] | None:
+    """What was remembered under the digest, None if there is no stamp of it."""
+    try:
+        with open(stamp, encoding="utf-8") as stream:
+            content = json.load(stream)
+        return dict(content["summary"]) if content["digest"] == digest else None
+    # A stamp that cannot be read costs one check, nothing more.
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_stamp(stamp: str, digest: str, summary: Mapping[str, Any]) -> None:
+    """Remember a check; a place that cannot be written to is logged, not raised, since the dataset is in order."""
+    try:
+        with replacing(stamp) as temporary:
+            temporary.write_text(json.dumps({"digest": digest, "summary": summary}, indent=1), encoding="utf-8")
+    except OSError as error:
+        logger.warning("The dataset check cannot be remembered in %s (%s); it will run again next time.", stamp, error)

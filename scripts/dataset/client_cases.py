@@ -1,8 +1,8 @@
 """Cases as a labelling client hands them over, an image and a label, completed to what every stage consumes.
 
-MONAI Label passes two paths and nothing else. Which value of a label file is which organ it notes beside its studies,
-in ``datastore_v2.json``: 3D Slicer numbers the segments that a person had when the label was saved, and that need not
-be the order of the bundle's organs. So the names count where there are any::
+MONAI Label passes two paths. Which value of a label file is which organ it notes in ``datastore_v2.json``: 3D Slicer
+numbers the segments that a person had, which need not be the order of the bundle's organs. So names count where there
+are any::
 
     {"image": "/studies/x.nii.gz", "label": "/studies/labels/final/x.nii.gz"}
 
@@ -29,10 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def complete_cases(cases: Sequence[Mapping[str, Any]], organs: Sequence[str]) -> list[dict[str, Any]]:
-    """Complete the cases that a client handed over, of which only ``image`` is required, for the config's organs.
-
-    Cases of a datalist stay as they are. A label whose named segments are none of the organs is refused.
-    """
+    """Complete the cases of a client, of which only ``image`` is required; those of a datalist stay as they are."""
     return [dict(case) if "case" in case else _completed(case, organs) for case in cases]
 
 

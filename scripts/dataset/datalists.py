@@ -12,8 +12,6 @@ becomes, for ``organs=["liver", "spleen"]``::
 
     {"case": "x", "image": "/data/images/x.nii.gz", "label": "/data/labels/x.nii.gz", "annotated": ["spleen"],
      "phase": None, "label_values": {"liver": 2, "spleen": 1}, "known_values": [0, 1, 2]}
-
-Nothing is read here but the JSON; ``scripts.dataset.check`` opens the volumes.
 """
 
 import json
@@ -201,9 +199,8 @@ def keep_labels_of(
 ) -> list[dict[str, Any]]:
     """Keep the labels of a share in (0, 1] of the labelled cases, at least of one; the others become unlabelled.
 
-    For experiments with few labels. The choice is random, but begins with one case for each organ that was contoured at
-    all, so that a small share still trains every organ. The same seed keeps the same labels, and a smaller share of it
-    is part of a larger one.
+    The random choice begins with one case for each organ that was contoured at all, so that a small share still trains
+    every organ. The same seed keeps the same labels, and a smaller share of it is part of a larger one.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"labelled_fraction is {fraction}, expected a share above 0 and up to 1, such as 0.1.")
@@ -217,8 +214,5 @@ def keep_labels_of(
     chosen = first + [number for number in order if number not in first]
     kept = set(chosen[: max(1, round(fraction * len(order)))])
     logger.info("labelled_fraction %g: %d of %d labelled cases keep their label.", fraction, len(kept), len(order))
-    return [dict(case) if number in kept else _unlabelled(case) for number, case in enumerate(cases)]
-
-
-def _unlabelled(case: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{key: value for key, value in case.items() if key != "label"}, "annotated": []}
+    unlabelled = [{key: value for key, value in case.items() if key != "label"} | {"annotated": []} for case in cases]
+    return [dict(case) if number in kept else unlabelled[number] for number, case in enumerate(cases)]

@@ -29,19 +29,12 @@ ACCEPTED = "a volume (.nii, .nii.gz, .nrrd, .mha, .mhd), a folder of them, a dat
 def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, str]]:
     """List the scans to segment: one ``{"case": name, "image": absolute path}`` each, sorted by file name.
 
-    A datalist keeps its order. The path of a DICOM series is a folder that holds this series alone.
-
-    Args:
-        path: a volume file; a folder of volume files (not searched below its first level); a datalist or a folder with
-            a ``dataset.json``, of which the ``test`` split is taken, or every entry if it has none; a folder that
-            holds a DICOM series, also in subfolders; or a photograph, a folder of nothing else, or one in PASCAL VOC's
-            layout.
-        series: one of several DICOM series: its UID, or its number in the list that the refusal shows.
-
-    Raises:
-        FileNotFoundError: there is nothing at ``path``, or no scan in it.
-        ValueError: the file is of another kind, two scans have one name, several DICOM series could be meant, or a
-            series is not a regular CT volume.
+    The path is a volume file; a folder of volume files (not searched below its first level); a datalist, which keeps
+    its order, or a folder with a ``dataset.json``, of which the ``test`` split is taken, or every entry if it has none;
+    a folder that holds a DICOM series, also in subfolders; or a photograph, a folder of nothing else, or one in PASCAL
+    VOC's layout. The image of a DICOM series is a folder that holds this series alone. `series` is one of several: its
+    UID, or its number in the list that the refusal shows. FileNotFoundError, ValueError: nothing is there, or it is not
+    clear what is meant.
     """
     absolute = os.path.abspath(os.path.expanduser(path))
     in_folder = os.path.join(absolute, "dataset.json")

@@ -5,8 +5,6 @@ key, and any value may be declared to be background::
 
     {"0": "background", "1": "liver", "2,3": "kidneys", "9": "background"}
     -> organs {"liver": 1, "kidneys": [2, 3]}, known values [0, 1, 2, 3, 9]
-
-This is the only place that reads such a map, and ``scripts.preprocessing.organ_labels`` the only one that applies it.
 """
 
 from collections.abc import Mapping, Sequence

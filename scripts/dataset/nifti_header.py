@@ -48,10 +48,7 @@ def raw_header(path: str) -> Any:
 
 
 def place_of(header: Any, path: str) -> Place:
-    """The place that a raw header gives the first three axes.
-
-    A VolumeError tells of sform and qform that both count and disagree, a qform without rotation, or an unknown unit.
-    """
+    """The place that a raw header gives the first three axes; VolumeError: forms that disagree, or an unknown unit."""
     unit = int(header["xyzt_units"]) & 7
     if unit not in MM_OF_UNIT:
         raise VolumeError(Problem(Kind.UNIT, path, f"xyzt_units has the unknown unit {unit}"))
@@ -97,8 +94,7 @@ def _difference(sform: Affine, qform: Affine, header: Any, path: str) -> list[Pr
 def label_header(path: str, shape: tuple[int, ...]) -> Any:
     """Header of a label map on the grid of a NIfTI scan: the scan's sform, qform, codes and unit, to the bit.
 
-    So every viewer puts the two at one place, whichever of the scan's numbers it reads. Nothing else is taken over,
-    since texts in a header may name the patient.
+    So every viewer puts the two at one place. Nothing else is taken over: texts in a header may name the patient.
     """
     scan = raw_header(path)
     header: Any = type(scan)()  # NIfTI-1 or NIfTI-2

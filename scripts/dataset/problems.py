@@ -108,8 +108,7 @@ def by_kind(problems: Iterable[Problem]) -> dict[Kind, list[Problem]]:
 def report(problems: Sequence[Problem], limit: int = MAX_REPORTED_PROBLEMS) -> str:
     """Format problems, one line each below the title and remedy of their kind, at most ``limit`` such lines in all.
 
-    The lines are shared so that a frequent kind hides no rare one: kinds are served from the rarest on, and what one
-    does not need is left to the next.
+    So that a frequent kind hides no rare one, kinds are served from the rarest on.
     """
     groups = by_kind(problems)
     shown: dict[Kind, int] = {}

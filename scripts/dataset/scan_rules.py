@@ -1,7 +1,4 @@
-"""What a scan must be to be trained on or segmented: the same rules for every entrance.
-
-Problems are reasons to refuse it. Warnings can be right, and stand in the log, the report and the manifest of a run.
-"""
+"""What a scan must be to be trained on or segmented, at every entrance: problems refuse it, warnings can be right."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -41,11 +38,7 @@ Findings = tuple[list[Problem], list[Problem]]
 def check_scan_arrays(
     voxels: NDArray[Any], affine: NDArray[np.float64], where: str, header_spacing: Sequence[float] | None = None
 ) -> Findings:
-    """Check the geometry of a scan and its voxels [x, y, z], which are meant to be HU.
-
-    The affine (4 x 4, voxel index to position in mm) is compared with the voxel size in mm by the header's own field,
-    where there is one; the messages name the file ``where``.
-    """
+    """Check a scan's geometry (also against the header's own voxel size in mm) and voxels [x, y, z], meant to be HU."""
     problems, warnings = _check_geometry(affine, voxels.shape, where, header_spacing)
     more_problems, more_warnings = _check_intensities(voxels, affine, where)
     return problems + more_problems, warnings + more_warnings

@@ -1,13 +1,10 @@
-"""The one reader of volume files: NIfTI by its standard, NRRD, MetaImage and DICOM series by ITK.
-
-The check of a data set, training, inference, evaluation and the reports all read with it, so that they cannot disagree.
-"""
+"""The one reader of volume files: NIfTI by its standard, NRRD, MetaImage and DICOM series by ITK."""
 
 import hashlib
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -39,16 +36,15 @@ class VolumeFile(Place):
 
 
 def read_volume_file(path: str) -> VolumeFile:
-    """Read one volume with all its voxels from a file, or from a folder that holds one DICOM series alone.
-
-    A VolumeError names the file, what is wrong with it and what to do; an irregular series is a ValueError.
-    """
+    """Read one volume from a file, or from a folder of one DICOM series; VolumeError: what is wrong and what to do."""
     if not os.path.exists(path):
         raise VolumeError(Problem(Kind.MISSING_FILE, path))
     if os.path.isdir(path):
         path = series_folder(path) or path  # refuses a series that is no regular volume, which ITK does not
     try:
-        return _read_nifti(path) if path.lower().endswith(NIFTI_SUFFIXES) else _read_by_itk(path)
+        if not path.lower().endswith(NIFTI_SUFFIXES):
+            return _read_by_itk(path)
+        return nifti_volume(nib.loadsave.load(path), raw_header(path), path)
     except VolumeError:
         raise
     # Readers raise many kinds of exception for broken bytes; none of them names the file and a remedy.
@@ -56,15 +52,10 @@ def read_volume_file(path: str) -> VolumeFile:
         raise VolumeError(_reason(path, error)) from None
 
 
-def _read_nifti(path: str) -> VolumeFile:
-    image = cast("nib.nifti1.Nifti1Image", nib.loadsave.load(path))
+def nifti_volume(image: Any, header: Any, path: str) -> VolumeFile:
+    """The volume of a NIfTI image, by its header as it is stored."""
     if isinstance(image, nib.Cifti2Image):
         raise VolumeError(Problem(Kind.NOT_A_VOLUME, path, "CIFTI, values of a surface or of regions"))
-    return nifti_volume(image, raw_header(path), path)
-
-
-def nifti_volume(image: nib.nifti1.Nifti1Image, header: Any, path: str) -> VolumeFile:
-    """The volume of a NIfTI image, by its header as it is stored."""
     _refuse_other_shapes(image.get_data_dtype(), image.shape, path)
     place = place_of(header, path)
     voxels = np.asanyarray(image.dataobj).reshape(image.shape[:3], order="F")

@@ -56,17 +56,21 @@ def obstacle(syntax: Any) -> str:
 
 
 def files_below(folder: str) -> Iterator[tuple[str, list[str]]]:
-    """A folder and its subfolders, also linked ones, each once, with the names of their files; none that is hidden.
-
-    Raises:
-        ValueError: a subfolder cannot be opened.
-    """
+    """A folder and its subfolders, also linked ones, each once, with the names of their files; none that is hidden."""
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         seen.add(os.path.realpath(parent))
         inside = sorted(name for name in folders if not name.startswith("."))
         folders[:] = [name for name in inside if os.path.realpath(os.path.join(parent, name)) not in seen]
         yield parent, sorted(name for name in names if not name.startswith("."))
+
+
+def file_states(path: str) -> tuple[tuple[str, int, int], ...]:
+    """Path, size and time of a file, or of all below a folder: equal as long as nobody touches one."""
+    below = files_below(path) if os.path.isdir(path) else []
+    paths = [os.path.join(parent, name) for parent, names in below for name in names] or [path]
+    status = {one: os.stat(one) for one in paths if os.path.isfile(one)}
+    return tuple((one, found.st_size, found.st_mtime_ns) for one, found in status.items())
 
 
 def _refuse(error: OSError) -> None:
@@ -78,13 +82,8 @@ def _refuse(error: OSError) -> None:
 def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], dict[str, str]]:
     """Read the header of every DICOM file in a folder (and its subfolders), sorted by path; others are passed over.
 
-    Returns:
-        The headers; and of the files that look like a slice and cannot be read, by path, the reason. A file looks like
-        a slice if it begins like DICOM, if its name ends like that of a DICOM file, or if its name is like that of a
-        slice in the same folder and it is no text.
-
-    Raises:
-        ValueError: pydicom is missing, or a subfolder cannot be opened.
+    Returned too are files that look like a slice and cannot be read, with the reason: they begin like DICOM, their name
+    ends like that of a DICOM file, or it is like that of a slice in the same folder and they are no text.
     """
     if not has_pydicom:
         raise ValueError(

@@ -30,14 +30,11 @@ UNICODE = "ISO_IR 192"
 def images_of_labels(
     labels: NDArray[np.uint8], affine: NDArray[np.float64], series: str, result: Path
 ) -> tuple[SliceStack, list[Header]]:
-    """The slices of the series in a folder, and their headers for a result to refer to.
+    """The slices of the series in a folder, and their headers for a result to refer to; ValueError: on another grid.
 
-    In the headers, values against the standard are emptied and UIDs that lack are made, derived from the series and
-    the place of the slice: a second result refers to the same ones. A warning says the changes, by names of attributes
-    (values may be of a person) and with the name of the result.
-
-    Raises:
-        ValueError: the label map [column, row, slice], with its affine to mm (RAS), is not on the grid of the series.
+    In the headers, values against the standard are emptied and UIDs that lack are made, derived from the series and the
+    place of the slice: a second result refers to the same ones. A warning names the changed attributes (values may be
+    of a person) and the result. The label map is [column, row, slice], its affine leads to mm (RAS).
     """
     stack = stack_in(series)
     if labels.shape != stack.shape or not np.allclose(affine, stack.affine, atol=1e-2):

@@ -12,13 +12,10 @@ FRAMES = "several frames in one file are not read, convert it to NIfTI with dcm2
 
 @dataclass(frozen=True)
 class Series:
-    """Images of one DICOM series.
+    """Images of one DICOM series: its UID, and the header of each file, in the order of their paths.
 
-    Attributes:
-        uid: SeriesInstanceUID.
-        headers: header of each file, in the order of their paths.
-        obstacle: why it cannot be a CT volume, seen from the kind of its images alone; empty if it may be one.
-        unreadable: path of each file that may be a slice of it and cannot be read, and the reason.
+    `obstacle` says why it cannot be a CT volume, seen from the kind of its images alone, `unreadable` the path of each
+    file that may be a slice of it and cannot be read, with the reason; both are empty if there is none.
     """
 
     uid: str
@@ -37,10 +34,8 @@ def find_series(folder: str, subfolders: bool = True) -> list[Series]:
     """List the series in a folder (and its subfolders), possible CT volumes first, each kind by series number.
 
     A localizer within a series is taken out of it. An image that lies there twice counts once. A file that cannot be
-    read counts for the series of its folder; where its folder holds no readable file, for every series.
-
-    Raises:
-        ValueError: there are slices, and none can be read.
+    read counts for the series of its folder; where its folder holds no readable file, for every series. ValueError: no
+    slice can be read.
     """
     headers, unreadable = headers_below(folder, subfolders)
     if unreadable and not headers:
@@ -79,11 +74,8 @@ def _identity(header: Header, group: dict[str, Header]) -> str:
 def choose_series(found: Sequence[Series], wanted: str | int | None, folder: str) -> Series:
     """Choose the series with this UID or place in the list, from 1 on; None: the only one that may be a volume.
 
-    Of several series that could be meant none is chosen for the user: another contrast phase segmented in place of the
-    scan that was meant would not be noticed.
-
-    Raises:
-        ValueError: none or several could be meant, or the wanted one is not there; the message lists them.
+    Of several series that could be meant none is chosen, which is a ValueError that lists them: another contrast phase
+    segmented in place of the scan that was meant would not be noticed.
     """
     listed = listing(found)
     if wanted is not None:

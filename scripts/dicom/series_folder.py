@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from monai.utils.module import optional_import
 
-from scripts.dicom.headers import AGAIN, DEFLATED, UNCOMPRESSED, Header, files_below, pydicom
+from scripts.dicom.headers import AGAIN, DEFLATED, UNCOMPRESSED, Header, file_states, pydicom
 from scripts.dicom.series import choose_series, find_series
 from scripts.dicom.slice_numbers import SliceNumbers, name_of
 from scripts.dicom.slice_stack import HOW_TO_CONVERT, TO_RAS, SliceStack, slice_stack
@@ -29,21 +29,10 @@ def series_folder(folder: str, wanted: str | int | None = None) -> str | None:
     """Find the series to segment in a folder, check it, and return a folder that holds it alone; None without DICOM.
 
     That is the folder itself where nothing else is in it and ITK reads its files by the standard. Otherwise it is a
-    temporary folder of the same name, which lasts as long as the process, with links to the files and copies of those
-    that have to be written in another way for ITK. Subfolders are searched too; `wanted` is the UID or number of the
-    series, None the only CT series.
-
-    Raises:
-        ValueError: no series or several could be meant, or the series is no regular volume.
+    temporary folder of the same name, which lasts as long as the process, with links to the files, or copies where ITK
+    needs them written in another way. `wanted` is the UID or number of the series, None the only CT series.
     """
-    return _checked(folder, wanted, _state(folder))
-
-
-def _state(folder: str) -> tuple[tuple[str, int, int], ...]:
-    """Equal as long as nobody touches a file of the folder."""
-    paths = [os.path.join(parent, name) for parent, names in files_below(folder) for name in names]
-    status = {path: os.stat(path) for path in paths if os.path.exists(path)}
-    return tuple((path, one.st_size, one.st_mtime_ns) for path, one in status.items())
+    return _checked(folder, wanted, file_states(folder))
 
 
 @cache
@@ -92,8 +81,8 @@ def _write_for_itk(header: Header, path: Path, rescale_varies: bool) -> None:
     """Copy a slice with the same HU.
 
     The copy has preamble and transfer syntax, without which ITK may not read it, and is MONOCHROME2: ITK inverts
-    MONOCHROME1, which only concerns how it is shown. ITK takes the data type of the first slice for all, so that
-    slices that are stored in several ways become HU in steps of 1 / 256.
+    MONOCHROME1. ITK takes the data type of the first slice for all, so that slices that are stored in several ways
+    become HU in steps of 1 / 256.
     """
     image = pydicom.dcmread(header.filename, force=True)
     image.file_meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID

@@ -25,25 +25,16 @@ class Irregular(Exception):
 
 @dataclass(frozen=True)
 class SliceNumbers:
-    """Where the pixels of a slice lie and what they mean.
+    """Where the pixels of a slice lie and what they mean: HU = slope * stored value + intercept."""
 
-    Attributes:
-        rows, columns: pixels along an image column and along an image row.
-        spacing: distance of rows and of columns, mm.
-        position: centre of the first pixel, mm (LPS).
-        orientation: unit vectors along an image row and along an image column, [2, 3] (LPS).
-        slope, intercept: HU = slope * stored value + intercept.
-        storage: bits of a pixel in the file, bits that count, and 1 for signed values.
-    """
-
-    rows: int
+    rows: int  # pixels along an image column
     columns: int
-    spacing: tuple[float, float]
-    position: NDArray[np.float64]
-    orientation: NDArray[np.float64]
+    spacing: tuple[float, float]  # distance of rows and of columns, mm
+    position: NDArray[np.float64]  # centre of the first pixel, mm (LPS)
+    orientation: NDArray[np.float64]  # unit vectors along an image row and along an image column, [2, 3] (LPS)
     slope: float
     intercept: float
-    storage: tuple[int, int, int]
+    storage: tuple[int, int, int]  # bits of a pixel in the file, bits that count, and 1 for signed values
 
 
 def name_of(header: Header) -> str:

@@ -22,17 +22,11 @@ HOW_TO_CONVERT = "convert the series to NIfTI with dcm2niix, look at the result,
 
 @dataclass(frozen=True)
 class SliceStack:
-    """A series that is a volume.
+    """A series that is a volume."""
 
-    Attributes:
-        headers: one per slice, in the order in which the slices are stacked (along rows x columns).
-        numbers: their numbers, in the same order.
-        affine: 4 x 4, (column, row, slice) to RAS position in mm.
-    """
-
-    headers: tuple[Header, ...]
-    numbers: tuple[SliceNumbers, ...]
-    affine: NDArray[np.float64]
+    headers: tuple[Header, ...]  # in the order in which the slices are stacked (along rows x columns)
+    numbers: tuple[SliceNumbers, ...]  # in the same order
+    affine: NDArray[np.float64]  # 4 x 4, (column, row, slice) to RAS position in mm
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -46,11 +40,7 @@ class SliceStack:
 
 
 def slice_stack(series: Series) -> SliceStack:
-    """Order the images of a series and work out their grid.
-
-    Raises:
-        ValueError: they are no regular volume, or cannot be decoded; the message says why, where, and what to do.
-    """
+    """Order the images of a series and work out their grid; ValueError, with place and remedy: no regular volume."""
     if series.unreadable:
         raise ValueError(unreadable_files(series.unreadable))
     try:

@@ -35,19 +35,12 @@ purpose stays empty."""
 
 @dataclass(frozen=True)
 class StructureFile:
-    """An RTSTRUCT or DICOM-SEG file and what it refers to.
-
-    Attributes:
-        path: the file.
-        labels: what it is called, in small letters.
-        made: date and time; empty if it does not say.
-        series, images, frames: UIDs of series, of images and of frames of reference that it names.
-    """
+    """An RTSTRUCT or DICOM-SEG file and what it refers to."""
 
     path: str
-    labels: tuple[str, ...]
-    made: str
-    series: set[str]
+    labels: tuple[str, ...]  # what it is called, in small letters
+    made: str  # date and time; empty if it does not say
+    series: set[str]  # UIDs of series, of images and of frames of reference that it names
     images: set[str]
     frames: set[str]
 
@@ -60,13 +53,7 @@ class StructureFile:
 
 
 def find_structure_files(place: str, results: bool = True) -> list[StructureFile]:
-    """List the RTSTRUCT and DICOM-SEG files below a folder, or the one file that a path names.
-
-    Those that this bundle wrote are passed over in a folder unless `results` are wanted.
-
-    Raises:
-        ValueError: a DICOM file there cannot be read.
-    """
+    """List the RTSTRUCT and DICOM-SEG files below a folder (this bundle's only if `results`), or the one at a path."""
     if Path(place).is_file():
         return [_structure_file(place)]
     headers, unreadable = headers_below(place)

@@ -1,5 +1,1 @@
-"""What leaves the bundle, for programs that do not have it.
-
-torchscript: the whole predictor in one file with configs and metadata; onnx_segmenter: encoder + decoder for other
-runtimes; half_precision: weights of half the size.
-"""
+"""What leaves the bundle: torchscript, the whole predictor in one file; onnx_segmenter, encoder + decoder."""

@@ -2,8 +2,8 @@
 
     python -m scripts.export.onnx_segmenter --model_path runs/mine/model.pt --filepath runs/mine/segmenter.onnx
 
-The query network is where the time goes. Coarse stage, planning and fusion are loops over tiles and windows, which an
-ONNX graph cannot hold; a program that uses the file does them itself, or uses the TorchScript export instead.
+Coarse stage, planning and fusion are loops over tiles and windows, which an ONNX graph cannot hold; a program that uses
+the file does them itself, or uses the TorchScript export instead.
 """
 
 import json
@@ -90,8 +90,7 @@ def export_onnx(
     """Write encoder + decoder, queries [query, channel, x, y] -> logits [query, 1, x, y], and check the file.
 
     Several config files are merged left to right; further values replace theirs by id, such as model_path. A file whose
-    logits differ from PyTorch's by more than the tolerance is not written. ValueError: that, weights that do not fit,
-    or missing packages.
+    logits differ from PyTorch's by more than the tolerance is not written (ValueError).
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ValueError(

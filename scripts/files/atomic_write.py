@@ -11,9 +11,8 @@ from pathlib import Path
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Lend a temporary path beside `path`; what was written there takes the place of `path` at the end.
 
-    A reader, or a run that is cut short, therefore never meets half a file. Missing parent folders are made. The
-    temporary file has the same extension, so formats chosen by extension stay right. If the block raises, it is removed
-    and `path` stays as it was.
+    A reader, or a run that is cut short, never meets half a file. Missing parent folders are made. The temporary file
+    has the same extension. If the block raises, it is removed and `path` stays as it was.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -81,9 +81,7 @@ def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space
 
     Inputs are files, or folders of DICOM series; what does not exist is passed over. `space` bytes have to be free
     where each file goes. With `new` an output may not be there yet: of an earlier run it might be the only copy.
-
-    Raises:
-        ValueError: an output is an input (by whatever path, link or spelling), is there, or cannot be written there.
+    ValueError: an output is an input (by whatever path, link or spelling), is there, or cannot be written there.
     """
     identities: dict[tuple[int, int], Path] = {}
     for path in map(Path, inputs):

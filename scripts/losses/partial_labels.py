@@ -61,14 +61,11 @@ def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
 class PartialDiceCELoss(nn.Module):
     """DiceCE on logits whose uncontoured organs were merged into the background; IGNORED pixels do not count.
 
-    The numbers of :class:`monai.losses.DiceCELoss` with ``softmax, to_onehot_y, batch``, of one softmax and without
-    one-hot volumes, at three quarters of its time.
-
-    `organ_weight` weighs an organ's Dice and cross entropy; the background's cross entropy weighs 1. Organs are some
-    thousandths of a volume: at equal weights a 3D network needs thousands of steps before it predicts a small organ at
-    all (our choice). A weight that stays high makes organs too large: :class:`OrganWeightDecay` lowers it to 1 during a
-    stage. `lambda_ce` is the weight of the cross entropy beside the Dice; the background has a Dice, too, if it is to
-    be included.
+    The numbers of :class:`monai.losses.DiceCELoss` with ``softmax, to_onehot_y, batch``, without one-hot volumes, at
+    three quarters of its time. `organ_weight` weighs an organ's Dice and cross entropy; the background's cross entropy
+    weighs 1. Organs are some thousandths of a volume: at equal weights a 3D network needs thousands of steps before it
+    predicts a small organ at all (our choice). :class:`OrganWeightDecay` lowers it to 1. `lambda_ce` is the weight of
+    the cross entropy beside the Dice.
     """
 
     def __init__(

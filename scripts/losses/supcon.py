@@ -60,12 +60,8 @@ class SupConLoss(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor, intensities: Tensor | None = None) -> Tensor:
         """Cost of views [views, dim], float32 (float64 for float64 embeddings); equal integer labels are positives.
 
-        Intensities [views] in [0, 1] are needed by ``intensity_weighting`` and not read without it; they are
-        measurements, so no gradient flows to them. The loss looks at shapes and types only, so that no step waits for a
-        GPU: `check_targets` checks the ranges.
-
-        Raises:
-            ValueError: shapes or types do not fit, or intensities are missing.
+        Intensities [views] in [0, 1] are read by ``intensity_weighting`` only, without gradient. Shapes and types are
+        checked (ValueError); ranges by `check_targets`, so that no step waits for a GPU.
         """
         if embeddings.ndim != 2 or not embeddings.is_floating_point():
             given = f"{embeddings.dtype} of shape {tuple(embeddings.shape)}"
@@ -131,14 +127,11 @@ class ContrastiveCriterion(nn.Module):
         self.loss, self.positives = loss, positives
 
     def forward(self, embeddings: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Cost of views [views, dim], as from `SupConLoss`.
+        """Cost of views [views, dim], as from `SupConLoss`; ValueError: a needed target is missing or misshapen.
 
-        Targets are integers [views] each: ``organ`` (class index >= 1), ``phase`` (>= 0, 0 if unknown), ``query``
-        (>= 0, patch that a view came from, unique within a process), ``position`` (>= 0, part of the volume that its
-        slice lies in); and ``intensity`` [views] in [0, 1]. Only those that `positives` and the loss need are read.
-
-        Raises:
-            ValueError: a target that is needed is missing, or is not integers [views].
+        Targets are integers [views] each: ``organ`` (class index >= 1), ``phase`` (>= 0, 0 if unknown), ``query`` (>=
+        0, patch that a view came from, unique within a process), ``position`` (>= 0, part of the volume that its slice
+        lies in); and ``intensity`` [views] in [0, 1]. Only those that `positives` and the loss need are read.
         """
         for name in POSITIVES[self.positives]:
             if name not in targets:
@@ -169,12 +162,9 @@ def _checked_intensities(embeddings: Tensor, intensities: Tensor | None) -> Tens
 
 
 def check_targets(targets: Mapping[str, Tensor]) -> None:
-    """Check the ranges of a batch's targets where the batch is made, once, and not in every step of the loss.
+    """Check the ranges of a batch's targets where the batch is made, once, and not in every step (ValueError).
 
     Values on a GPU are left out, since reading one makes the CPU wait: make targets on the CPU.
-
-    Raises:
-        ValueError: a label or an intensity lies outside of its range.
     """
     on_cpu = {name: values for name, values in targets.items() if values.device.type == "cpu"}
     for name, (first, last) in LABEL_RANGES.items():

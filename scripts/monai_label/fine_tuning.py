@@ -17,8 +17,7 @@ import torch
 from ignite.engine import Engine
 from monai.data import Dataset
 
-from scripts.dataset.check import check_dataset
-from scripts.dataset.stamp import dataset_digest
+from scripts.dataset.check import check_dataset, dataset_digest
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import digest
 from scripts.inference.weights import load_weights

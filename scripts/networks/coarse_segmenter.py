@@ -1,7 +1,4 @@
-"""Coarse segmentation: a 3D network on a coarse grid that finds the organs.
-
-Public code (RAP-Net): 3D U-Net at 2 x 2 x 6 mm. The network, its grid and its tiling are by config.
-"""
+"""Coarse segmentation: a 3D network on a coarse grid finds the organs (public code: 3D U-Net at 2 x 2 x 6 mm)."""
 
 from collections.abc import Sequence
 
@@ -29,14 +26,11 @@ def _tiles(size: int, largest: int, overlap: float) -> list[list[int]]:
 
 
 class CoarseSegmenter(nn.Module):
-    """Windowed volume -> organ probability maps on the coarse grid.
+    """Windowed volume [x, y, z] or [channel, x, y, z] in [0, 1] -> organ probabilities [organ, x', y', z'], float16.
 
     The network has organs + 1 output channels, background first. It predicts tiles of at most `tile` coarse voxels
     (None: the whole volume), which share at least the `overlap` of the largest tile and are averaged. Each is padded to
     a `multiple`, the network's total stride along all axes or along each. Spacings are in mm.
-
-    forward: [x, y, z] or [channel, x, y, z] in [0, 1] on the working grid -> [organ, x', y', z'] probabilities,
-    float16: on a fine grid they are what grows with the number of organs.
     """
 
     def __init__(

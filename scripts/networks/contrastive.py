@@ -7,10 +7,7 @@ from scripts.networks.encoder import QueryEncoder
 
 
 class ProjectionHead(nn.Module):
-    """Pooled features [view, in_features] -> embeddings [view, out_features] of norm 1.
-
-    One hidden layer with ReLU (public code: 2048 -> 2048 -> 256).
-    """
+    """Pooled features [view, in_features] -> embeddings [view, out_features] of norm 1; sizes of the public code."""
 
     def __init__(self, in_features: int = 2048, hidden: int = 2048, out_features: int = 256) -> None:
         super().__init__()
@@ -26,9 +23,8 @@ class ProjectionHead(nn.Module):
 class ContrastiveNetwork(nn.Module):
     """Encoder + pooling + projection head: views [view, channel, x, y] -> embeddings [view, dim].
 
-    The segmentation stage goes on with the encoder, and the head is thrown away. Pooling is "patch", the global average
-    (public code), or "attention", the average weighted by the attention channel (our choice): it describes the inside
-    of the organ and not the place of the attention. Another name is a ValueError.
+    The segmentation stage goes on with the encoder. Pooling is "patch", the global average (public code), or
+    "attention", the average weighted by the attention channel (our choice): it describes the inside of the organ.
     """
 
     def __init__(self, encoder: QueryEncoder, head: ProjectionHead, pooling: str = "patch") -> None:

@@ -16,9 +16,6 @@ class DeepLabDecoder(nn.Module):
     `channels` are those of the three maps of a :class:`~scripts.networks.encoder.QueryEncoder`; there is one output
     channel for an organ query, and organs + 1 for a multi-class slice model. ASPP has a branch for each dilation; the
     public code's 18 would read only padding on an 8 x 8 map.
-
-    Raises:
-        ValueError: the encoder has another number of maps.
     """
 
     def __init__(

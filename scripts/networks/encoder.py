@@ -49,18 +49,15 @@ def _dilate(layer: nn.Module, dilation: int) -> None:
 
 
 class ResNetEncoder(QueryEncoder):
-    """MONAI's ResNet in 2D, returning the maps a decoder needs.
+    """MONAI's ResNet in 2D: queries [query, channel, x, y] -> stem map, layer1 map, last map.
 
     Args:
         name: resnet18, resnet34 or resnet50 (paper: ResNet-50).
         in_channels: slices plus one attention channel (paper: image and coarse semantic mask).
         stem_stride: stride of the 7 x 7 stem (public code: 1; our default 2 is 4x cheaper).
         stem_pool: max-pool after the stem (public code: none).
-        output_stride: 8, 16 or 32 relative to a stem of stride 2 with pool; the last layers are dilated instead of
-            strided below 32. 16 gives ASPP an 8 x 8 map from a 128 patch.
-        widen_factor: factor on the channels of all layers, as in MONAI (1: the ResNet of its name).
-
-    forward: [query, channel, x, y] -> [stem map, layer1 map, last map].
+        output_stride: 8, 16 or 32 relative to a stem of stride 2 with pool; below 32 layers are dilated, not strided.
+        widen_factor: factor on the channels of all layers, as in MONAI.
     """
 
     def __init__(

@@ -70,11 +70,7 @@ class QuerySegmenter(nn.Module):
 
 
 class SharedSegmenter(nn.Sequential):
-    """What sites of a federated training share: a query segmenter whose weights are named as in the whole predictor.
-
-    A server that averages these weights can hand them to whoever evaluates the predictor, and they can be put into
-    its `model.pt`: names begin with "segmenter.".
-    """
+    """What sites of a federated training share: a query segmenter whose weights are named as in the whole predictor."""
 
     def __init__(self, segmenter: QuerySegmenter) -> None:
         super().__init__()

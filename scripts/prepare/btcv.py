@@ -4,11 +4,9 @@
     python -m scripts.prepare.btcv --raw_dir RawData --output_dir data/btcv --split five_fold    # fold0 ... fold4
     python -m scripts.prepare.btcv --raw_dir RawData --output_dir data/btcv --split mine.json
 
-Nothing is copied: the datalist names the files where they are. One split is written to OUTPUT_DIR/dataset.json, folds
-to OUTPUT_DIR/fold0/dataset.json and so on. The 20 test scans are the split `test`.
+Nothing is copied. One split is written to OUTPUT_DIR/dataset.json, folds to OUTPUT_DIR/fold0/dataset.json and so on.
 """
 
-import argparse
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,12 +18,12 @@ from scripts.prepare.btcv_layout import (
     ORGANS,
     TRAINING_CASES,
     BtcvFiles,
-    differences_from_published,
+    difference_from_published,
     find_files,
 )
-from scripts.prepare.datalist_writer import check_datalist, claim_datalists, labels_of, write_datalist
+from scripts.prepare.cohort import check_datalist, claim_datalists, labels_of, write_datalist
 from scripts.prepare.split import NNUNET_SEED, SPLITS, TEST, TRAINING, VALIDATION, Split, deal_folds, read_splits
-from scripts.runtime.plain_errors import start_command
+from scripts.runtime.plain_errors import command_parser
 
 MONAI, FIVE_FOLD, FOLDS = "monai", "five_fold", 5
 logger = logging.getLogger(__name__)
@@ -36,11 +34,7 @@ def prepare_btcv(raw_dir: str, output_dir: str, split: str = MONAI, with_test: b
 
     The split is ``monai`` (24 training scans, validation on img0035 to img0040), ``five_fold`` (as nnU-Net deals 30
     cases), or the path of a JSON file (see ``scripts.prepare.split.read_splits``); then only the training scans that it
-    names have to be there. ``with_test``: whether the test scans are expected and listed.
-
-    Raises:
-        FileNotFoundError: there is no such folder or split file.
-        ValueError: files are missing, broken or have label values that the challenge does not have; nothing is written.
+    names have to be there. FileNotFoundError, ValueError: files are missing or broken; nothing is written.
     """
     splits, stated = _splits(split)
     cases = [case for case in TRAINING_CASES if any(case in fold for fold in splits)]
@@ -90,7 +84,7 @@ def _name_oddities(files: BtcvFiles, scans: Sequence[Path]) -> None:
     if files.extra:
         left_out = listed(files.extra, separator="; ")
         logger.warning("files that the challenge does not have are left out (%d): %s", len(files.extra), left_out)
-    if differing := differences_from_published(scans):
+    if differing := [f"{scan.name}: {how}" for scan in scans if (how := difference_from_published(scan))]:
         logger.warning(
             "%d of %d scans differ from the published facts (were they resampled?): %s",
             len(differing), len(scans), listed(differing, separator="; "),
@@ -113,24 +107,16 @@ def _datalist(
     }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.prepare.btcv", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: Sequence[str] | None = None) -> list[Path]:
+    """Prepare the cohort that the arguments describe and return the paths of its datalists."""
+    parser = command_parser("scripts.prepare.btcv", __doc__)
     parser.add_argument("--raw_dir", required=True, help="the challenge's RawData folder")
     parser.add_argument("--output_dir", default="data/btcv", help="folder of the datalist (default: %(default)s)")
     parser.add_argument(
         "--split", default=MONAI, help="monai, five_fold, or a JSON file with your own (default: %(default)s)"
     )
     parser.add_argument("--no_test", action="store_true", help="the 20 test scans are not there")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> list[Path]:
-    """Prepare the cohort that the arguments describe and return the paths of its datalists."""
-    start_command()
-    options = build_parser().parse_args(arguments)
+    options = parser.parse_args(arguments)
     paths = prepare_btcv(options.raw_dir, options.output_dir, options.split, not options.no_test)
     for path in paths:
         print(path)

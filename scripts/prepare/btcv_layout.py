@@ -5,7 +5,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,24 +78,14 @@ def find_files(folder: str, needed: Collection[str] = TRAINING_CASES, with_test:
     return found
 
 
-def differences_from_published(paths: Iterable[Path]) -> list[str]:
-    """Scans whose header differs from the published facts: size in voxels and spacing in mm."""
-    return [f"{path.name}: {', '.join(found)}" for path in paths if (found := _odd_geometry(path))]
-
-
-def _odd_geometry(path: Path) -> list[str]:
-    try:
-        header = raw_header(str(path))
-    # A file that cannot be read is reported, with the others, by the check of the voxels.
-    except Exception:
-        return []
+def difference_from_published(path: Path) -> str:
+    """How the header of a scan differs from the published facts: size in voxels and spacing in mm; empty if not."""
+    header = raw_header(str(path))
     shape, spacing = header.get_data_shape(), [float(size) for size in header.get_zooms()[:3]]
-    if len(shape) != 3:
-        return []
     odd = []
     if shape[:2] != (MATRIX, MATRIX) or not SLICES[0] <= shape[2] <= SLICES[1]:
         odd.append(f"{' x '.join(map(str, shape))} voxels, published {MATRIX} x {MATRIX} x {SLICES[0]}-{SLICES[1]}")
     for size, (low, high), what in ((spacing[0], PIXEL_MM, "pixels"), (spacing[2], SLICE_MM, "slices")):
         if not low - ROUNDING_MM <= size <= high + ROUNDING_MM:
             odd.append(f"{what} of {size:.3g} mm, published {low:g}-{high:g} mm")
-    return odd
+    return ", ".join(odd)

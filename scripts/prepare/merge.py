@@ -2,8 +2,8 @@
 
     python -m scripts.prepare.merge data/mine data/theirs --output_dir data/both --rename "Right kidney=right_kidney"
 
-An organ that a data set was not contoured for is unknown there, not absent: it is neither trained as background nor
-scored. Every case keeps its split; its name and its patient begin with the name of its data set. No scan is copied.
+An organ that a data set was not contoured for is unknown there, not absent. Every case keeps its split; its name and
+its patient begin with the name of its data set. No scan is copied.
 """
 
 import argparse
@@ -15,19 +15,18 @@ from typing import Any
 
 from scripts.dataset.datalist_file import case_name, has_image, split_names
 from scripts.dataset.label_values import BACKGROUND, LabelValues, read_label_values, values_of
-from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
-from scripts.prepare.datalist_writer import DATALIST, labels_of, read_absolute
+from scripts.prepare.cohort import DATALIST, add_training_options, labels_of, read_absolute, train_or_tell, write_cohort
 from scripts.prepare.split import TRAINING, VALIDATION
-from scripts.runtime.plain_errors import start_command
+from scripts.runtime.plain_errors import command_parser
 
 
 def merge_datalists(
     datalists: Mapping[str, Mapping[str, Any]], rename: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Join datalists to one whose entries carry the label values of their own data set.
+    """Join datalists, by the name of their data set, to one whose entries carry the label values of their own.
 
-    Datalists, by the name of their data set, have absolute paths. ``rename`` says for an organ as a data set calls it
-    its name in the result; two organs of one new name are joined.
+    Paths are absolute. ``rename``: organ as a data set calls it -> its name in the result, where equal names are
+    joined.
     """
     renamed = dict(rename or {})
     unused, organs = set(renamed), dict[str, None]()
@@ -90,10 +89,7 @@ def prepare_merged(options: argparse.Namespace) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Merge the data sets that the arguments name; return the exit status."""
-    start_command()
-    parser = argparse.ArgumentParser(
-        "python -m scripts.prepare.merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("scripts.prepare.merge", __doc__)
     parser.add_argument("datasets", nargs="+", help="folders with a dataset.json")
     parser.add_argument("--names", nargs="+", help="of the data sets (default: their folders')")
     parser.add_argument("--rename", nargs="+", default=[], metavar="OLD=NEW", help="organs that are called differently")

@@ -4,10 +4,9 @@
     python -m scripts.prepare.own --table scans.csv --values 1=liver 2,3=kidneys 9=background --output_dir data/mine
     python -m scripts.prepare.own --images export --structures "liver=Liver,Leber" spleen=spleen --output_dir data/mine
 
-Images and labels are folders (NIfTI and other volumes, DICOM series, at any depth) or patterns with * whose matched
-part is the name of the case. A table says more of each scan: label, phase, organs, patient, split.
-With --structures the labels are RTSTRUCT or DICOM-SEG files, which say themselves to which series they belong.
-Every patient is in one split. OUTPUT_DIR gets dataset.json, report.html and cohort.yaml; no scan is copied or changed.
+Images and labels are folders (volumes, DICOM series, at any depth) or patterns with * whose matched part is the name of
+the case. A table says more of each scan. With --structures the labels are RTSTRUCT or DICOM-SEG files. Every patient is
+in one split. OUTPUT_DIR gets dataset.json, report.html and cohort.yaml; no scan is copied or changed.
 """
 
 import argparse
@@ -25,21 +24,16 @@ from scripts.dataset.label_values import read_label_values
 from scripts.dataset.volume_file import read_volume_file
 from scripts.files.result_files import claim_outputs
 from scripts.prepare.cohort import add_training_options, train_or_tell, write_cohort
-from scripts.prepare.scan_entry import ScanEntry, datalist_of, split_scans, state_split
-from scripts.prepare.scan_folders import find_scans
-from scripts.prepare.scan_table import read_table
-from scripts.prepare.split import NNUNET_SEED
+from scripts.prepare.scan_folders import find_scans, read_table
+from scripts.prepare.split import NNUNET_SEED, ScanEntry, datalist_of, split_scans, state_split
 from scripts.prepare.structure_labels import FOLDER, label_maps_of, read_spellings
-from scripts.runtime.plain_errors import start_command
+from scripts.runtime.plain_errors import command_parser
 
 MAX_SHOWN_VALUES = 20
 
 
 def prepare_own(options: argparse.Namespace) -> list[Path]:
-    """Write the data set that the command line describes and return the folders of its datalists.
-
-    Nothing is written if what was given is incomplete or contradicts itself, or if files have problems.
-    """
+    """Write the data set that the command line describes, or nothing, and return the folders of its datalists."""
     if bool(options.table) == bool(options.images):
         raise ValueError("give either --images (and --labels) or --table.")
     if options.table:
@@ -122,11 +116,9 @@ def _found(scans: Sequence[ScanEntry]) -> str:
     return f" {path} has the values {', '.join(f'{value:g}' for value in values)}."
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.prepare.own", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare the cohort that the arguments describe; return the exit status."""
+    parser = command_parser("scripts.prepare.own", __doc__)
     add: Any = parser.add_argument
     add("--images", help="folder or 'pattern/*' of the scans")
     add("--labels", help="folder or 'pattern/*' of their labels, of the same names; scans without one are unlabelled")
@@ -145,13 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--name", help="of the data set (default: the folder's)")
     add("--output_dir", default="data/mine", help="folder to write to (default: %(default)s)")
     add_training_options(parser)
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepare the cohort that the arguments describe; return the exit status."""
-    start_command()
-    options = build_parser().parse_args(arguments)
+    options = parser.parse_args(arguments)
     return train_or_tell(prepare_own(options), options)
 
 

@@ -1,31 +1,45 @@
-"""Scans and labels in folders: volumes and DICOM series at any depth, paired by their names.
+"""The scans of a cohort and their labels: volumes and DICOM series in folders, paired by their names, or in a table.
 
 A place is a folder, searched to its bottom, or a pattern with ``*``, whose matched part is the name::
 
     scans/anna.nii.gz, scans/ben/ (a DICOM series)    --images scans              -> anna, ben
     p1/ct.nii.gz, p1/organs.nii.gz                    --images "*/ct.nii.gz" --labels "*/organs.nii.gz" -> p1
+
+A table has a row for each scan. Only ``image`` is needed; paths are relative to its folder; ``organs`` are the
+contoured ones, all of the cohort if empty; an empty ``split`` is drawn::
+
+    image,label,phase,organs,patient,split
+    ct/anna.nii.gz,seg/anna.nii.gz,portal_venous,liver;spleen,p1,training
+    ct/ben,,,,p2,
 """
 
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from glob import glob
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from scripts.dataset.datalist_file import case_name
 from scripts.dataset.inference_inputs import VOLUME_SUFFIXES
 from scripts.dataset.problems import listed
 from scripts.dicom.series import find_series, listing
 from scripts.files.result_files import results_in
-from scripts.prepare.scan_entry import ScanEntry
+from scripts.prepare.split import SPELLINGS, ScanEntry
 
 logger = logging.getLogger(__name__)
 
+COLUMNS = ("image", "label", "phase", "organs", "patient", "split", "case")
+SEPARATORS = (",", ";", "\t")
+# Our choice: 'labels' and 'patient_id' are slips, 'age' is a column of its own.
+NEARLY_EQUAL = 0.8
 NNUNET_CHANNEL = "_0000"
 IMAGES = "images"
-SEGMENTATION = "_seg"
-"""What follows the scan's name in label maps of this bundle and of other programs."""
+SEGMENTATION = "_seg"  # follows the scan's name in label maps of this bundle and of other programs
 
 
 def find_scans(images: str, labels: str | None = None, patient_pattern: str | None = None) -> list[ScanEntry]:
@@ -33,10 +47,6 @@ def find_scans(images: str, labels: str | None = None, patient_pattern: str | No
 
     The first group of ``patient_pattern``, a regular expression that is searched in a scan's name, is its patient.
     Without a pattern, the patient of a DICOM series is the ID in its header, and other scans have one of their own.
-
-    Raises:
-        FileNotFoundError: there is nothing at one of the places.
-        ValueError: two files have one name, a label has no scan, or a folder holds several DICOM series.
     """
     scans = _named_files(images, IMAGES)
     named = _named_files(labels, "labels") if labels else {}
@@ -131,3 +141,67 @@ def _patient(name: str, path: str, pattern: str | None) -> str | None:
         return match[1]
     series = find_series(path) if os.path.isdir(path) else []
     return str(series[0].headers[0].get("PatientID") or "").strip() or None if series else None
+
+
+def read_table(path: str) -> list[ScanEntry]:
+    """Read a table of scans, separated by commas, semicolons or tabs; a ValueError names all rows to fix at once."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"table '{path}' does not exist; fix the path.")
+    try:
+        with open(path, encoding="utf-8-sig") as stream:
+            header = stream.readline()  # of one column it has no separator, which pandas cannot find out by itself
+        separator = max(SEPARATORS, key=header.count)
+        frame = pd.read_csv(path, sep=separator, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"table {path} cannot be read ({error}); save it as CSV in UTF-8.") from error
+    frame.columns = frame.columns.str.strip().str.lower()
+    _check_columns(list(frame.columns), path)
+    root = os.path.dirname(os.path.abspath(path))
+    rows = frame.fillna("").apply(lambda column: column.str.strip()).to_dict(orient="records")
+    problems = [f"row {n}: {problem}" for n, row in enumerate(rows, start=2) if (problem := _row_problem(row))]
+    if problems or not rows:
+        found = "\n  ".join(problems or ["it has no row"])
+        raise ValueError(f"table {path} has rows to fix:\n  {found}")
+    return [_scan(row, root) for row in rows]
+
+
+def _check_columns(columns: Sequence[str], path: str) -> None:
+    unknown = [name for name in columns if name not in COLUMNS]
+    close = ((name, match) for name in unknown for match in get_close_matches(name, COLUMNS, 1, NEARLY_EQUAL))
+    misspelt = [f"'{name}' (did you mean '{match}'?)" for name, match in close]
+    if "image" not in columns or misspelt:
+        remedy = f"rename {', '.join(misspelt)}" if misspelt else "name the columns in the first row"
+        raise ValueError(
+            f"table {path} has the columns {', '.join(columns)}; expected 'image' and any of {', '.join(COLUMNS[1:])}; "
+            f"{remedy}."
+        )
+    if unknown:
+        logger.info("%s: the columns %s are not used.", path, ", ".join(unknown))
+
+
+def _row_problem(row: Mapping[Any, str]) -> str:
+    if not row["image"]:
+        return "'image' is empty; name the scan, or remove the row"
+    if row.get("split") and row["split"].lower() not in SPELLINGS:
+        return f"'split' of {row['image']} is '{row['split']}'; expected training, validation, test or nothing"
+    if row.get("organs") and not row.get("label"):
+        return f"{row['image']} has 'organs' but no 'label'; name its label, or clear 'organs'"
+    return ""
+
+
+def _scan(row: Mapping[Any, str], root: str) -> ScanEntry:
+    image = _absolute(row["image"], root)
+    organs = tuple(name.strip() for name in row.get("organs", "").split(";") if name.strip())
+    return ScanEntry(
+        case=row.get("case") or case_name(image),
+        image=image,
+        label=_absolute(row["label"], root) if row.get("label") else None,
+        phase=row.get("phase") or None,
+        organs=organs or None,
+        patient=row.get("patient") or None,
+        split=SPELLINGS[row["split"].lower()] if row.get("split") else None,
+    )
+
+
+def _absolute(path: str, root: str) -> str:
+    return os.path.normpath(os.path.join(root, os.path.expanduser(path)))

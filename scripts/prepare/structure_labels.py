@@ -22,7 +22,7 @@ from scripts.dicom.series import choose_series, find_series
 from scripts.dicom.slice_stack import SliceStack, slice_stack
 from scripts.dicom.structure_reader import StructureFile, Structures, find_structure_files
 from scripts.outputs.scan_outputs import write_nifti
-from scripts.prepare.scan_entry import ScanEntry
+from scripts.prepare.split import ScanEntry
 
 FOLDER = "structure_labels"
 """Below the output folder: the label maps."""
@@ -60,12 +60,7 @@ def label_maps_of(
     Scans are DICOM series. One with a label has its structures there, all others in the folder ``place``; ``results``
     says whether structures that this bundle wrote are wanted there. Where a scan has several structure files, the one
     with the label ``wanted`` (with * and ?) is taken, or the newest. ``output_dir`` gets a folder with the label maps.
-
-    Returns:
-        The scans with label map and contoured organs; those without any structure are unlabelled.
-
-    Raises:
-        ValueError: no structures are there or fit a scan, several could be meant, or some cannot be read.
+    Returned are the scans with label map and contoured organs; those without any structure are unlabelled.
     """
     if place and not os.path.exists(place):
         raise FileNotFoundError(f"'{place}' does not exist; give the folder of the structures with --labels.")

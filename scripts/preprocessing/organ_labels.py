@@ -25,9 +25,8 @@ def load_organ_labels(
 ) -> MetaTensor:
     """Label map [1, i, j, k] uint8 of a case on the scan's grid, with class indices in the order of `organs`.
 
-    The case's label_values say which file value (or values) an organ has, by default its class index; what they do not
-    name becomes background. Its ignored_value, if there is one, is the file value that becomes IGNORED. If the scan on
-    its own grid is given, labels on another grid are refused.
+    The case's label_values say which file value (or values) an organ has, by default its class index; its
+    ignored_value, if there is one, becomes IGNORED. Labels on another grid than that of a given scan are refused.
     """
     loaded = as_volume(load_volume(case[key], as_stored=True))
     if scan is not None:

@@ -94,8 +94,7 @@ def resample_classes(
     """Interpolate class scores linearly onto another grid and keep the highest: [i, j, k] uint8 class indices.
 
     `class_scores` gives the score map [x, y, z] in [0, 1] of one class, and is called again for every slab. Affines are
-    4 x 4, from voxels to mm. A class has to reach the threshold to win over background, which is 0 (our choice: .5, the
-    argmax of a binary map).
+    4 x 4, to mm. A class has to reach the threshold to win over background, which is 0 (our choice: .5).
     """
     to_source = torch.linalg.inv(source_affine.double()) @ target_affine.double()
     shape = [int(n) for n in target_shape]

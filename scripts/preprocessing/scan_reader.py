@@ -27,10 +27,7 @@ WARNINGS, TAKEN_FROM = "warnings", "taken_from"
 
 
 class ScanReader(ImageReader):
-    """MONAI's interface to the bundle's reader; photographs are read by MONAI's own.
-
-    For configs: ``{_target_: LoadImaged, keys: image, reader: scripts.preprocessing.scan_reader.ScanReader}``.
-    """
+    """MONAI's interface to the bundle's reader; photographs are read by MONAI's own."""
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Any file: what cannot be read is refused with a sentence."""
@@ -87,10 +84,7 @@ def _loader(as_stored: bool) -> LoadImage:
 
 
 def check_scan(scan: MetaTensor) -> MetaTensor:
-    """Refuse a scan [1, x, y, z] on its own grid that cannot be a CT in HU, by a VolumeError that names the remedy.
-
-    What may be wrong is logged, and kept in the meta data. Photographs [channel, x, y] are returned as they are.
-    """
+    """Refuse a scan [1, x, y, z] that cannot be a CT in HU (VolumeError); log and keep warnings; photographs pass."""
     if scan.dim() != 4:
         return scan
     where = str(scan.meta.get("filename_or_obj", "the scan"))

@@ -1,8 +1,4 @@
-"""The slice store: every scan is read and resampled once, then served as memory-mapped slices.
-
-Reloading volumes for every patch is two orders of magnitude slower than the encoder; files per patch multiply the data.
-A query is therefore an index into this store.
-"""
+"""The slice store: every scan is read and resampled once, then served as memory-mapped slices, which queries index."""
 
 import hashlib
 import json
@@ -41,16 +37,12 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
 
 def open_array(path: Path) -> Tensor:
     """Memory-map an array that :func:`save_array` wrote."""
-    # A private mapping is copy-on-write, so that nothing changes the file. numpy's own would hold a file descriptor for
-    # each array, and thousands of photographs are more than a process may have open.
-    with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(file)
-        start = file.tell()
-    count = start + int(np.prod(shape)) * dtype.itemsize
-    stored = torch.from_file(str(path), shared=False, size=count, dtype=torch.uint8)
-    return stored[start:].view(torch.from_numpy(np.empty(0, dtype)).dtype).reshape(shape)
+    # A private mapping is copy-on-write, so that nothing changes the file. numpy's own holds a file descriptor for each
+    # array, and thousands of photographs are more than a process may have open.
+    described: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
+    stored = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8)
+    kind = torch.from_numpy(np.empty(0, described.dtype)).dtype
+    return stored[described.offset :].view(kind).reshape(described.shape)
 
 
 def stored_name(case: Mapping[str, Any]) -> str:
@@ -62,8 +54,8 @@ def stored_name(case: Mapping[str, Any]) -> str:
 class StoredCase:
     """One scan on the working grid, with the class indices that were contoured and the index of its contrast phase.
 
-    The image is [slice * channel, x, y] int16: HU (one channel), or the colours of a photograph, slice after slice. The
-    label is [slice, x, y] uint8 class indices, None for an unlabelled scan. An unknown phase is 0.
+    The image is [slice * channel, x, y] int16: HU (one channel), or colours, slice after slice. The label is [slice, x,
+    y] uint8 class indices, None for an unlabelled scan. An unknown phase is 0.
     """
 
     name: str
@@ -82,8 +74,8 @@ class StoredCase:
 class SliceStore:
     """Preprocessed slices of any case, on disk and memory-mapped.
 
-    Every run with the same files, organs and spacing (mm) reuses the arrays in `cache_dir`. A case without a contrast
-    phase gets phase 0. `workers` threads read and resample. A slice has 1 channel in CT, 3 in colour photographs.
+    Every run with the same files, organs and spacing (mm) reuses the arrays in `cache_dir`. `workers` threads read and
+    resample. A slice has 1 channel in CT, 3 in colour photographs.
     """
 
     def __init__(

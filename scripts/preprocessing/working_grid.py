@@ -1,8 +1,7 @@
 """The working grid: one orientation and one spacing for every scan, and the way back to the scan's own grid.
 
-Scans come in any orientation and spacing. Both stages work on a *working grid* (axes R, A, S; a fixed spacing in mm),
-and the fused labels return to the scan's own grid exactly: same shape, same affine. The way back interpolates the class
-*scores* linearly and takes the argmax afterwards.
+Both stages work on it (axes R, A, S; a fixed spacing in mm), and the fused labels return to the scan's own grid
+exactly: same shape, same affine. The way back interpolates the class *scores* linearly and takes the argmax afterwards.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -74,8 +73,7 @@ class ToWorkingGrid(Transform):
 class ToWorkingGridd(MapTransform):
     """Dictionary wrapper of :class:`ToWorkingGrid`.
 
-    MONAI's own ``Spacingd`` writes into every key that begins with ``image_``, which breaks in MONAI Label (1.6.x);
-    this wrapper touches only its keys.
+    MONAI's own ``Spacingd`` writes into every key that begins with ``image_``, which breaks in MONAI Label (1.6.x).
     """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float], allow_missing_keys: bool = False) -> None:
@@ -91,7 +89,7 @@ class ToWorkingGridd(MapTransform):
 
 
 class ScoresToScanLabelsd(MapTransform):
-    """Class scores [class, x, y, z] on the working grid, background first -> label map on the scan's own grid.
+    """Class scores [class, x, y, z] on the working grid, background first -> label map [1, i, j, k] of the scan's grid.
 
     Args:
         reference: the image key; its meta data know the working affine and the scan's original affine and shape.
@@ -99,8 +97,6 @@ class ScoresToScanLabelsd(MapTransform):
         background: let the background's own score compete with the classes; then a threshold of 0 gives the argmax.
         organs: names of the classes 1, 2, ...
         one_piece: organs of which only the largest connected part is kept; names that are none of `organs` do nothing.
-
-    The result is [1, i, j, k] uint8 with the scan's affine, ready for ``SaveImaged(resample=False)``.
     """
 
     def __init__(
@@ -145,8 +141,7 @@ def without_other_parts(scores: Tensor, classes: Sequence[int], threshold: float
     """Set the scores of classes in one piece to 0 in every connected part but the largest.
 
     Scores are [class, x, y, z] in [0, 1], background first, and returned as they are if nothing is removed. A part
-    consists of voxels where the class wins: those that would get its label on this grid, at this threshold, with or
-    without the background's score.
+    consists of voxels that would get the label of the class on this grid.
 
     Example: in one row of voxels the scores .9 .8 .1 .7 of a class, at a threshold of .5, become .9 .8 .1 0.
     """

@@ -19,10 +19,7 @@ def resized_maps(coarse: Tensor, size: list[int]) -> Tensor:
 
 
 def maps_on_slices(coarse: Tensor, depth: int) -> Tensor:
-    """Coarse organ maps [organ, x, y, z] on the slices of the volume: [slice, organ, x, y], linear in z.
-
-    In plane the maps keep the coarse grid; patches are sampled from it directly.
-    """
+    """Coarse organ maps [organ, x, y, z] -> [slice, organ, x, y], linear in z, in plane on the coarse grid."""
     return resized_maps(coarse, [coarse.shape[1], coarse.shape[2], depth]).permute(3, 0, 1, 2).contiguous()
 
 
@@ -91,8 +88,8 @@ class AttentionPerturbation:
 def extreme_around(maps: Tensor, radius: int, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Largest or smallest value in the square around each pixel of maps [query, 1, x, y]: dilation or erosion.
 
-    `extreme` is torch.maximum or torch.minimum, `radius` half the side of the square. One axis after the other, without
-    the indices that max_pool2d keeps, is three times as fast on a CPU.
+    `extreme` is torch.maximum or torch.minimum, `radius` half the side of the square. This is three times as fast on a
+    CPU as max_pool2d, which keeps indices.
     """
     for axis, border in ((2, [0, 0, radius, radius]), (3, [radius, radius, 0, 0])):
         padded, length = pad(maps, border, mode="replicate"), maps.shape[axis]

@@ -35,7 +35,6 @@ OUTSIDE = 254  # in a label block beyond the slice: no class index, and not IGNO
 class QueryBatches(BatchStream):
     """Balanced batches of queries, cut out of the slice store.
 
-    Planner and attention are those of the predictor; the store and the soft-tissue window are those of the maps.
     `present_only` and `unlabelled_confidence` choose the queries, see :class:`~scripts.queries.index.QueryIndex`; each
     has one view for segmentation, two for contrast. `adjacent_slices` neighbours on either side are extra channels.
     Without `geometry`, `intensity` and `perturbation` the views are plain patches. `device` samples the patches, by
@@ -44,10 +43,7 @@ class QueryBatches(BatchStream):
     A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ; IGNORED
     where the truth is unknown), and per view: organ, phase, query (the same number in all views of a query), position
     (part of the volume that the slice lies in), intensity (mean of the window under the attention, in [0, 1]). Views of
-    one query lie `batch_size` apart.
-
-    Variants subclass it: `_draw`, `_cut`, `_map`, `_label` and `_shown` are theirs to override, see
-    development/baselines/background_queries.py.
+    one query lie `batch_size` apart. Variants may override `_draw`, `_cut`, `_map`, `_label` and `_shown`.
     """
 
     def __init__(

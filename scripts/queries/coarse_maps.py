@@ -1,8 +1,4 @@
-"""Coarse maps of stored cases, kept as small arrays: what the query stage sees as attention.
-
-For training cases the cross-fitting of the coarse stage writes them, with a network that has not seen the case. A case
-without maps (newly labelled, unlabelled) gets them from the given coarse segmenter when it is first opened.
-"""
+"""Coarse maps of stored cases, the attention of the query stage: written by cross-fitting, or when first opened."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,8 +22,7 @@ class CoarseMaps:
     """Coarse maps per case: [slice, organ, x, y] uint8, 255 for probability 1.
 
     They lie in `folder`, relative to `place` (the current folder by default). The segmenter predicts those that are not
-    there yet, on `device` and in a precision of "auto", "float32" or "bfloat16", from slices in the soft-tissue window
-    [lower, upper] in HU.
+    there yet, on `device` and in a `precision`, from slices in the soft-tissue window [lower, upper] in HU.
     """
 
     def __init__(

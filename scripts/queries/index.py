@@ -58,10 +58,7 @@ class QueryIndex:
     case was not contoured for are left out: their truth is unknown.
 
     With `unlabelled_confidence` there are queries of unlabelled scans too, where the coarse map of the organ is that
-    sure of it in the slice (contrastive stage: attention and label of such a query come from the coarse stage alone).
-
-    Raises:
-        ValueError: no organ has a query, or the confidence is no probability.
+    sure of it in the slice (contrastive stage). ValueError: no organ has a query, or the confidence is no probability.
     """
 
     def __init__(

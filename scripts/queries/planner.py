@@ -1,7 +1,7 @@
 """Queries: which slice, which organ, which window. The 3D-to-2D step of the method.
 
 A query is an index, not a file: (slice, organ, corner of the window). The same plan serves training and inference, so
-training never sees a query that inference would not plan. An organ larger than one patch gets several windows.
+training never sees a query that inference would not plan.
 """
 
 import torch
@@ -13,10 +13,8 @@ def organ_boxes(maps: Tensor, threshold: float, margin_slices: int) -> tuple[Ten
     """Bounding box of every organ in every slice where its coarse map [slice, organ, x, y] reaches the threshold.
 
     An organ is also queried `margin_slices` slices above and below, with the box of its neighbours, so that the second
-    stage can extend what the coarse stage cut off. The threshold is on the scale of the maps.
-
-    Returns:
-        indices [box, 2] of (slice, organ) and boxes [box, 4] of (x first, x last, y first, y last) in map pixels.
+    stage can extend what the coarse stage cut off. Returned are indices [box, 2] of (slice, organ) and boxes [box, 4]
+    of (x first, x last, y first, y last) in map pixels.
     """
     hit = maps >= threshold
     spans: list[Tensor] = []
@@ -38,10 +36,7 @@ def window_corners(low: Tensor, high: Tensor, patch: int, overlap: float, size: 
 
     One centred window where the interval fits into the patch; otherwise the fewest evenly spaced windows that cover it
     with at least the given overlap. Windows stay inside the axis of `size` pixels, or begin at 0 where it is shorter
-    than the patch, so that nobody who crops them has to move them.
-
-    Returns:
-        count [interval] and start of the first window together with the step between windows, [interval, 2].
+    than the patch. Returned are count [interval] and, [interval, 2], the first corner and the step between windows.
     """
     low, high = torch.floor(low).clamp(min=0.0), torch.ceil(high).clamp(max=float(size))
     rest = (high - low - patch).clamp(min=0.0)
@@ -92,11 +87,9 @@ class QueryPlanner(nn.Module):
     def forward(self, maps: Tensor, shape_x: int, shape_y: int) -> Tensor:
         """Plan the queries of one volume, whose slices have (shape_x, shape_y) pixels of the working grid.
 
-        Maps are [slice, organ, x, y] on the coarse in-plane grid, probabilities in [0, 1].
-
-        Returns:
-            [query, 4] int64 of (slice, organ, x and y of the window's first pixel). Windows lie inside the slice; one
-            that is larger than the slice begins at 0, and who crops it pads with air.
+        Maps are [slice, organ, x, y] on the coarse in-plane grid, probabilities in [0, 1]. Returned is [query, 4] int64
+        of (slice, organ, x and y of the window's first pixel). Windows lie inside the slice; one that is larger than
+        the slice begins at 0, and who crops it pads with air.
         """
         indices, boxes = organ_boxes(maps, self.threshold, self.margin_slices)
         patch, overlap, pad = self.patch_size, self.overlap, self.pad

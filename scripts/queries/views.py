@@ -1,7 +1,7 @@
 """Views: a batch of query patches cut, resized and augmented by one `grid_sample`.
 
-Windows of different volumes are gathered as small blocks around the query and sampled together, on the CPU or the GPU
-alike. Image and label share one geometry; the attention follows the same geometry on its own, coarser grid.
+Windows of different volumes are gathered as small blocks around the query and sampled together. Image and label share
+one geometry; the attention follows the same geometry on its own, coarser grid.
 """
 
 import math
@@ -53,10 +53,7 @@ def farthest_pixel(matrix: Tensor, size: int) -> int:
 
 
 def slices_with_neighbours(slices: Tensor, indices: Tensor, adjacent: int, channels: int = 1) -> Tensor:
-    """Slices at the indices with `adjacent` neighbours on either side: [index, (2 * adjacent + 1) * channels, x, y].
-
-    Slices are [slice * channel, x, y]. Beyond the volume its first and last slice are repeated.
-    """
+    """Slices [slice * channel, x, y] at indices with neighbours: [index, (2 * adjacent + 1) * channels, x, y]."""
     offsets = torch.arange(-adjacent, adjacent + 1, device=indices.device)
     wanted = (indices[:, None] + offsets[None, :]).clamp(0, slices.shape[0] // channels - 1)
     if channels > 1:
@@ -70,11 +67,8 @@ def gather_blocks(
 ) -> tuple[Tensor, Tensor]:
     """Square blocks around the centres [query, 2], given in pixels, of slices [channel, x, y] whose sizes may differ.
 
-    Beyond the slice they are padded with `fill`, or with `repeat_edge` by the outermost pixels, as interpolation of a
-    whole map does.
-
-    Returns:
-        blocks [query, channel, 2 * reach, 2 * reach] and the position of their first pixel [query, 2].
+    Beyond the slice they are padded with `fill`, or with `repeat_edge` by the outermost pixels. Returned are blocks
+    [query, channel, 2 * reach, 2 * reach] and the position of their first pixel [query, 2].
     """
     side, first = 2 * reach, slices[0]
     origins = torch.floor(centres).to(torch.int64) - reach + 1
@@ -99,8 +93,7 @@ def sample_patches(
     """Sample patches [query, channel, size, size] from blocks [query, channel, x, y] with one grid_sample.
 
     Centres [query, 2] are in block pixels. The matrix [query, 2, 2] leads from patch offsets, in pixels of the working
-    grid, to slice offsets; `ratio` [query, 2] is block pixels per working-grid pixel along x and y, 1 for image and
-    label. The mode is "bilinear", or "nearest" for label maps.
+    grid, to slice offsets; `ratio` [query, 2] is block pixels per working-grid pixel along x and y.
     """
     extent = torch.tensor([blocks.shape[2] - 1, blocks.shape[3] - 1], dtype=torch.float32)
     # grid_sample wants positions in [-1, 1], last axis first.

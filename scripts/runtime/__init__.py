@@ -1,7 +1,6 @@
 """The mechanisms of a run that every stage shares.
 
 composition (running_config): configs put together, and those of a run; run_folder: one folder, one run; stage: the
-trainer of a stage; streams: endless batches, each known from the seed and its number; resume: checkpoints; processes:
-ranks and shards; precision: bfloat16 where it is faster; progress: bar and ETA; tracking: MLflow; plain_errors:
-commands and their one line of error.
+trainer of a stage; streams: endless batches; resume: checkpoints; processes: ranks and shards; precision; progress: bar
+and ETA; tracking: MLflow; plain_errors: commands and their one line of error.
 """

@@ -37,10 +37,7 @@ NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path"}
 def composed(
     config_file: str | Sequence[str], run_dir: str | Sequence[str] | None = None, **overrides: Any
 ) -> ConfigParser:
-    """A config that is complete, then its overlays merged in this order, then values by id that replace theirs.
-
-    With `run_dir` (:func:`trained_config`) the predictor of that run replaces the one of the first file.
-    """
+    """A base config (with `run_dir` the predictor of that run in it), then overlays in order, then values by id."""
     files = [config_file] if isinstance(config_file, str) else list(config_file)
     parser = ConfigParser(ConfigParser.load_config_files(files[:1]))
     if run_dir:
@@ -55,8 +52,7 @@ def composed(
 def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
     """The config that a predictor was trained with; ValueError, FileNotFoundError: no such run, or it is not whole.
 
-    `run_dir` is the folder of the run; or, of a run of an older version without ``config.yaml``, the config files that
-    it was trained with.
+    `run_dir` is the folder of the run; of a version without ``config.yaml``, the config files that it was trained with.
     """
     if not isinstance(run_dir, str) or run_dir.startswith("["):
         files = ast.literal_eval(run_dir) if isinstance(run_dir, str) else list(run_dir)
@@ -89,11 +85,7 @@ def _taken(parser: ConfigParser, trained: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = False) -> None:
-    """First step of every workflow: check the command that started it, and take over the predictor of a run, if given.
-
-    A workflow that trains a predictor of its own (`anew`) takes none over. An unknown id on the command line is a
-    ValueError, as is an overlay that is given twice or in the wrong order.
-    """
+    """First step of every workflow: check its command, and take over the predictor of a run, unless it trains one."""
     if run_dir and anew:
         raise ValueError(
             f"a training begins anew, and --run_dir {run_dir} names a finished one: leave it out; to go on with its "

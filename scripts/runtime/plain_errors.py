@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 import warnings
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -14,8 +15,6 @@ from types import TracebackType
 BUNDLE = Path(__file__).resolve().parents[2]
 OURS = {BUNDLE / "scripts", BUNDLE / "development"}
 TRACEBACK, FRAME = "Traceback (most recent call last):\n", re.compile(r'  File "(.+?)", line ')
-# MONAI repeats for every image that it opens which optional decoders it did not find.
-REPETITIVE_LOGGERS = ("monai.data.nvimgcodec_pydicom_plugin",)
 NEXT_IN_CHAIN = re.compile(r"\n\n(?:The above exception was|During handling of)")
 
 
@@ -87,8 +86,8 @@ def install_plain_errors() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the console's code page lacks must not end a run
             stream.reconfigure(errors="backslashreplace")
-    for name in REPETITIVE_LOGGERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    # MONAI repeats for every image that it opens which optional decoders it did not find.
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
@@ -96,3 +95,9 @@ def start_command() -> None:
     """Report errors as sentences, and log messages without decoration: the first step of a command."""
     install_plain_errors()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+
+def command_parser(module: str, description: str | None) -> ArgumentParser:
+    """Start a command, and return a parser for its arguments whose help shows the description as it stands."""
+    start_command()
+    return ArgumentParser(f"python -m {module}", None, description, formatter_class=RawDescriptionHelpFormatter)

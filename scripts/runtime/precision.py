@@ -1,8 +1,7 @@
 """Precision: bfloat16 where it is faster, float32 elsewhere, and channels-last memory for 2D networks.
 
-Measured with benchmarks.precision: on a CPU that multiplies bfloat16 matrices (AMX) autocast is nearly twice as fast as
-float32; with AVX-512's bfloat16 instructions alone it takes 1.4 times as long, and without any 20 times. "auto"
-therefore asks the hardware.
+Measured with benchmarks.precision: on a CPU with AMX autocast is nearly twice as fast as float32; with AVX-512's
+bfloat16 instructions alone it takes 1.4 times as long, and without any 20 times. "auto" asks the hardware.
 """
 
 from collections.abc import Callable
@@ -36,8 +35,8 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
 class PrecisionInferer(Inferer):
     """Run a network under autocast of the resolved precision, on plain tensors; bfloat16 results become float32.
 
-    MONAI's engines autocast on CUDA only; an inferer does it on every device, for training and inference alike. With
-    `channels_last` 4D inputs are laid out channels-last, which convolutions prefer.
+    MONAI's engines autocast on CUDA only; an inferer does it on every device. With `channels_last` 4D inputs are laid
+    out channels-last, which convolutions prefer.
     """
 
     def __init__(self, precision: str = "auto", channels_last: bool = True) -> None:

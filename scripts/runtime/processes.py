@@ -1,7 +1,6 @@
 """Several processes, one for each GPU: rank, world size, shards, and a network that they train together.
 
-A run that was not started by torchrun is one process, and everything here has no effect on it. Barriers are those of
-`ignite.distributed`; its `auto_model` is not used, which moves a network to the GPU whatever device was chosen.
+Barriers are those of `ignite.distributed`; its `auto_model` moves a network to the GPU whatever device was chosen.
 """
 
 import atexit

@@ -75,9 +75,8 @@ def peak_memory_mib() -> float:
 class Resume:
     """Handler of a trainer: save everything the stage needs after each epoch, start from it next time.
 
-    Put it last among the handlers, so that it saves after the learning-rate step and the validation. The objects have
-    a state_dict: network, optimizer, scheduler, ... The stream of batches is told at which iteration to go on. The
-    path is relative to the place; None for the current folder.
+    Put it last among the handlers, so that it saves after the learning-rate step and the validation. The objects have a
+    state_dict. The path is relative to the place; None for the current folder.
     """
 
     def __init__(
@@ -124,10 +123,7 @@ class Resume:
 
 
 class BestModel:
-    """Handler of the validation engine: keep the weights with the highest key metric, a plain state dict.
-
-    The path is relative to the place; None for the current folder.
-    """
+    """Handler of the validation engine: keep the weights with the highest key metric; `path` is relative to `place`."""
 
     def __init__(self, path: str, network: torch.nn.Module, place: RunPlace | None = None) -> None:
         self.file, self.place, self.network = path, place, network

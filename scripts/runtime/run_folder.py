@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,7 @@ def placed(path: str | Path, place: RunPlace | None) -> Path:
 
 
 def claim_run_folder(output_dir: str, training_cases: int) -> Path:
-    """Create the folder of the run whose config is running, or check that the folder belongs to it.
-
-    A ValueError names what differs from the config and number of training cases there, or weights of no run.
-    """
+    """Create the folder of the run whose config is running, or check that the folder belongs to it (ValueError)."""
     with one_rank_first():  # the others then find its config
         return claim(Path(output_dir), running_config(), {"training_cases": training_cases})
 
@@ -97,18 +94,14 @@ def check_weights(path: Path) -> None:
         )
 
 
-def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def flat_settings(value: Any, name: str = "") -> dict[str, Any]:
     """Settings as plain values by dotted name: {"train": {"patch": (64, 64)}} -> {"train.patch": [64, 64]}."""
-    return dict(_flat(settings, ""))
-
-
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    is_list = isinstance(value, Sequence) and not isinstance(value, str)
-    if isinstance(value, Mapping) or (is_list and any(isinstance(item, Mapping) for item in value)):
-        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, json.loads(json.dumps(value))
+    if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping):
+        return {name: json.loads(json.dumps(value))}
+    nested = (flat_settings(item, f"{name}.{key}" if name else str(key)) for key, item in value.items())
+    return {key: item for settings in nested for key, item in settings.items()}
 
 
 def _compared(config: Mapping[str, Any], began_with: Mapping[str, Any]) -> dict[str, Any]:

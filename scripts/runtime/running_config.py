@@ -22,10 +22,7 @@ def config_of(parser: ConfigParser) -> dict[str, Any]:
 
 
 def running_config() -> dict[str, Any]:
-    """The composed config of the running workflow: plain values, expressions as they are.
-
-    Handlers that experiment tracking adds, and what no file can hold, are left out or written as text.
-    """
+    """The composed config of the running workflow: plain values, expressions as text, no handlers of tracking."""
     config = config_of(running_parser())
     return {key: _plain(value) for key, value in config.items() if key not in ("_meta_", "note")}
 

@@ -48,8 +48,7 @@ def stage_trainer(
     The name of the stage is also that of its checkpoint in the folder of the run (`place`). The learning rate rises to
     the optimizer's in `warmup_steps` iterations (None: one epoch), then falls as a cosine. The keeper of the best
     weights (`best`) belongs to the checkpoint. With `checkpoint=False` nothing is stored, and each run of the trainer
-    goes on with the next batch (federated). The loss gets the network's output and the targets of `prepare_batch`.
-    `num_workers` processes make batches; they pay where a GPU would wait for the CPU.
+    goes on with the next batch (federated). `num_workers` processes make batches.
     """
     schedule = WarmupCosineSchedule(optimizer, warmup_steps or epoch_length, t_total=max_epochs * epoch_length)
     state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
@@ -78,18 +77,15 @@ def stage_trainer(
 def share_of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The validation cases of this process; MONAI's metric joins those of all.
 
-    A process without a case of its own, because there are fewer than processes, takes the first one without any organ:
-    its Dice does not exist and counts for nothing, and the other processes do not wait for it.
+    A process without a case of its own takes the first one without any organ: its Dice does not exist and counts for
+    nothing, and the other processes do not wait for it.
     """
     without_organs: list[Mapping[str, Any]] = [{**case, "label_values": {"none": 0}} for case in cases[:1]]
     return shard(cases) or without_organs
 
 
 class StageValidation(ValidationHandler):
-    """MONAI's handler, which also validates after the last epoch: a run shorter than the interval still has a result.
-
-    Without a validation case there is nothing to do (a client may fine-tune on all that it has).
-    """
+    """MONAI's handler, which also validates after the last epoch, and not at all where there is no validation case."""
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -106,9 +102,8 @@ class StageValidation(ValidationHandler):
 def epochs_of_both_stages(contrastive: Sequence[int], segmentation: Sequence[int], epoch: Sequence[int]) -> int:
     """Epochs in which one stage alone sees the images of the contrastive and the segmentation stage together.
 
-    A baseline that leaves the contrastive stage out would otherwise be compared after fewer images. Each number of
-    images is given by its factors: epochs, iterations, queries and views of the contrastive stage; epochs, iterations
-    and queries of the segmentation stage; iterations and images in a batch of an epoch of the lone stage.
+    Each number of images is given by its factors: epochs, iterations, queries and views of the contrastive stage;
+    epochs, iterations and queries of the segmentation stage; iterations and images of an epoch of the lone stage.
 
     Example: 40 x 50 x 64 x 2 views and 80 x 50 x 64 queries are 160 epochs of 50 x 64 images.
     """

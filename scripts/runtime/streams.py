@@ -21,8 +21,8 @@ def in_turns(classes: Sequence[int], count: int, generator: torch.Generator) -> 
 class BatchStream(IterableDataset[Batch]):
     """Base of the training datasets: a subclass makes batch number n.
 
-    The same seed gives the same batches. With several loader workers each makes every k-th batch; the order stays the
-    same. With several training processes each draws its share of the items of a batch, and other items than the others.
+    With several loader workers each makes every k-th batch; the order stays the same. With several training processes
+    each draws its share of the items of a batch, and other items than the others.
     """
 
     def __init__(self, seed: int = 0) -> None:

@@ -1,8 +1,7 @@
 """Experiment tracking of all stages: what `--tracking mlflow` does not see by itself.
 
 MONAI adds its MLflow handler to three engines that it knows by id: the segmentation stage, its validation and the
-evaluation. The coarse networks and the contrastive stage, the settings of the run and the files that it leaves are
-logged from here, to the same run of the same experiment.
+evaluation. The other stages, the settings and the files of the run are logged from here, to the same MLflow run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,10 +40,9 @@ class RunTracking:
     """A run of an experiment, from its settings to its files; does nothing when tracking is off.
 
     A run that was stopped goes on in the same MLflow run: runs are known by their name. With `--tracking`, MONAI
-    replaces the id `save_execute_config: true` (`executed_config`) by the path of a file, or by null. The environment
-    variable MLFLOW_TRACKING_URI overrides `tracking_uri`, a database or server. The files are the `artifacts`, names
-    or patterns in the output folder, logged at the end. The settings (`parameters`; None: the whole config) get dotted
-    names where they are nested. ValueError if tracking is wanted and mlflow is not installed.
+    replaces the id `save_execute_config: true` (`executed_config`) by the path of a file, or by null. The files are the
+    `artifacts`, names or patterns in the output folder, logged at the end. The settings (`parameters`; None: the whole
+    config) get dotted names. ValueError if tracking is wanted and mlflow is not installed.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from config_compositions import ROOT
 from monai.bundle import ConfigParser
-from own_scans import write_scan, write_series
+from tiny_dataset import write_scan, write_series
 
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.problems import DatasetError, Kind

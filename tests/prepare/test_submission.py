@@ -13,10 +13,10 @@ import torch
 from kept_files import unchanged
 from numpy.typing import NDArray
 
+from development.submission import challenge_values, main, write_submission
 from scripts.inference.predictor import encode_names
 from scripts.outputs.scan_outputs import write_nifti
 from scripts.prepare.btcv_layout import ORGANS, TEST_NUMBERS
-from scripts.prepare.submission import challenge_values, main, write_submission
 
 MODEL_ORGANS = ["liver", "spleen", "left_adrenal_gland"]
 
@@ -91,8 +91,8 @@ def test_every_unfit_label_map_is_named_and_nothing_is_written(btcv: Path, segme
     message = str(caught.value)
     assert "cannot be submitted (4); segment the scans again" in message
     assert "img0061_seg.nii.gz: does not exist" in message
-    assert "img0062_seg.nii.gz: shape (4, 4, 4), expected the scan's" in message
-    assert "img0063_seg.nii.gz: another affine than its scan" in message
+    assert "img0062_seg.nii.gz: shape (4, 4, 4), expected the image's" in message
+    assert "img0063_seg.nii.gz: affine puts a corner" in message
     assert "img0064_seg.nii.gz: class index 4, expected 0 to 3" in message
     assert not output.exists()
 

@@ -1,4 +1,4 @@
-"""Reference labels: the values of a file become the class indices of the config."""
+"""What a file holds becomes what a network reads: values become class indices, Hounsfield units become [0, 1]."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_dataset import AFFINE, save
 
+from scripts.preprocessing.intensity import RandomIntensity, check_window, soft_tissue_window
 from scripts.preprocessing.organ_labels import LoadOrganLabelsd, load_organ_labels
 
 ORGANS = ["spleen", "liver", "aorta"]
@@ -69,3 +72,60 @@ def test_an_unlabelled_case_passes_unchanged() -> None:
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="nowhere"):
         load_organ_labels({"label": str(tmp_path / "nowhere.nii.gz")}, ORGANS)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_soft_tissue_window_maps_its_ends_to_0_and_1_and_clips_beyond() -> None:
+    hu = torch.tensor([-1024.0, -175.0, 50.0, 275.0, 1000.0])
+    assert soft_tissue_window(hu, -175.0, 275.0).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("window", [[275, -175], [0, 0], [0], [0, 1, 2]])
+def test_a_window_that_is_none_is_refused_with_an_example(window: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"\[lower, upper\] in HU, for example \[-175, 275\]"):
+        check_window(window)
+
+
+def test_a_window_may_come_in_integers() -> None:
+    assert check_window([-175, 275]) == (-175.0, 275.0)
+
+
+def test_variation_of_no_strength_changes_nothing() -> None:
+    patches = torch.rand(3, 2, 8, 8, generator=seeded())
+    assert torch.allclose(RandomIntensity(0.0, 0.0, 0.0)(patches, seeded()), patches, atol=1e-6)
+
+
+@given(st.integers(0, 2**20), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_varied_patches_stay_within_0_and_1(seed: int, contrast: float, brightness: float, noise: float) -> None:
+    patches = torch.rand(2, 1, 4, 4, 4, generator=seeded(seed))
+    varied = RandomIntensity(contrast, brightness, noise)(patches, seeded(seed))
+    assert varied.shape == patches.shape
+    assert float(varied.min()) >= 0 and float(varied.max()) <= 1
+
+
+def test_contrast_turns_about_the_middle_of_the_window() -> None:
+    # (p - .5) * f + .5 with f from [.5, 1.5]: .5 stays, and 0.4 and 0.6 stay mirror images.
+    patches = torch.tensor([0.4, 0.5, 0.6]).expand(8, 1, 3)
+    varied = RandomIntensity(contrast=0.5, brightness=0.0, noise=0.0)(patches, seeded())
+    assert torch.allclose(varied[..., 1], torch.tensor(0.5))
+    assert torch.allclose(varied[..., 0] + varied[..., 2], torch.tensor(1.0))
+    factor = (varied[..., 2] - 0.5) / 0.1
+    assert float(factor.min()) >= 0.5 - 1e-5 and float(factor.max()) <= 1.5 + 1e-5
+    assert len(factor.unique()) == 8, "every patch has a draw of its own"
+
+
+def test_brightness_shifts_a_patch_as_a_whole() -> None:
+    varied = RandomIntensity(contrast=0.0, brightness=0.2, noise=0.0)(torch.full((8, 1, 4, 4), 0.5), seeded())
+    assert float(varied.flatten(1).std(dim=1).max()) < 1e-6
+    shift = varied[:, 0, 0, 0] - 0.5
+    assert float(shift.abs().max()) <= 0.2 and float(shift.min()) < 0 < float(shift.max())
+
+
+def test_the_same_seed_gives_the_same_variation_and_another_seed_another() -> None:
+    patches = torch.rand(2, 1, 8, 8, generator=seeded())
+    vary = RandomIntensity()
+    assert torch.equal(vary(patches, seeded(3)), vary(patches, seeded(3)))
+    assert not torch.equal(vary(patches, seeded(3)), vary(patches, seeded(4)))

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from local_server import serving
-from published_release import Published
-from tiny_checkout import OTHER_WEIGHTS, copy_bundle, read_json, write_tiny_bundle
+from tiny_checkout import OTHER_WEIGHTS, Published, copy_bundle, read_json, write_tiny_bundle
 
 from development.release.__main__ import main
 from development.release.metadata import versioned_name

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from published_release import Published
-from tiny_checkout import OTHER_WEIGHTS, git, read_json, write_json
+from tiny_checkout import OTHER_WEIGHTS, Published, git, read_json, write_json
 
 from development.release import build
 from development.release.__main__ import main

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from local_server import HubHandler, hub_environment, serving
 from monai.bundle import download
-from published_release import Published
-from tiny_checkout import OTHER_WEIGHTS, SHAPE
+from tiny_checkout import OTHER_WEIGHTS, SHAPE, Published
 
 from scripts.files.result_files import digest
 

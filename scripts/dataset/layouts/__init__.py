@@ -6,9 +6,6 @@ Each module in this folder is one layout; a new one is a new file here, and no o
 - ``datalist(folder: str) -> dict``: the content of the dataset.json that the folder stands for, with ``labels`` (value
   of the label files -> organ) and a list of ``{"image": ..., "label": ...}`` per split, paths relative to the folder.
   Raises ValueError or FileNotFoundError with the remedy where the folder is incomplete.
-
-They are called by :func:`scripts.dataset.datalist_file.read_datalist`, for training, evaluation and the check, and by
-:func:`scripts.dataset.inference_inputs.scan_inputs`.
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """Weights of half the size: kernels in half precision, everything that is small in float32.
 
-    python -m scripts.export.half_precision runs/mine/model.pt models/model.pt
+    python -m development.release.half_precision runs/mine/model.pt models/model.pt
 
 The result is a `model.pt` like any other: loading copies half-precision values into the network's float32 parameters,
 so every client reads it as it is, and computes as before. What the rounding costs, an evaluation of both files and
@@ -88,7 +88,7 @@ def write_half_precision(source: str | Path, target: str | Path, dtype: str = DE
 def main(arguments: Sequence[str] | None = None) -> None:
     """Convert a file and say what that saved."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.export.half_precision", description=__doc__.splitlines()[0].rstrip(".")
+        prog="python -m development.release.half_precision", description=__doc__.splitlines()[0].rstrip(".")
     )
     parser.add_argument("source", help="weights of the whole predictor, as a training writes them to model.pt")
     parser.add_argument("target", help="file to write, for example models/model.pt")

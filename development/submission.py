@@ -1,44 +1,39 @@
 """Write the label maps that the BTCV 2015 challenge takes: its file names, its label values, the grid of its scans.
 
-    python -m scripts.prepare.submission --raw_dir RawData --segmentations SEGMENTATIONS --model_path runs/btcv/model.pt
+    python -m development.submission --raw_dir RawData --segmentations SEGMENTATIONS --model_path runs/btcv/model.pt
 
 SEGMENTATIONS is what inference wrote for the 20 test scans (img0061_seg.nii.gz ...). Their class indices become the
-challenge's values by the organ names in the weights, so that a network with other organs or another order is right.
-OUTPUT_DIR gets label0061.nii.gz to label0080.nii.gz and, beside it, OUTPUT_DIR.zip for the upload.
+challenge's values by the organ names in the weights. OUTPUT_DIR gets label0061.nii.gz to label0080.nii.gz and, beside
+it, OUTPUT_DIR.zip for the upload.
 """
 
 import logging
 import zipfile
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from scripts.dataset.scan_rules import other_grid
+from scripts.dataset.volume_file import VolumeFile, read_volume_file
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import claim_outputs, result_path
 from scripts.inference.predictor import decode_names
 from scripts.outputs.scan_outputs import write_labels
 from scripts.prepare.btcv_layout import ORGANS, find_files
-from scripts.runtime.plain_errors import start_command
+from scripts.runtime.plain_errors import command_parser
 from scripts.runtime.resume import load_checkpoint
 
-AFFINE_TOLERANCE_MM = 1e-3
 logger = logging.getLogger(__name__)
 
 
 def write_submission(raw_dir: str, segmentations: str, organs: Sequence[str], output_dir: str) -> Path:
     """Write the label maps of all test scans and a zip of them, and return the path of the zip.
 
-    The segmentations are what inference wrote, with the organs in the order of their class indices.
-
-    Raises:
-        ValueError: an organ that the challenge does not have, or a label map that is missing, on another grid than its
-            scan or with other values; nothing is written then.
+    The segmentations are what inference wrote, with the organs in the order of their class indices. ValueError: an
+    organ that the challenge does not have, or a label map that does not fit; nothing is written then.
     """
     values = challenge_values(organs)
     scans = find_files(raw_dir).tests
@@ -55,7 +50,7 @@ def write_submission(raw_dir: str, segmentations: str, organs: Sequence[str], ou
     claim_outputs([*outputs.values(), uploaded], [*scans.values(), *found.values()], new=True)
     for case, path in tqdm(found.items(), desc="submission", unit="scan"):
         label = _load(path)
-        write_labels(outputs[case], values[_voxels(label)], label.affine, str(scans[case]))
+        write_labels(outputs[case], values[label.voxels.astype(np.uint8)], label.affine, str(scans[case]))
     with replacing(uploaded) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for path in outputs.values():
             archive.write(path, path.name)
@@ -87,33 +82,22 @@ def _problem(scan_path: Path, path: Path, organs: int) -> str:
     if not path.is_file():
         return f"{path}: does not exist"
     scan, label = _load(scan_path), _load(path)
-    if label.shape != scan.shape:
-        return f"{path}: shape {label.shape}, expected the scan's {scan.shape}"
-    if not np.allclose(label.affine, scan.affine, atol=AFFINE_TOLERANCE_MM):
-        return f"{path}: another affine than its scan"
-    highest = int(_voxels(label).max())
+    if difference := other_grid(label.voxels.shape, label.affine, scan.voxels.shape, scan.affine):
+        return f"{path}: {difference}"
+    highest = int(label.voxels.max())
     return f"{path}: class index {highest}, expected 0 to {organs}" if highest > organs else ""
 
 
-def _load(path: Path) -> Any:
-    return nib.loadsave.load(path)
-
-
-def _voxels(label: Any) -> NDArray[np.uint8]:
-    return np.asarray(label.dataobj).astype(np.uint8)
+def _load(path: Path) -> VolumeFile:
+    return read_volume_file(str(path))
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     """Write the submission that the arguments describe and return the path of its zip."""
-    start_command()
-    parser = ArgumentParser(
-        "python -m scripts.prepare.submission", description=__doc__, formatter_class=RawDescriptionHelpFormatter
-    )
+    parser = command_parser("development.submission", __doc__)
     parser.add_argument("--raw_dir", required=True, help="the challenge's RawData folder")
     parser.add_argument("--segmentations", required=True, help="folder of the label maps of the test scans")
-    parser.add_argument(
-        "--model_path", required=True, help="the weights that made them (an ensemble: any of its folds)"
-    )
+    parser.add_argument("--model_path", required=True, help="the weights that made them (an ensemble: of any fold)")
     parser.add_argument("--output_dir", default="runs/submission", help="folder of it (default: %(default)s)")
     options = parser.parse_args(arguments)
     organs = organs_of_weights(options.model_path)

@@ -14,7 +14,7 @@ from monai.networks.utils import copy_model_state
 from tiny_predictor import MakePredictor
 from torch import Tensor
 
-from scripts.export.half_precision import halved, main, rounding, write_half_precision
+from development.release.half_precision import halved, main, rounding, write_half_precision
 from scripts.inference.predictor import TwoStagePredictor
 from scripts.inference.weights import load_weights
 
