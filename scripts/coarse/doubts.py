@@ -88,9 +88,11 @@ class Doubt(NamedTuple):
 
 def fits_of(stored: StoredCase, maps: Tensor, store: SliceStore) -> Iterator[Fit]:
     """Compare each contoured organ of a case of a store with the maps [slice, organ, x', y'] uint8."""
+    if (label := stored.label) is None:
+        return
     totals = sums_of(maps)
-    for organ in stored.annotated if stored.label is not None else ():
-        fit = fit_of(stored.name, stored.label == organ, maps, totals, organ, store)
+    for organ in stored.annotated:
+        fit = fit_of(stored.name, torch.eq(label, organ), maps, totals, organ, store)
         if fit.contour_ml or fit.map_ml:
             yield fit
 
