@@ -8,12 +8,14 @@ Groups are made from the scans and the references alone; no score decides who be
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from scripts.dataset.datalists import load_cases
+from scripts.dataset.datalist_file import datalist_path, read_datalist
+from scripts.dataset.datalists import case_names, load_cases
+from scripts.dataset.exclusions import read_exclusions
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.outliers import MAX_Z, MIN_CASES, robust_z
 from scripts.evaluation.intervals import macro_interval, macro_mean
@@ -50,8 +52,12 @@ def implausible(scores: pd.DataFrame) -> pd.Series:
     return found
 
 
-def groups_of(scores: pd.DataFrame, measures: Sequence[CaseMeasure]) -> dict[str, pd.DataFrame]:
+def groups_of(
+    scores: pd.DataFrame, measures: Sequence[CaseMeasure], doubted: Collection[tuple[str, str]] | None = None
+) -> dict[str, pd.DataFrame]:
     """Part of the scores (a row per case and organ) in each group, the groups in the order in which they are printed.
+
+    Doubted contours are pairs of case and organ; None: nobody looked for any.
 
     Raises:
         ValueError: a scored case is not among the measured ones.
@@ -63,6 +69,9 @@ def groups_of(scores: pd.DataFrame, measures: Sequence[CaseMeasure]) -> dict[str
     contoured = scores["case"].map({case: len(measure.organs) for case, measure in known.items()})
     complete, odd = contoured.max(), implausible(scores)
     groups = {"all": scores}
+    if doubted is not None:
+        marked = pd.Series(list(zip(scores["case"], scores["organ"], strict=True)), scores.index).isin(doubted)
+        groups |= {"contours that are not doubted": scores[~marked], "doubted contours": scores[marked]}
     for axis, name in ((0, "pixels"), (2, "slices")):
         spacing = scores["case"].map({case: measure.spacing[axis] for case, measure in known.items()})
         middle = float(np.median([known[case].spacing[axis] for case in scores["case"].unique()]))
@@ -96,12 +105,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("scores", help="scores.csv of an evaluation run, or FILE::RUN")
     parser.add_argument("--dataset_dir", required=True, help="folder with the dataset.json that was scored")
+    parser.add_argument("--doubts", help="CSV whose marked contours are doubted, see scripts.dataset.exclusions")
     parser.add_argument("--split", default="validation", help="split that was scored (default: %(default)s)")
     options = parser.parse_args(arguments)
     scores = read_scores(options.scores)
     organs = organs_of(scores)
     cases = load_cases(options.dataset_dir, options.split, organs)
-    print(format_groups(groups_of(scores, measure_cases({options.split: cases}, organs))))
+    doubted = (
+        read_exclusions(options.doubts, case_names(read_datalist(datalist_path(options.dataset_dir))), organs)
+        if options.doubts
+        else None
+    )
+    print(format_groups(groups_of(scores, measure_cases({options.split: cases}, organs), doubted)))
     odd = scores[implausible(scores)]
     for _, row in odd.iterrows():
         print(f"{row['case']}: {row['organ']} of {row['reference_ml']:.3g} ml in the reference, Dice {row['dice']:.3f}")

@@ -5,13 +5,16 @@ trusts them too much. With k folds every training case gets its maps from a netw
 that goes into the predictor is then trained on all cases. folds=1 is the public code's in-sample form.
 
 With few patients a fold's network misses whole organs, which would then never be queried in training. An organ that
-it hardly finds gets the map of the final network instead.
+it hardly finds gets the map of the final network instead. A map that is sure of itself, and whose contour lies
+elsewhere, stays: then the contour is doubted, not the map (`scripts.coarse.doubts`).
 """
 
 import copy
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ import torch
 from ignite.distributed import barrier
 
 from scripts.coarse.cpu_training import for_training
+from scripts.coarse.doubts import UNSURE, Doubt, fits_of, judge
 from scripts.coarse.patches import CoarsePatches
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
+from scripts.dataset.problems import listed
 from scripts.files.atomic_write import replacing
 from scripts.losses.partial_labels import OrganWeightDecay, PartialDiceCELoss
 from scripts.networks.coarse_segmenter import CoarseSegmenter
@@ -65,7 +70,8 @@ class CrossFittedCoarse:
         patch_size, batch_size, geometry, intensity, organ_share: see `CoarsePatches`.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes
-            its place, in-sample. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
+            its place, in-sample, unless the contour is doubted. 0: never (our choice: .3;
+            docs/explanation/what_we_tried.md).
     """
 
     def __init__(
@@ -114,6 +120,14 @@ class CrossFittedCoarse:
         if len(self.folds) > 1 and self.least_dice > 0:
             self._show_missed_organs()
 
+    @cached_property
+    def doubts(self) -> list[Doubt]:
+        """Contours that lie elsewhere than sure maps of networks that have not seen them; reads all maps."""
+        if len(self.folds) == 1:
+            return []
+        fits = (fits_of(self.maps.store.open(case), self.maps.of(case), self.maps.store) for case in self.data)
+        return [doubt for doubt in judge(list(chain.from_iterable(fits))) if doubt.kind != UNSURE]
+
     def _cross_fit(self, number: int, held_out: Sequence[int], segmenter: CoarseSegmenter) -> None:
         """Train on the other folds, write the maps of this one."""
         unseen = [self.data[n] for n in held_out]
@@ -155,6 +169,12 @@ class CrossFittedCoarse:
             return
         recall = coarse_recall(self.data, self.maps, self.threshold)
         logger.info("coarse recall on the training cases:\n%s", recall_table(recall))
+        for organ in recall:
+            recall[organ]["doubted_cases"] = [doubt.fit.case for doubt in self.doubts if doubt.fit.organ == organ]
+        if self.doubts:
+            named = listed([f"{doubt.fit.case} {doubt.fit.organ} ({doubt.kind})" for doubt in self.doubts])
+            logger.info("%d contours lie elsewhere than maps that are sure of themselves: %s. To see all of them: "
+                        "python -m scripts.dataset_report.doubts", len(self.doubts), named)  # fmt: skip
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(recall, indent=1), encoding="utf-8")
 
@@ -166,10 +186,13 @@ class CrossFittedCoarse:
         done, replaced = self.maps.file(self.data[0]).with_name("missed_organs_shown"), 0
         if done.exists():
             return
+        doubted = {(doubt.fit.case, doubt.fit.organ) for doubt in self.doubts}
+        barrier()  # all have judged the maps before one is replaced
         for case in shard(self.data):
             stored, kept = self.maps.store.open(case), self.maps.of(case)
             dice = map_dice(stored, kept)
-            missed = [organ for organ, value in dice.items() if value < self.least_dice]
+            missed = [organ for organ, value in dice.items() if value < self.least_dice
+                      and (stored.name, self.maps.store.organs[organ - 1]) not in doubted]  # fmt: skip
             if not missed:
                 continue
             final = self.maps.predict(case, self.segmenter)

@@ -30,7 +30,9 @@ from scripts.dataset.datalist_file import (
     has_image,
     read_datalist,
     refuse_equal_names,
+    split_names,
 )
+from scripts.dataset.exclusions import read_exclusions, without
 from scripts.dataset.label_values import LabelValues, organs_of_datalist, read_label_values
 from scripts.dataset.problems import listed
 
@@ -46,6 +48,7 @@ def load_cases(
     labelled: bool = False,
     labelled_fraction: float | None = None,
     seed: int = 0,
+    exclude: str | None = None,
 ) -> list[dict[str, Any]]:
     """List the cases of one split.
 
@@ -61,6 +64,7 @@ def load_cases(
         labelled: leave out scans without a label, with a log line: they cannot be scored.
         labelled_fraction: share of the labelled cases that keep their label; see :func:`keep_labels_of`. None: all.
         seed: seed of that choice.
+        exclude: table of contours that count as not contoured; see :mod:`scripts.dataset.exclusions`. None: all count.
 
     Returns:
         A dictionary per case, as shown above; ``label`` and ``patient`` only where the entry has one, values of an
@@ -91,10 +95,19 @@ def load_cases(
     refuse_equal_names(cases, f"split '{split}' of {path}")
     if untrained := tuple(sorted(set(known_organs) - set(organs))):
         _log_untrained(path, untrained)
+    if exclude is not None:
+        cases = without(cases, read_exclusions(exclude, case_names(content), known_organs))
     if labelled:
         cases = _with_label(cases, split, path)
     cases = cases[:limit]
     return cases if labelled_fraction is None else keep_labels_of(cases, labelled_fraction, organs, seed)
+
+
+def case_names(content: Mapping[str, Any]) -> set[str]:
+    """Names of the cases of all splits: a table of exclusions may be about several."""
+    entries = [entry for split in split_names(content) for entry in content[split]]
+    stated = [{"image": entry} if isinstance(entry, str) else entry for entry in entries]
+    return {entry.get("case") or case_name(entry["image"]) for entry in stated if has_image(entry)}
 
 
 def _with_label(cases: list[dict[str, Any]], split: str, path: str) -> list[dict[str, Any]]:

@@ -165,6 +165,34 @@ def test_an_organ_that_the_folds_network_finds_nowhere_or_everywhere_gets_the_fi
     assert torch.equal(kept[:, others], found[:, others]), "what the held-out network found stays out of sample"
 
 
+def test_where_a_sure_map_lies_elsewhere_than_the_contour_the_contour_is_doubted_and_the_map_stays(
+    phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = stage_of(phantom_cases, phantom_store, tmp_path)
+    stage.run()
+    (tmp_path / "coarse_recall.json").unlink()
+    liver, right = ORGANS.index("liver"), {}
+    for case in phantom_cases:
+        label = phantom_store.open(case).label
+        assert label is not None
+        organs = torch.stack([label == organ for organ in range(1, len(ORGANS) + 1)], 1).float()
+        right[case["case"]] = (interpolate(organs, size=stage.maps.of(case).shape[2:], mode="area") * 255).to(
+            torch.uint8
+        )
+        stage.maps.keep(case, right[case["case"]])
+    first = phantom_cases[0]
+    beside = right[first["case"]].clone()
+    beside[:, liver] = beside[:, liver].flip(1)  # the liver on the other side of the scan
+    stage.maps.keep(first, beside)
+    stage.maps.predict = lambda case, segmenter: right[case["case"]]  # type: ignore[method-assign]
+    with caplog.at_level("INFO", logger="scripts.coarse.crossfit"):
+        stage.run()
+    assert torch.equal(stage.maps.of(first)[:, liver], beside[:, liver]), "it is not replaced by an in-sample map"
+    name = first["case"]
+    assert json.loads((tmp_path / "coarse_recall.json").read_text())["liver"]["doubted_cases"] == [name]
+    assert f"{name} liver (displaced)" in caplog.text
+
+
 def test_a_dice_above_one_is_refused(phantom_cases: Cases, phantom_store: SliceStore, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="least_dice 50.0 is no Dice"):
         stage_of(phantom_cases, phantom_store, tmp_path, least_dice=50.0)

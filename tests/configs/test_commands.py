@@ -8,12 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+import torch
 import yaml
 from config_compositions import CONFIGS, OVERLAYS, ROOT, commands, load
 from monai.bundle import run as bundle_run
 from tiny_workflows import ABDOMEN, EVALUATE, TRAIN
 
+from scripts.coarse.doubts import UNSURE
+from scripts.dataset.datalists import load_cases
+from scripts.dataset_report.doubts import main as doubts
+from scripts.dataset_report.doubts import maps_by_split
 from scripts.runtime.composition import check_ids, check_order, composed, trained_config
 from scripts.runtime.running_config import bundle_command
 
@@ -159,6 +165,60 @@ def test_a_run_is_evaluated_without_its_overlays(
         assert title in printed and (title == "two-stage" or "two-stage" not in printed)
         scores = (tmp_path / title / "scores.csv").read_text(encoding="utf-8")
         assert len(scores.splitlines()) == 1 + len(ABDOMEN["organs"])
+
+
+def test_contours_that_do_not_fit_are_listed_and_training_leaves_out_what_is_marked(
+    trained: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, organs = shutil.copytree(trained, tmp_path / "run"), ABDOMEN["organs"]
+    maps = maps_by_split(["training"], str(folder), "")["training"]
+    cases = load_cases(str(tiny_data), "training", organs)
+    for case in cases:  # a network that finds everything, but the liver of the first case at the contour's other side
+        label = maps.store.open(case).label
+        assert label is not None
+        found = torch.stack([label == index for index in range(1, len(organs) + 1)], 1) * 255
+        liver = organs.index("liver")
+        found[:, liver] = found[:, liver].flip(1) if case is cases[0] else found[:, liver]
+        maps.keep(case, found.to(torch.uint8))
+    options = ["--dataset_dir", str(tiny_data), "--run_dir", str(folder), "--output", str(tmp_path / "doubts.html")]
+    doubts([*options, "--splits", "training"])
+    table = pd.read_csv(tmp_path / "doubts.csv", dtype=str, keep_default_na=False)
+    name = cases[0]["case"]
+    assert table[["exclude", "split", "case", "organ"]].values.tolist() == [["", "training", name, "liver"]]
+    page = (tmp_path / "doubts.html").read_text(encoding="utf-8")
+    assert f"1. {name}, liver: {table['kind'][0]}" in page and page.count("data:image/jpeg") == 1
+    assert "doubts.html: 1 of " in capsys.readouterr().out
+    with pytest.raises(ValueError, match="doubts.html is there already"):
+        doubts(options)
+    other = [*options[:-1], str(tmp_path / "validation.html"), "--splits", "validation"]
+    doubts(other)  # by the whole network, which is unsure of everything after four iterations
+    unsure = pd.read_csv(tmp_path / "validation.csv")
+    assert len(unsure) > 5 and set(unsure["kind"]) == {UNSURE} and set(unsure["split"]) == {"validation"}
+
+    table.assign(exclude="yes").to_csv(tmp_path / "doubts.csv", index=False)
+    first, *others = load_cases(str(tiny_data), "training", organs, exclude=str(tmp_path / "doubts.csv"))
+    assert set(cases[0]["annotated"]) - set(first["annotated"]) == {"liver"} and others == cases[1:]
+    (tmp_path / "wrong.csv").write_text("exclude,case,organ\nyes,nobody,liver\n")
+    paths = {
+        "dataset_dir": str(tiny_data),
+        "output_dir": str(tmp_path / "next"),
+        "exclude": str(tmp_path / "wrong.csv"),
+    }
+    assert "no case 'nobody'" in complaint("training", TRAIN, "configs/data/abdomen.yaml", **paths)
+    assert not (tmp_path / "next").exists()
+
+
+def test_maps_that_know_the_contours_judge_none(trained: Path, tiny_data: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    options = ["--dataset_dir", str(tiny_data), "--run_dir", str(folder), "--output", str(tmp_path / "doubts.html")]
+    shutil.rmtree(folder / "coarse_maps")
+    with pytest.raises(ValueError, match="keeps no coarse maps of"):
+        doubts(options)
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config["coarse"]["stage"]["folds"] = 1
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    with pytest.raises(ValueError, match="was trained with one fold"):
+        doubts(options)
 
 
 def test_what_is_stated_beside_a_run_wins_over_it(trained: Path) -> None:

@@ -278,3 +278,40 @@ def test_a_dicom_folder_is_one_scan_and_several_series_are_refused_by_name(tmp_p
         scan_inputs(str(folder))
     (chosen,) = scan_inputs(str(folder), series="1.2.3.5")
     assert chosen["case"] == "patient_7" and len(list(Path(chosen["image"]).iterdir())) == 2
+
+
+def excluding(tmp_path: Path, table: str, split: str = "training") -> list[dict[str, Any]]:
+    """Load a split of three organs without the contours that a table marks."""
+    training = [{"image": "a.nii", "label": "la.nii"}, {"image": "b.nii", "label": "lb.nii", "annotated": ["liver"]}]
+    folder = write_datalist(
+        tmp_path, training=training, validation=[{"image": "c.nii", "label": "lc.nii"}], test=["d.nii"]
+    )
+    (tmp_path / "doubts.csv").write_text(table)
+    return load_cases(folder, split, ["spleen", "liver"], exclude=str(tmp_path / "doubts.csv"))
+
+
+def test_an_excluded_organ_is_not_contoured_in_its_case_and_only_there(tmp_path: Path) -> None:
+    rows = "exclude,split,case,organ\nyes,training,a,liver\n,training,a,spleen\nX,validation,c,right_kidney\n"
+    a, b = excluding(tmp_path, rows)
+    assert (a["annotated"], b["annotated"]) == (["spleen"], ["liver"]), "unknown, not absent"
+    assert a["label"].endswith("la.nii") and a["label_values"] == {"spleen": 1, "liver": 2}
+
+
+def test_a_case_without_any_contour_that_counts_is_unlabelled(tmp_path: Path) -> None:
+    a, b = excluding(tmp_path, "exclude,case,organ\n1,b,liver\n")
+    assert a["annotated"] == ["spleen", "liver"]
+    assert b["annotated"] == [] and "label" not in b
+
+
+def test_all_wrong_rows_of_a_table_of_exclusions_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="rows to fix") as caught:
+        excluding(tmp_path, "exclude,case,organ\nyes,z,liver\nyes,a,lever\nmaybe,a,liver\nno,y,liver\n")
+    assert str(caught.value).splitlines()[1:] == [
+        "  row 2: no case 'z'",
+        "  row 3: no organ 'lever'",
+        "  row 4: exclude is 'maybe', expected yes or nothing",
+    ]
+    with pytest.raises(ValueError, match="has no column exclude"):
+        excluding(tmp_path, "case,organ\na,liver\n")
+    with pytest.raises(FileNotFoundError, match="exclude names nowhere.csv"):
+        load_cases(str(tmp_path), "training", ["liver"], exclude="nowhere.csv")

@@ -51,6 +51,13 @@ def test_every_group_holds_the_scores_of_its_patients() -> None:
     }
 
 
+def test_scores_with_and_without_the_doubted_contours_stand_beside_each_other() -> None:
+    groups = groups_of(SCORES, MEASURES, doubted={("b", "cord"), ("b", "larynx")})
+    assert list(groups)[:3] == ["all", "contours that are not doubted", "doubted contours"]
+    assert [len(groups[name]) for name in list(groups)[:3]] == [4, 3, 1]
+    assert macro_dice(groups["contours that are not doubted"])["dice"] == pytest.approx((0.7 + 0.6) / 2)
+
+
 def test_the_macro_dice_of_a_group_is_the_mean_of_its_organ_means() -> None:
     row = macro_dice(SCORES)
     assert row["dice"] == pytest.approx(((0.8 + 0.4 + 0.6) / 3 + 0.6) / 2)
