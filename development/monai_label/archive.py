@@ -51,7 +51,8 @@ class Archive:
         self.folder, port = folder.absolute(), free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.dicomweb = f"{self.url}/dicom-web"
-        self.settings = {"StorageDirectory": str(self.folder / "store"), "IndexDirectory": str(self.folder / "store")}
+        store = str(self.folder / "store")
+        self.settings: dict[str, Any] = {"StorageDirectory": store, "IndexDirectory": store}
         self.settings |= {"Plugins": [plugin], "HttpPort": port, "DicomServerEnabled": False}
         self.settings |= {"RemoteAccessAllowed": False, "AuthenticationEnabled": False}
         self.process: subprocess.Popen[bytes] | None = None
