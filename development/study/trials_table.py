@@ -1,6 +1,6 @@
 r"""Table of trials on an abdomen: Dice by groups of organs, from stored results.
 
-    python -m development.study.trials_table docs/results/btcv --reference 'slice baseline'
+    python -m development.study.trials_table docs/results/btcv --reference 'slice baseline' 'attention without contrast'
     python -m development.study.trials_table docs/results/btcv --reference 'slice baseline' \
       --trial 'attention without contrast' --by 'coarse stage'
 
@@ -30,26 +30,32 @@ GROUPS = {
 BOUNDS = (0.0, 0.3, 0.6, 0.8, 1.0)
 
 
-def trials_table(rows: pd.DataFrame, reference: str) -> str:
-    """Markdown: a line for each trial, best first, with its difference to the reference in points and its interval.
+def trials_table(rows: pd.DataFrame, references: Sequence[str]) -> str:
+    """Markdown: a line for each trial, best first, with its difference to each reference in points and its interval.
 
     The rows have trial, run, core_seconds, organ, case and dice. Folds and seeds of a trial are its runs: the Dice of a
-    case is averaged over seeds, and core-seconds over all runs. Trials are compared with the reference case by case.
+    case is averaged over seeds, and core-seconds over all runs. Trials are compared with a reference case by case.
     """
     trials = {str(name): part for name, part in rows.groupby("trial")}
     dice = {name: part.pivot_table("dice", "case", "organ") for name, part in trials.items()}
-    if reference not in dice:
-        raise ValueError(f"there is no trial {reference}: choose one of {', '.join(dice)} as --reference.")
+    if unknown := [name for name in references if name not in dice]:
+        raise ValueError(f"there is no trial {unknown[0]}: choose one of {', '.join(dice)} as --reference.")
     body = []
     for name in sorted(dice, key=lambda name: -float(macro_mean(dice[name].to_numpy(float)))):
-        table, difference = dice[name], (dice[name] - dice[reference]).to_numpy(float)
-        low, high = macro_interval(difference)
-        against = f"{100 * float(macro_mean(difference)):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        table = dice[name]
+        against = ["" if name == other else _against(table - dice[other]) for other in references]
         groups = [f"{macro_mean(table[organs].to_numpy(float)):.2f}" for organs in GROUPS.values()]
         seconds = f"{trials[name].groupby('run')['core_seconds'].first().mean():.0f}"
         macro = f"{macro_mean(table.to_numpy(float)):.3f}"
-        body.append([name, seconds, str(len(table)), macro, "" if name == reference else against, *groups])
-    return markdown_table(["trial", "core-seconds", "patients", "macro Dice", f"against {reference}", *GROUPS], body)
+        body.append([name, seconds, str(len(table)), macro, *against, *groups])
+    columns = [f"against {name}" for name in references]
+    return markdown_table(["trial", "core-seconds", "patients", "macro Dice", *columns, *GROUPS], body)
+
+
+def _against(difference: pd.DataFrame) -> str:
+    """Mean difference in points with its interval over the cases."""
+    low, high = macro_interval(difference.to_numpy(float))
+    return f"{100 * float(macro_mean(difference.to_numpy(float))):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def differences_by(rows: pd.DataFrame, trial: str, reference: str, other: str) -> str:
@@ -71,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table of stored results."""
     parser = argparse.ArgumentParser(prog="python -m development.study.trials_table", description=main.__doc__)
     parser.add_argument("results_dir", type=Path, help="folder of scores.csv.xz and runs.jsonl")
-    parser.add_argument("--reference", required=True, help="trial that the others are compared with")
+    parser.add_argument("--reference", required=True, nargs="+", help="trials that the others are compared with")
     parser.add_argument("--trial", help="trial whose difference is shown by the Dice of another one")
     parser.add_argument("--by", help="that other trial")
     options = parser.parse_args(arguments)
@@ -79,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     named = runs.rename(columns={"title": "trial", "all_stages": "core_seconds"})[["run", "trial", "core_seconds"]]
     rows = scores.merge(named, on="run")
     if options.trial and options.by:
-        print(differences_by(rows, options.trial, options.reference, options.by))
+        print(differences_by(rows, options.trial, options.reference[0], options.by))
     else:
         print(trials_table(rows, options.reference))
 

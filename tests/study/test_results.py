@@ -89,7 +89,7 @@ def test_one_run_of_a_table_of_several_is_read_by_its_name_and_seeds_by_that_of_
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "docs/results").iterdir()), ids=lambda folder: folder.name)
 def test_a_stored_study_has_no_stray_files_and_every_run_has_scores(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} <= {SCORES, RUNS, "signals.csv.xz", "signs.jsonl.xz"}
+    assert {path.name for path in folder.iterdir()} <= {SCORES, RUNS, "signals.csv.xz", "signs.jsonl.xz", "list.csv"}
     runs = Results(folder).records
     if (folder / SCORES).exists() and runs:
         assert set(read_scores(folder / SCORES)["run"]) == set(runs)
@@ -194,16 +194,17 @@ def rows_of(trial: str, seconds: int, dice_by_case: dict[str, float], run: str =
 
 def test_a_trial_is_compared_with_the_reference_on_the_same_cases() -> None:
     rows = rows_of("slice", 90, {"a": 0.5, "b": 0.7}) + rows_of("both", 100, {"a": 0.6, "b": 0.8})
-    best, reference = trials_table(pd.DataFrame(rows), "slice").splitlines()[2:]
+    best, reference = trials_table(pd.DataFrame(rows), ["slice", "both"]).splitlines()[2:]
     cells = [cell.strip() for cell in best.split("|")[1:-1]]
-    assert cells == ["both", "100", "2", "0.700", "+10.0 (+10.0 to +10.0)", *["0.70"] * len(GROUPS)]
+    assert cells == ["both", "100", "2", "0.700", "+10.0 (+10.0 to +10.0)", "", *["0.70"] * len(GROUPS)]
+    assert "| -10.0 (-10.0 to -10.0) |" in reference
     assert "| slice |" in reference and "0.600" in reference
 
 
 def test_folds_add_cases_and_seeds_are_averaged_case_by_case() -> None:
     rows = rows_of("slice", 90, {"a": 0.4}, "fold0_seed0") + rows_of("slice", 110, {"a": 0.6}, "fold0_seed1")
     rows += rows_of("slice", 100, {"b": 0.9}, "fold1_seed0")
-    cells = [cell.strip() for cell in trials_table(pd.DataFrame(rows), "slice").splitlines()[2].split("|")[1:-1]]
+    cells = [cell.strip() for cell in trials_table(pd.DataFrame(rows), ["slice"]).splitlines()[2].split("|")[1:-1]]
     assert cells[:4] == ["slice", "100", "2", "0.700"]
 
 
@@ -219,7 +220,7 @@ def test_the_difference_of_two_trials_is_shown_by_the_dice_of_a_third() -> None:
 
 def test_an_unknown_reference_is_refused_with_the_names_that_there_are() -> None:
     with pytest.raises(ValueError, match="no trial other: choose one of slice"):
-        trials_table(pd.DataFrame(rows_of("slice", 90, {"a": 0.5})), "other")
+        trials_table(pd.DataFrame(rows_of("slice", 90, {"a": 0.5})), ["other"])
 
 
 def test_multiply_adds_of_a_convolution_are_outputs_times_kernel() -> None:
