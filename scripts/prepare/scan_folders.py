@@ -99,9 +99,7 @@ def _volumes_below(folder: str, results: bool) -> Iterator[str]:
         found = find_series(root, subfolders=False)
         series = [one for one in found if not one.obstacle]
         if len(series) > 1:
-            raise ValueError(
-                f"{root} holds {len(series)} DICOM series; move each to a folder of its own:\n{listing(series)}"
-            )
+            raise ValueError(f"{root} holds {len(series)} DICOM series; move each to its folder:\n{listing(series)}")
         if series:
             yield root
         elif found:

@@ -1,7 +1,6 @@
 """Class scores and label maps from one grid to another, by linear interpolation and the highest class.
 
-One class at a time, only around it, and a slab of slices at a time, so that memory depends neither on the number of
-organs nor on a full-resolution copy of the scores.
+One class at a time, only around it, and a slab of slices at a time: memory is not that of all scores at full size.
 """
 
 from collections.abc import Callable, Sequence
@@ -114,8 +113,7 @@ def resample_classes(
 def resample_labels(labels: Tensor, source_affine: Tensor, target_affine: Tensor, shape: Sequence[int]) -> Tensor:
     """Resample a label map [x, y, z] uint8 class by class with linear weights (smoother than nearest neighbour).
 
-    Background is a class like the others here: where three organs meet none of them has half of the weight. Only around
-    organs is anything computed.
+    Background is a class like the others: where three organs meet none has half of the weight. Only done around organs.
     """
     to_source = torch.linalg.inv(source_affine.double()) @ target_affine.double()
     shape, source = [int(n) for n in shape], labels.shape
