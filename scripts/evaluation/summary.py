@@ -18,6 +18,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -127,18 +128,10 @@ def save_dice_figure(scores: pd.DataFrame, macro_dice: float, path: str | os.Pat
     figure = Figure(figsize=(8.0, 1.4 + 0.42 * len(values)), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     rows = np.arange(1, len(values) + 1)
-    axes.boxplot(
-        list(values.values()),
-        positions=rows,
-        orientation="horizontal",
-        widths=0.6,
-        showfliers=False,
-        patch_artist=True,
-        boxprops={"facecolor": BOX_COLOUR, "alpha": 0.25, "edgecolor": BOX_COLOUR},
-        medianprops={"color": BOX_COLOUR, "linewidth": 2.0},
-        whiskerprops={"color": BOX_COLOUR},
-        capprops={"color": BOX_COLOUR},
-    )
+    line = {"color": BOX_COLOUR}
+    look: dict[str, Any] = {"medianprops": {**line, "linewidth": 2.0}, "whiskerprops": line, "capprops": line}
+    look |= {"patch_artist": True, "boxprops": {"facecolor": BOX_COLOUR, "alpha": 0.25, "edgecolor": BOX_COLOUR}}
+    axes.boxplot(list(values.values()), positions=rows, orientation="horizontal", widths=0.6, showfliers=False, **look)
     # Dots are spread a little across the row so that equal scores stay apart; the seed keeps the picture the same.
     jitter = np.random.default_rng(JITTER_SEED)
     for row, dice in zip(rows, values.values(), strict=True):

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a state dict into a predictor.
 
-    FileNotFoundError: no such file. ValueError: damaged, not finite, more than weights, or of other organs, network, run.
+    FileNotFoundError: no such file. ValueError: damaged, not finite, more than weights, of other organs, network, run.
     """
     if not Path(path).exists():
         raise FileNotFoundError(

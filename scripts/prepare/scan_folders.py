@@ -57,10 +57,8 @@ def find_scans(images: str, labels: str | None = None, patient_pattern: str | No
             f"{listed(sorted(scans))}. Rename them, or give patterns such as --images 'ct/img*.nii.gz' "
             "--labels 'seg/label*.nii.gz', whose matched parts are the names."
         )
-    return [
-        ScanEntry(name, path, label_of.get(name), patient=_patient(name, path, patient_pattern))
-        for name, path in scans.items()
-    ]
+    patients = {name: _patient(name, path, patient_pattern) for name, path in scans.items()}
+    return [ScanEntry(name, path, label_of.get(name), patient=patients[name]) for name, path in scans.items()]
 
 
 def _named_files(place: str, what: str) -> dict[str, str]:

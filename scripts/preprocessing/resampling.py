@@ -74,9 +74,8 @@ class _Slab:
         if x[0] >= x[1] or y[0] >= y[1] or z[0] >= z[1]:
             return
         points = _sampling_points(to_source.to(scores.device), [x, y, z], scores.shape)
-        sampled = grid_sample(
-            scores[None, None].float(), points, mode="bilinear", padding_mode="border", align_corners=True
-        )[0, 0]
+        values = scores[None, None].float()
+        sampled = grid_sample(values, points, mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
         part = slice(*x), slice(*y), slice(z[0] - self.first, z[1] - self.first)
         self.winner[part].masked_fill_(sampled >= self.best[part], index)
         torch.maximum(self.best[part], sampled, out=self.best[part])

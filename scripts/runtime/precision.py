@@ -35,7 +35,8 @@ def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
 class PrecisionInferer(Inferer):
     """Run a network under autocast of the resolved precision, on plain tensors; bfloat16 results become float32.
 
-    MONAI's engines autocast on CUDA only, an inferer everywhere. Convolutions prefer 4D inputs `channels_last`.
+    MONAI's engines autocast on CUDA only; an inferer does it on every device. With `channels_last` 4D inputs are laid
+    out channels-last, which convolutions prefer.
     """
 
     def __init__(self, precision: str = "auto", channels_last: bool = True) -> None:

@@ -48,7 +48,8 @@ def is_layout(folder: str) -> bool:
 def datalist(folder: str) -> dict[str, Any]:
     """The content of the dataset.json that this folder stands for; FileNotFoundError: something is missing in it.
 
-    ``train``, ``val`` become ``training``, ``validation``; each list is a split of its name; ``test``: ``val`` if absent.
+    ``train`` and ``val`` become the splits ``training`` and ``validation``, every list is a split by its own name too,
+    and ``test`` is ``val`` where the folder has no test images.
     """
     root = Path(folder)
     if missing := [part for part in (IMAGES, MASKS, LISTS) if not (root / part).is_dir()]:
