@@ -22,7 +22,7 @@ from scripts.files.atomic_write import replacing
 from scripts.files.result_files import claim_outputs, result_path
 from scripts.inference.predictor import decode_names
 from scripts.outputs.scan_outputs import write_labels
-from scripts.prepare.btcv_layout import ORGANS, find_files
+from scripts.prepare.btcv import ORGANS, find_files
 from scripts.runtime.plain_errors import command_parser
 from scripts.runtime.resume import load_checkpoint
 

@@ -1,7 +1,6 @@
 """Choose the build of torch to install on a machine. Standard library only.
 
-The pin is the torch line of requirements.txt. With its libraries the CUDA build is about fifteen times the size of the
-CPU's, too much for a machine without an NVIDIA GPU.
+The pin is the torch line of requirements.txt. The CUDA build is 15 times the CPU's: too much without an NVIDIA GPU.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from development.phantom.anatomy import PhantomCase, make_phantom_case
-from scripts.prepare.btcv_layout import TEST_NUMBERS, TRAINING_NUMBERS
+from scripts.prepare.btcv import TEST_NUMBERS, TRAINING_NUMBERS
 
 PEOPLE = 5
 VOXEL_MM = 11.0

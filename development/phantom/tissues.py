@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.prepare.btcv_layout import ORGANS as ORGANS
+from scripts.prepare.btcv import ORGANS as ORGANS
 
 PORTAL_VENOUS = "portal_venous"
 NON_CONTRAST = "non_contrast"

@@ -19,8 +19,13 @@ from scipy import stats
 
 from scripts.evaluation.intervals import CONFIDENCE, macro_interval, macro_mean
 from scripts.evaluation.score_tables import markdown_table, run_name
-from scripts.evaluation.summary import MACRO_ROW, METRICS, organs_of, read_scores
+from scripts.evaluation.summary import MACRO_ROW, METRICS, read_scores
 from scripts.runtime.plain_errors import install_plain_errors
+
+
+def organs_of(scores: pd.DataFrame) -> list[str]:
+    """Names of the scored organs in the order of their class indices."""
+    return list(scores.sort_values("class_index")["organ"].unique())
 
 
 def patient_scores(scores: pd.DataFrame, metric: str, seeds: Sequence[int] | None = None) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from development.study.comparison import organs_of
 from scripts.dataset.datalist_file import datalist_path, read_datalist
 from scripts.dataset.datalists import case_names, load_cases
 from scripts.dataset.exclusions import read_exclusions
@@ -20,7 +21,7 @@ from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.outliers import MAX_Z, MIN_CASES, robust_z
 from scripts.evaluation.intervals import macro_interval, macro_mean
 from scripts.evaluation.score_tables import markdown_table
-from scripts.evaluation.summary import organs_of, read_scores
+from scripts.evaluation.summary import read_scores
 from scripts.runtime.plain_errors import install_plain_errors
 
 

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from monai.transforms import Compose, LoadImaged
 from numpy.typing import NDArray
 
+from development.study.comparison import organs_of
 from scripts.dataset.datalist_file import files_of
 from scripts.dataset.datalists import load_cases
 from scripts.drawing.display import (
@@ -31,7 +32,7 @@ from scripts.drawing.display import (
     to_display_order,
 )
 from scripts.drawing.overlay import MARGIN_MM, draw_panel, legend_handles
-from scripts.evaluation.summary import organs_of, patients_to_look_at, read_scores
+from scripts.evaluation.summary import patients_to_look_at, read_scores
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import claim_outputs, result_path
 from scripts.preprocessing.organ_labels import IGNORED, LoadOrganLabelsd

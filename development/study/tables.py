@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from development.study.comparison import compare, comparison_markdown, patient_scores
+from development.study.comparison import compare, comparison_markdown, organs_of, patient_scores
 from development.study.results import STAGES
 from scripts.evaluation.intervals import macro_interval, macro_mean
 from scripts.evaluation.score_tables import markdown_table
-from scripts.evaluation.summary import MACRO_ROW, METRICS, organs_of
+from scripts.evaluation.summary import MACRO_ROW, METRICS
 
 METRIC_TITLES = {"dice": "Dice", "hd95_mm": "HD95, mm", "surface_dice": "surface Dice"}
 

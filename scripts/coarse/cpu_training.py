@@ -14,8 +14,7 @@ MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_MAX = -1, -4
 def for_training(network: nn.Module, device: torch.device) -> nn.Module:
     """Make a 3D network on its device quick to train; parameters and their names stay.
 
-    Channels-last is a quarter faster on a CPU. There, PReLUs of one slope get another backward pass as well, and freed
-    memory is kept.
+    Channels-last is a quarter faster on a CPU. There PReLUs of one slope get another backward, freed memory is kept.
     """
     network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if device.type == "cpu":
@@ -29,8 +28,7 @@ def for_training(network: nn.Module, device: torch.device) -> nn.Module:
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory for the next tensor; by default the kernel clears a large tensor's pages each time.
 
-    A fifth of a step's time, a quarter of a scan's. A step's tensors have the sizes of the last step's: memory hardly
-    grows. Without glibc nothing happens.
+    A fifth of a step's time, a quarter of a scan's. Sizes repeat: memory hardly grows. Needs glibc, else does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -26,7 +26,7 @@ from scripts.coarse.doubts import UNSURE, Doubt, fits_of, judge
 from scripts.coarse.patches import CoarsePatches
 from scripts.coarse.recall import coarse_recall, map_dice, recall_table
 from scripts.dataset.problems import listed
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 from scripts.losses.partial_labels import OrganWeightDecay, PartialDiceCELoss
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import RandomIntensity
@@ -47,9 +47,7 @@ def split_folds(patients: Sequence[str], folds: int, seed: int) -> list[list[int
     """
     people = list(dict.fromkeys(patients))
     if not 1 <= folds <= max(1, len(people)):
-        raise ValueError(
-            f"{folds} folds of {len(people)} training patients are not possible: give 1 to {len(people)} folds."
-        )
+        raise ValueError(f"{folds} folds of {len(people)} training patients are not possible: give 1 to {len(people)}.")
     order = torch.randperm(len(people), generator=torch.Generator().manual_seed(seed)).tolist()
     fold_of = {people[number]: place % folds for place, number in enumerate(order)}
     return [[number for number, who in enumerate(patients) if fold_of[who] == fold] for fold in range(folds)]
@@ -175,8 +173,7 @@ class CrossFittedCoarse:
             named = listed([f"{doubt.fit.case} {doubt.fit.organ} ({doubt.kind})" for doubt in self.doubts])
             logger.info("%d contours lie elsewhere than maps that are sure of themselves: %s. To see all of them: "
                         "python -m scripts.dataset_report.doubts", len(self.doubts), named)  # fmt: skip
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(recall, indent=1), encoding="utf-8")
+        write_text(path, json.dumps(recall, indent=1))
 
     def _show_missed_organs(self) -> None:
         """Where a fold's network finds an organ nowhere or everywhere, keep the final network's map if it is better.

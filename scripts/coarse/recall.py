@@ -29,8 +29,7 @@ def shown_organs(stored: StoredCase) -> Iterator[tuple[int, Tensor, Tensor]]:
 def reached_slices(stored: StoredCase, maps: Tensor, threshold: float) -> dict[int, tuple[int, int]]:
     """For each contoured organ that a case shows, by class index: slices that its coarse map reaches, and all slices.
 
-    A slice is reached when a pixel of the organ has coarse probability >= threshold. Maps are [slice, organ, x', y']
-    uint8, 255 for probability 1.
+    A slice is reached when an organ pixel has probability >= threshold. Maps [slice, organ, x', y'] uint8: 255 is 1.
     """
     reached: dict[int, tuple[int, int]] = {}
     for organ, slices, truth in shown_organs(stored):

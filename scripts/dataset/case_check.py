@@ -49,9 +49,8 @@ def check_case(case: Mapping[str, Any], organs: Sequence[str], phases: Sequence[
         findings.image_hash = voxel_hash(image.voxels)
     label = _read(case["label"], findings) if case.get("label") else None
     if label is not None:
-        if image is not None and (
-            difference := other_grid(label.voxels.shape, label.affine, image.voxels.shape, image.affine)
-        ):
+        grid = label.voxels.shape, label.affine
+        if image is not None and (difference := other_grid(*grid, image.voxels.shape, image.affine)):
             findings.refuse(Kind.GRID, case["label"], difference)
         _check_label(label.voxels, case, findings)
     return findings

@@ -1,7 +1,6 @@
 """The check of a whole dataset before training: every problem in one report, in place of a crash after hours.
 
-All files are read, voxels included, a few at a time. A stamp file remembers a check without problems, which makes the
-next one instant for as long as no file changes.
+All files are read, voxels included. A stamp file of a check without problems spares the next, until a file changes.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ from scripts.dataset.case_check import CaseFindings, check_case, check_photograp
 from scripts.dataset.datalist_file import files_of, is_photograph
 from scripts.dataset.problems import DatasetError, Kind, Problem, by_kind, listed
 from scripts.dicom.headers import file_states
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +105,7 @@ def _judge(
     """Join the findings of the cases with those about the dataset as a whole; raise if there is any problem."""
     problems = [problem for cases in findings.values() for case in cases for problem in case.problems]
     warnings = [warning for cases in findings.values() for case in cases for warning in case.warnings]
-    labelled = {
-        split: sum(bool(case.get("label") and case["annotated"]) for case in cases) for split, cases in splits.items()
-    }
+    labelled = {name: sum(bool(case.get("label") and case["annotated"]) for case in splits[name]) for name in splits}
     organ_cases = {
         split: {organ: sum(bool(case.organ_voxels.get(organ)) for case in cases) for organ in organs}
         for split, cases in findings.items()
@@ -190,7 +187,6 @@ def _read_stamp(stamp: str, digest: str) -> dict[str, Any] | None:
 def _write_stamp(stamp: str, digest: str, summary: Mapping[str, Any]) -> None:
     """Remember a check; a place that cannot be written to is logged, not raised, since the dataset is in order."""
     try:
-        with replacing(stamp) as temporary:
-            temporary.write_text(json.dumps({"digest": digest, "summary": summary}, indent=1), encoding="utf-8")
+        write_text(stamp, json.dumps({"digest": digest, "summary": summary}, indent=1))
     except OSError as error:
         logger.warning("The dataset check cannot be remembered in %s (%s); it will run again next time.", stamp, error)

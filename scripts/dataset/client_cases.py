@@ -1,8 +1,7 @@
 """Cases as a labelling client hands them over, an image and a label, completed to what every stage consumes.
 
 MONAI Label passes two paths. Which value of a label file is which organ it notes in ``datastore_v2.json``: 3D Slicer
-numbers the segments that a person had, which need not be the order of the bundle's organs. So names count where there
-are any::
+numbers the segments that a person had, not in the order of the bundle's organs. So names count where there are any::
 
     {"image": "/studies/x.nii.gz", "label": "/studies/labels/final/x.nii.gz"}
 
@@ -12,8 +11,7 @@ becomes, for ``organs=["spleen", "liver"]`` and the noted segments ``liver`` = 1
      "known_values": [0, 1, 2]}
 
 An organ without a segment was not contoured: it is unknown in that case, not absent. Of a label from a DICOM archive
-nothing is noted; its names are those in the DICOM-SEG that MONAI Label keeps beside it. OHIF numbers by the alphabet.
-It leaves out slices without a segment, which are put back.
+nothing is noted; its names are in the DICOM-SEG beside it (OHIF: by the alphabet), whose missing slices are put back.
 """
 
 import json

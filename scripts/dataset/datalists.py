@@ -23,15 +23,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from scripts.dataset.datalist_file import (
-    PATH_KEYS,
-    case_name,
-    entries_of_split,
-    has_image,
-    read_datalist,
-    refuse_equal_names,
-    split_names,
-)
+from scripts.dataset import datalist_file
 from scripts.dataset.exclusions import read_exclusions, without
 from scripts.dataset.label_values import LabelValues, organs_of_datalist, read_label_values
 from scripts.dataset.problems import listed
@@ -52,8 +44,7 @@ def load_cases(
 ) -> list[dict[str, Any]]:
     """List the cases of one split.
 
-    Organs of the dataset that ``organs`` does not name are not trained: their voxels become background. One log line
-    per datalist says so.
+    Organs of the dataset that ``organs`` does not name become background; one log line per datalist says so.
 
     Args:
         dataset_dir: folder that the paths in the datalist are relative to.
@@ -82,17 +73,17 @@ def load_cases(
             "and its images; set dataset_dir to it."
         )
     path = os.path.join(root, os.path.expanduser(datalist))
-    content = read_datalist(path)
+    content = datalist_file.read_datalist(path)
     known_organs = organs_of_datalist(content, path)
     _require_known_organs(organs, known_organs, path)
     shared = read_label_values(content.get("labels"), f"datalist {path}")
-    entries = entries_of_split(content, split, path)
+    entries = datalist_file.entries_of_split(content, split, path)
     _refuse_broken_entries(entries, split, shared, path)
     # What a datalist of photographs says of all its masks: the value of unknown pixels, and whose palette it is.
     keys = {"ignored": "ignored_value", "voc_palette": "voc_palette"}
     of_masks = {name: content[key] for key, name in keys.items() if key in content}
     cases = [_case(entry, root, organs, _values_of_entry(entry, shared)) | of_masks for entry in entries]
-    refuse_equal_names(cases, f"split '{split}' of {path}")
+    datalist_file.refuse_equal_names(cases, f"split '{split}' of {path}")
     if untrained := tuple(sorted(set(known_organs) - set(organs))):
         _log_untrained(path, untrained)
     if exclude is not None:
@@ -105,18 +96,17 @@ def load_cases(
 
 def case_names(content: Mapping[str, Any]) -> set[str]:
     """Names of the cases of all splits: a table of exclusions may be about several."""
-    entries = [entry for split in split_names(content) for entry in content[split]]
+    entries = [entry for split in datalist_file.split_names(content) for entry in content[split]]
     stated = [{"image": entry} if isinstance(entry, str) else entry for entry in entries]
-    return {entry.get("case") or case_name(entry["image"]) for entry in stated if has_image(entry)}
+    whole = filter(datalist_file.has_image, stated)
+    return {entry.get("case") or datalist_file.case_name(entry["image"]) for entry in whole}
 
 
 def _with_label(cases: list[dict[str, Any]], split: str, path: str) -> list[dict[str, Any]]:
     """The cases that have a label; at least one must."""
     kept = [case for case in cases if "label" in case]
     if not kept:
-        raise ValueError(
-            f"split '{split}' of {path} has no labelled case, expected at least one to score; add 'label' to an entry."
-        )
+        raise ValueError(f"split '{split}' of {path} has no labelled case, expected one; add 'label' to an entry.")
     if len(kept) < len(cases):
         logger.info("%s: %d scans of split '%s' have no label and are left out.", path, len(cases) - len(kept), split)
     return kept
@@ -153,7 +143,7 @@ def _refuse_broken_entries(entries: Sequence[Any], split: str, shared: LabelValu
 
 def _entry_problem(entry: Any, shared: LabelValues) -> str:
     """What is wrong with an entry of the datalist and how to fix it; empty if nothing is."""
-    if not has_image(entry):
+    if not datalist_file.has_image(entry):
         return f"{json.dumps(entry)} has no 'image'; add the path of the scan, or remove the entry"
     image = entry["image"]
     if not isinstance(entry.get("label"), str | None) or entry.get("label") == "":
@@ -173,12 +163,12 @@ def _entry_problem(entry: Any, shared: LabelValues) -> str:
 
 
 def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: LabelValues) -> dict[str, Any]:
-    paths = {key: os.path.normpath(os.path.join(root, entry[key])) for key in PATH_KEYS if entry.get(key)}
+    paths = {key: os.path.normpath(os.path.join(root, entry[key])) for key in datalist_file.PATH_KEYS if entry.get(key)}
     contoured = entry.get("annotated")
     if contoured is None:
         contoured = values.organs if "label" in paths else ()
     return {
-        "case": entry.get("case") or case_name(paths["image"]),
+        "case": entry.get("case") or datalist_file.case_name(paths["image"]),
         **paths,
         "annotated": [organ for organ in organs if organ in contoured],
         "phase": entry.get("phase"),

@@ -23,9 +23,7 @@ def read_exclusions(path: str, cases: Collection[str], organs: Collection[str]) 
     with open(path, encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     if rows and (missing := [name for name in ("exclude", "case", "organ") if name not in rows[0]]):
-        raise ValueError(
-            f"{path} has no column {', '.join(missing)}: expected exclude, case and organ in its first row."
-        )
+        raise ValueError(f"{path} has no column {', '.join(missing)}: expected exclude, case and organ in row 1.")
     marked, problems = set(), []
     for number, row in enumerate(rows, start=2):
         mark, case, organ = ((row[name] or "").strip() for name in ("exclude", "case", "organ"))

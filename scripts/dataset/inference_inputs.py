@@ -3,17 +3,7 @@
 import logging
 import os
 
-from scripts.dataset.datalist_file import (
-    ITK_SUFFIXES,
-    NIFTI_SUFFIXES,
-    case_name,
-    entries_of_split,
-    has_image,
-    is_photograph,
-    read_datalist,
-    refuse_equal_names,
-    split_names,
-)
+from scripts.dataset import datalist_file
 from scripts.dataset.layouts import layout_of
 from scripts.dataset.problems import listed
 from scripts.dicom.series import find_series
@@ -22,7 +12,7 @@ from scripts.files.result_files import results_in
 
 logger = logging.getLogger(__name__)
 
-VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_SUFFIXES)
+VOLUME_SUFFIXES = (*datalist_file.NIFTI_SUFFIXES, *datalist_file.ITK_SUFFIXES)
 ACCEPTED = "a volume (.nii, .nii.gz, .nrrd, .mha, .mhd), a folder of them, a datalist (.json) or a DICOM series folder"
 
 
@@ -33,8 +23,7 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     its order, or a folder with a ``dataset.json``, of which the ``test`` split is taken, or every entry if it has none;
     a folder that holds a DICOM series, also in subfolders; or a photograph, a folder of nothing else, or one in PASCAL
     VOC's layout. The image of a DICOM series is a folder that holds this series alone. `series` is one of several: its
-    UID, or its number in the list that the refusal shows. FileNotFoundError, ValueError: nothing is there, or it is not
-    clear what is meant.
+    UID, or its number in the list that the refusal shows. FileNotFoundError, ValueError: nothing there, or unclear.
     """
     absolute = os.path.abspath(os.path.expanduser(path))
     in_folder = os.path.join(absolute, "dataset.json")
@@ -43,10 +32,10 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     elif os.path.isfile(absolute) and absolute.lower().endswith(".json"):
         cases = _cases_of_datalist(absolute)
     elif os.path.isdir(absolute):
-        cases = [{"case": case_name(image), "image": image} for image in _scans_in(absolute, series)]
+        cases = [{"case": datalist_file.case_name(image), "image": image} for image in _scans_in(absolute, series)]
     elif not os.path.isfile(absolute):
         raise FileNotFoundError(f"input '{path}' does not exist; expected {ACCEPTED}; fix the path.")
-    elif not absolute.lower().endswith(VOLUME_SUFFIXES) and not is_photograph(absolute):
+    elif not absolute.lower().endswith(VOLUME_SUFFIXES) and not datalist_file.is_photograph(absolute):
         raise ValueError(
             f"input '{path}' is not a kind of file that is read; expected {ACCEPTED}. "
             "For a DICOM file, give the folder of its series."
@@ -54,8 +43,8 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     elif results_in(os.path.dirname(absolute), [os.path.basename(absolute)]):
         raise ValueError(f"input '{path}' is a result by its name, no scan; rename it if it is one after all.")
     else:
-        cases = [{"case": case_name(absolute), "image": absolute}]
-    refuse_equal_names(cases, f"input '{path}'")
+        cases = [{"case": datalist_file.case_name(absolute), "image": absolute}]
+    datalist_file.refuse_equal_names(cases, f"input '{path}'")
     return cases
 
 
@@ -75,7 +64,7 @@ def _scans_in(folder: str, series: str | int | None) -> list[str]:
             "give the file, or the series with --series, or move one of them elsewhere."
         )
     files = [path for path in paths if os.path.isfile(path)]
-    if files and all(map(is_photograph, files)):  # beside a DICOM series a picture is a preview
+    if files and all(map(datalist_file.is_photograph, files)):  # beside a DICOM series a picture is a preview
         return files
     if readable := series_folder(folder, series):
         return [readable]
@@ -95,16 +84,14 @@ def _has_dicom(folder: str) -> bool:
 
 
 def _cases_of_datalist(path: str) -> list[dict[str, str]]:
-    content = read_datalist(path)
-    chosen = ["test"] if content.get("test") else [split for split in split_names(content) if content[split]]
-    entries = [entry for split in chosen for entry in entries_of_split(content, split, path)]
+    content = datalist_file.read_datalist(path)
+    chosen = ["test"] if content.get("test") else [name for name in datalist_file.split_names(content) if content[name]]
+    entries = [entry for split in chosen for entry in datalist_file.entries_of_split(content, split, path)]
     if not entries:
         raise FileNotFoundError(f"datalist {path} lists no scan in any split; add a list of cases as 'test'.")
-    if broken := [str(entry) for entry in entries if not has_image(entry)]:
-        raise ValueError(
-            f"datalist {path} has entries without 'image': {listed(broken, 5, '; ')}; add it or remove them."
-        )
+    if broken := [str(entry) for entry in entries if not datalist_file.has_image(entry)]:
+        raise ValueError(f"datalist {path} has entries without 'image': {listed(broken, 5, '; ')}; add or remove them.")
     images = [os.path.normpath(os.path.join(os.path.dirname(path), entry["image"])) for entry in entries]
     readable = [series_folder(image) or image if os.path.isdir(image) else image for image in images]
     pairs = zip(entries, readable, strict=True)
-    return [{"case": entry.get("case") or case_name(image), "image": image} for entry, image in pairs]
+    return [{"case": entry.get("case") or datalist_file.case_name(image), "image": image} for entry, image in pairs]

@@ -1,7 +1,6 @@
 """Which value of a label file is which organ: the ``labels`` of a datalist, or of one entry whose cohort differs.
 
-Values are keys, as in the Medical Segmentation Decathlon. Two forms are our own: several values of one organ share a
-key, and any value may be declared to be background::
+Values are keys, as in the Decathlon. Our own: several values of an organ share a key, and any may be background::
 
     {"0": "background", "1": "liver", "2,3": "kidneys", "9": "background"}
     -> organs {"liver": 1, "kidneys": [2, 3]}, known values [0, 1, 2, 3, 9]

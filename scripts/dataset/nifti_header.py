@@ -56,9 +56,8 @@ def place_of(header: Any, path: str) -> Place:
     forms = {"sform": header.get_sform, "qform": header.get_qform}
     codes = {name: int(header[f"{name}_code"]) for name in forms}
     try:
-        places = [
-            (f"{name} (code {code})", np.asarray(forms[name](), np.float64)) for name, code in codes.items() if code > 0
-        ]
+        chosen = [name for name, code in codes.items() if code > 0]
+        places = [(f"{name} (code {codes[name]})", np.asarray(forms[name](), np.float64)) for name in chosen]
     except (ValueError, nib.spatialimages.HeaderDataError) as error:
         raise VolumeError(Problem(Kind.SPACING, path, f"the qform is not valid: {error}")) from None
     warnings = [] if unit not in UNIT_NAMES else [Problem(Kind.CONVERTED, path, f"xyzt_units says {UNIT_NAMES[unit]}")]

@@ -31,12 +31,13 @@ HOUNSFIELD_NO_AIR = -100
 SHIFTED_TISSUE, SHIFTED_SHARE = (900, 1200), 0.1
 FAT, FAT_SHARE = (-150, -30), 0.005
 
+Affine = NDArray[np.float64]
 Findings = tuple[list[Problem], list[Problem]]
 """Problems and warnings."""
 
 
 def check_scan_arrays(
-    voxels: NDArray[Any], affine: NDArray[np.float64], where: str, header_spacing: Sequence[float] | None = None
+    voxels: NDArray[Any], affine: Affine, where: str, header_spacing: Sequence[float] | None = None
 ) -> Findings:
     """Check a scan's geometry (also against the header's own voxel size in mm) and voxels [x, y, z], meant to be HU."""
     problems, warnings = _check_geometry(affine, voxels.shape, where, header_spacing)
@@ -44,12 +45,10 @@ def check_scan_arrays(
     return problems + more_problems, warnings + more_warnings
 
 
-def _check_geometry(
-    affine: NDArray[np.float64], shape: Sequence[int], where: str, header_spacing: Sequence[float] | None
-) -> Findings:
+def _check_geometry(affine: Affine, shape: Sequence[int], where: str, stated: Sequence[float] | None) -> Findings:
     """Check voxel size, size and axes of a scan without looking at its voxels."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    stored = spacing if header_spacing is None else np.asarray(header_spacing)
+    stored = spacing if stated is None else np.asarray(stated)
     shown, by_affine = (" x ".join(f"{size:.4g}" for size in sizes) for sizes in (stored, spacing))
     sides = spacing * shape
     longest = " x ".join(f"{side:.4g}" for side in sides)
@@ -76,7 +75,7 @@ def _check_geometry(
     return [], warnings
 
 
-def _check_intensities(voxels: NDArray[Any], affine: NDArray[np.float64], where: str) -> Findings:
+def _check_intensities(voxels: NDArray[Any], affine: Affine, where: str) -> Findings:
     """Check that the values can be HU."""
     low, high = float(voxels.min()), float(voxels.max())
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -104,9 +103,7 @@ def _check_intensities(voxels: NDArray[Any], affine: NDArray[np.float64], where:
     return [], []
 
 
-def other_grid(
-    shape: Sequence[int], affine: NDArray[np.float64], scan_shape: Sequence[int], scan_affine: NDArray[np.float64]
-) -> str:
+def other_grid(shape: Sequence[int], affine: Affine, scan_shape: Sequence[int], scan_affine: Affine) -> str:
     """How the grid of a label map differs from that of its scan; empty if it does not."""
     if tuple(shape) != tuple(scan_shape):
         return f"shape {tuple(shape)}, expected the image's {tuple(scan_shape)}"

@@ -1,6 +1,5 @@
 """Command line of the report: ``python -m scripts.dataset_report --dataset_dir DATASET``."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from scripts.dataset.problems import DatasetError
 from scripts.dataset_report.measure import CaseMeasure, measure_cases
 from scripts.dataset_report.page import write_report
 from scripts.files.result_files import claim_outputs
-from scripts.runtime.plain_errors import start_command
+from scripts.runtime.plain_errors import command_parser
 
 
 def report_dataset(
@@ -41,11 +40,8 @@ def report_dataset(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the report that the arguments describe."""
-    start_command()
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.dataset_report",
-        description="Write an HTML report of a data set: cases, spacing, Hounsfield units, organs, outliers, pictures.",
-    )
+    description = "Write an HTML report of a data set: cases, spacing, Hounsfield units, organs, outliers, pictures."
+    parser = command_parser("scripts.dataset_report", description)
     parser.add_argument("--dataset_dir", required=True, help="folder with a dataset.json")
     parser.add_argument("--output", default="runs/dataset_report.html", help="the HTML file (default: %(default)s)")
     parser.add_argument("--organs", nargs="+", default=[], help="organs to show (default: all of the data set)")

@@ -6,8 +6,6 @@ Training cases are judged by the cross-fitted coarse maps that the run keeps, ot
 a run the weights of the bundle judge: of cases that they were trained on they know the contours.
 """
 
-import argparse
-import io
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +22,7 @@ from tqdm import tqdm
 from scripts.coarse.doubts import fits_of, judge
 from scripts.dataset.datalist_file import datalist_path, read_datalist, split_names
 from scripts.dataset.datalists import load_cases
-from scripts.drawing.html import embedded, table, write_page
+from scripts.drawing.html import embedded, png, table, write_page
 from scripts.drawing.overlay import overlay_figure
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import claim_outputs
@@ -33,7 +31,7 @@ from scripts.inference.weights import load_weights
 from scripts.preprocessing.slice_store import SliceStore, StoredCase, stored_name
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.runtime.composition import trained_config
-from scripts.runtime.plain_errors import BUNDLE, start_command
+from scripts.runtime.plain_errors import BUNDLE, command_parser
 
 TRAINING, JPEG_DPI = "training", 55
 NUMBERS = ("dice", "certainty", "contour_ml", "map_ml", "shift_mm", "shifted_dice")
@@ -111,18 +109,12 @@ def picture_of_doubt(stored: StoredCase, maps: Tensor, organ: str, store: SliceS
     volumes = (stored.image[:: stored.channels], found * index, (stored.label == index) * index)
     image, labels, contour = (volume.permute(1, 2, 0).numpy() for volume in volumes)  # type: ignore[union-attr]
     figure = overlay_figure(image, labels, np.diag([*store.grid.spacing, 1.0]), store.organs, contour)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="jpg", dpi=JPEG_DPI)
-    return stream.getvalue()
+    return png(figure, "jpg", JPEG_DPI)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page and the table that the arguments describe."""
-    start_command()
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.dataset_report.doubts",
-        description="List the contours of a data set that do not fit their scan, worst first, with pictures.",
-    )
+    parser = command_parser("scripts.dataset_report.doubts", __doc__)
     parser.add_argument("--dataset_dir", required=True, help="folder with a dataset.json")
     parser.add_argument("--run_dir", help="folder of a training on it (default: the weights of the bundle judge)")
     parser.add_argument("--splits", nargs="+", default=[], help="splits to judge (default: all with labels)")

@@ -1,5 +1,6 @@
 """What the report knows about one case: geometry, Hounsfield units, organ volumes and a small picture."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 from scipy import ndimage
 from tqdm import tqdm
 
-from scripts.dataset_report.thumbnails import thumbnail
-from scripts.drawing.display import display_spacing, to_display_order
+from scripts.drawing import display
+from scripts.drawing.overlay import SOFT_TISSUE_WINDOW_HU, organ_colour
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.scan_reader import load_volume
 from scripts.runtime.plain_errors import root_cause
@@ -20,6 +23,9 @@ from scripts.runtime.plain_errors import root_cause
 HU_EDGES = np.arange(-1024, 1556, 20)
 SOFT_TISSUE_HU = (-150, 250)
 MAX_WORKERS, ML_PER_MM3 = 8, 1e-3
+HEIGHT, MAX_WIDTH, GAP = 150, 220, 4
+OPACITY, BODY_HU, JPEG_QUALITY = 0.4, -300, 80
+PLANES: tuple[display.Plane, ...] = ("axial", "coronal")
 
 
 @dataclass
@@ -80,12 +86,12 @@ def measure_case(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> 
     """Read image and label of a case and measure them; raises what the readers raise."""
     scan = load_volume(case["image"])
     affine = np.asarray(scan.affine, dtype=np.float64)
-    voxels = to_display_order(scan[0].numpy(), affine)
-    spacing = display_spacing(affine)
+    voxels = display.to_display_order(scan[0].numpy(), affine)
+    spacing = display.display_spacing(affine)
     labels = np.zeros(voxels.shape, np.uint8)
     if case.get("label"):
         loaded = load_organ_labels(case, organs)
-        labels = to_display_order(loaded[0].numpy(), np.asarray(loaded.affine, dtype=np.float64))
+        labels = display.to_display_order(loaded[0].numpy(), np.asarray(loaded.affine, dtype=np.float64))
         if labels.shape != voxels.shape:
             raise ValueError(f"label of shape {labels.shape} on an image of {voxels.shape}; resample it to that grid.")
     counts, _ = np.histogram(voxels, HU_EDGES)
@@ -131,3 +137,39 @@ def measure_organs(
             apart=1.0 - int(np.bincount(pieces.ravel())[1:].max()) / count,
         )
     return measured
+
+
+def thumbnail(voxels: NDArray[Any], labels: NDArray[np.uint8], spacing: Sequence[float], class_count: int) -> bytes:
+    """Draw a CT [left, posterior, superior] in HU with its label map, 0 everywhere if unlabelled, as a JPEG.
+
+    The spacing is in mm along the axes; ``class_count`` is the highest class index.
+    """
+    panels = []
+    for plane in PLANES:
+        index = display.slices_with_most_organs([labels], plane, 1, class_count)[0]
+        slices = display.picture_of(voxels, plane, index), display.picture_of(labels, plane, index)
+        panels.append(_panel(*slices, display.pixel_aspect(spacing, plane)))
+    panels.insert(1, np.zeros((HEIGHT, GAP, 3), np.uint8))
+    stream = io.BytesIO()
+    imsave(stream, np.concatenate(panels, axis=1), format="jpg", pil_kwargs={"quality": JPEG_QUALITY})
+    return stream.getvalue()
+
+
+def _panel(picture: NDArray[Any], labels: NDArray[np.uint8], aspect: float) -> NDArray[np.uint8]:
+    """One slice in colour [HEIGHT, width, 3], cut to the body, in the proportions of the patient."""
+    body = picture > BODY_HU
+    (box,) = ndimage.find_objects((body if body.any() else ~body).astype(np.int8))
+    picture, labels = picture[box].astype(np.float32), labels[box]
+    rows, columns = picture.shape
+    scale = min(HEIGHT / (rows * aspect), MAX_WIDTH / columns)
+    height, width = max(1, round(rows * aspect * scale)), max(1, round(columns * scale))
+    zoom = (height / rows, width / columns)
+    low, high = SOFT_TISSUE_WINDOW_HU
+    grey = np.clip((ndimage.zoom(picture, zoom, order=1) - low) / (high - low), 0, 1)
+    organs = ndimage.zoom(labels, zoom, order=0)
+    colours = np.array([(0.0, 0.0, 0.0), *(to_rgb(organ_colour(index)) for index in range(1, int(labels.max()) + 1))])
+    opacity = OPACITY * (organs > 0)[..., None]
+    blended = (1 - opacity) * grey[..., None] + opacity * colours[organs]
+    above = (HEIGHT - height) // 2
+    padded = np.pad(blended, ((above, HEIGHT - height - above), (0, 0), (0, 0)))
+    return np.asarray(np.round(255 * padded), np.uint8)

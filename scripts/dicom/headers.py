@@ -74,9 +74,7 @@ def file_states(path: str) -> tuple[tuple[str, int, int], ...]:
 
 
 def _refuse(error: OSError) -> None:
-    raise ValueError(
-        f"folder {error.filename} cannot be opened ({error.strerror}): give yourself the right to read it."
-    )
+    raise ValueError(f"folder {error.filename} cannot be opened ({error.strerror}): give yourself the right to read.")
 
 
 def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], dict[str, str]]:

@@ -34,8 +34,7 @@ def find_series(folder: str, subfolders: bool = True) -> list[Series]:
     """List the series in a folder (and its subfolders), possible CT volumes first, each kind by series number.
 
     A localizer within a series is taken out of it. An image that lies there twice counts once. A file that cannot be
-    read counts for the series of its folder; where its folder holds no readable file, for every series. ValueError: no
-    slice can be read.
+    read counts for the series of its folder; where that holds no readable file, for every one. ValueError: none is.
     """
     headers, unreadable = headers_below(folder, subfolders)
     if unreadable and not headers:
@@ -82,9 +81,7 @@ def choose_series(found: Sequence[Series], wanted: str | int | None, folder: str
         for place, series in enumerate(found, start=1):
             if str(wanted) in (series.uid, str(place)) and not series.obstacle:
                 return series
-        raise ValueError(
-            f"folder {folder} has no CT series '{wanted}'; give the number or the UID of one of these:\n{listed}"
-        )
+        raise ValueError(f"{folder} has no CT series '{wanted}'; give the number or the UID of one of these:\n{listed}")
     candidates = [series for series in found if not series.obstacle]
     if not candidates:
         raise ValueError(f"folder {folder} holds DICOM files, but no CT series that can be a volume:\n{listed}")

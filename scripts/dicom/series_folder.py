@@ -81,8 +81,7 @@ def _write_for_itk(header: Header, path: Path, rescale_varies: bool) -> None:
     """Copy a slice with the same HU.
 
     The copy has preamble and transfer syntax, without which ITK may not read it, and is MONOCHROME2: ITK inverts
-    MONOCHROME1. ITK takes the data type of the first slice for all, so that slices that are stored in several ways
-    become HU in steps of 1 / 256.
+    MONOCHROME1. ITK takes the first slice's data type for all, so differing slices become HU in steps of 1 / 256.
     """
     image = pydicom.dcmread(header.filename, force=True)
     image.file_meta.TransferSyntaxUID = header.file_meta.TransferSyntaxUID

@@ -29,8 +29,7 @@ IMAGE, STUDIES = "ReferencedSOPInstanceUID", "RTReferencedStudySequence"
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 """Contours around something; points and open lines are marks."""
 WIDEST_GAP = 1.5
-"""Times the usual distance of an ROI's contours over which its shape is interpolated; our choice: a slice left out on
-purpose stays empty."""
+"""Times the usual distance of contours over which a shape is interpolated; our choice: wider gaps are on purpose."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation
 from numpy.typing import NDArray
 from scipy import ndimage
 
+LabelMaps = Sequence[NDArray[Any]]
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANE_AXIS: dict[Plane, int] = {"axial": 2, "coronal": 1, "sagittal": 0}
 
@@ -63,9 +64,7 @@ def pixel_aspect(spacing: Sequence[float], plane: Plane) -> float:
     return {"axial": posterior / left, "coronal": superior / left, "sagittal": superior / posterior}[plane]
 
 
-def slices_with_most_organs(
-    label_maps: Sequence[NDArray[Any]], plane: Plane, count: int, class_count: int
-) -> list[int]:
+def slices_with_most_organs(label_maps: LabelMaps, plane: Plane, count: int, class_count: int) -> list[int]:
     """Choose the slices that together show the most of the most organs of label maps in display order, in rising order.
 
     A slice shows an organ as well as its area there compares with the organ's largest area. Slices are added one by
@@ -94,9 +93,7 @@ def slices_with_most_organs(
     return sorted(chosen)
 
 
-def box_around_organs(
-    label_maps: Sequence[NDArray[Any]], spacing: Sequence[float], margin_mm: float
-) -> tuple[slice, slice, slice]:
+def box_around_organs(label_maps: LabelMaps, spacing: Sequence[float], margin_mm: float) -> tuple[slice, slice, slice]:
     """The box around all organs of label maps in display order, with a margin; the whole volume without organs."""
     occupied = np.any([labels > 0 for labels in label_maps], axis=0)
     if not occupied.any():

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import Literal
 
 from matplotlib.figure import Figure
 
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 
 FRAME = Path(__file__).with_name("page.html")
 
@@ -18,9 +19,7 @@ FRAME = Path(__file__).with_name("page.html")
 def write_page(path: str | os.PathLike[str], title: str, parts: Iterable[str]) -> None:
     """Write a page, whole or not at all: its title is text, the parts below it are HTML."""
     frame = Template(FRAME.read_text(encoding="utf-8"))
-    with replacing(path) as temporary:
-        page = frame.substitute(title=escape(title), body="\n".join(parts))
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_text(path, frame.substitute(title=escape(title), body="\n".join(parts)), errors="backslashreplace")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -30,10 +29,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f"<table><tr>{head}</tr>\n{body}</table>"
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as the content of a PNG file."""
+def png(figure: Figure, kind: str = "png", dpi: float | Literal["figure"] = "figure") -> bytes:
+    """A figure as the content of a PNG file, or of another kind."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png")
+    figure.savefig(stream, format=kind, dpi=dpi)
     return stream.getvalue()
 
 

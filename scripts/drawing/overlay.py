@@ -12,17 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from scripts.drawing.display import (
-    PLANE_AXIS,
-    Plane,
-    box_around_organs,
-    display_spacing,
-    picture_of,
-    pixel_aspect,
-    plain_text,
-    slices_with_most_organs,
-    to_display_order,
-)
+from scripts.drawing import display
 from scripts.files.atomic_write import replacing
 
 SOFT_TISSUE_WINDOW_HU = (-175.0, 275.0)
@@ -35,9 +25,9 @@ ORGAN_COLOURS = (
     *("#e6194b", "#3cb44b", "#ffe119", "#4f7dff", "#f58231", "#b84fd8", "#42d4f4", "#f032e6", "#bfef45"),
     *("#fabed4", "#2fa59b", "#dcbeff", "#c98a3c", "#fff8b0", "#ff8a80", "#aaffc3", "#b5b51f", "#ffd8b1"),
 )
-EDGE_LETTERS: dict[Plane, tuple[str, str]] = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
-SLICES: dict[Plane, int] = {"axial": 4, "coronal": 1, "sagittal": 1}
-COUNTED_FROM: dict[Plane, str] = {"axial": "below", "coronal": "the front", "sagittal": "the right"}
+EDGE_LETTERS: dict[display.Plane, str] = {"axial": "RL", "coronal": "RL", "sagittal": "AP"}
+SLICES: dict[display.Plane, int] = {"axial": 4, "coronal": 1, "sagittal": 1}
+COUNTED_FROM: dict[display.Plane, str] = {"axial": "below", "coronal": "the front", "sagittal": "the right"}
 
 
 def organ_colour(class_index: int) -> str:
@@ -70,28 +60,28 @@ def overlay_figure(
     label_maps = [labels] if reference is None else [labels, reference]
     for label_map in label_maps:
         _check_labels(label_map, image.shape, len(organs))
-    image = to_display_order(image, affine)
-    label_maps = [to_display_order(label_map, affine) for label_map in label_maps]
-    spacing = display_spacing(affine)
-    box = box_around_organs(label_maps, spacing, MARGIN_MM)
+    image = display.to_display_order(image, affine)
+    label_maps = [display.to_display_order(label_map, affine) for label_map in label_maps]
+    spacing = display.display_spacing(affine)
+    box = display.box_around_organs(label_maps, spacing, MARGIN_MM)
     shown = [label_map[box] for label_map in label_maps]
     panels = [
         (plane, index)
         for plane, count in SLICES.items()
         # From head to feet, as one scrolls through an abdomen.
-        for index in reversed(slices_with_most_organs(shown, plane, count, len(organs)))
+        for index in reversed(display.slices_with_most_organs(shown, plane, count, len(organs)))
     ]
     rows = -(-len(panels) // PANEL_COLUMNS)
     figure = Figure(figsize=(13.0, 1.0 + 4.0 * rows), dpi=120, facecolor="black", layout="constrained")
     grid = figure.subplots(rows, PANEL_COLUMNS, squeeze=False).flat
     for axes, (plane, index) in zip(grid, panels, strict=False):
         draw_panel(axes, image[box], shown, plane, index, spacing)
-        axis = PLANE_AXIS[plane]
+        axis = display.PLANE_AXIS[plane]
         number = f"{box[axis].start + index + 1} of {image.shape[axis]} from {COUNTED_FROM[plane]}"
         axes.set_title(f"{plane} {number}", color="white", fontsize=10)
     for axes in figure.axes:
         axes.set_axis_off()
-    figure.suptitle(plain_text(title), color="white", fontsize=14)
+    figure.suptitle(display.plain_text(title), color="white", fontsize=14)
     if handles := legend_handles(label_maps, organs):
         figure.legend(handles=handles, loc="outside lower center", ncols=7, labelcolor="white", frameon=False)
     return figure
@@ -101,7 +91,7 @@ def draw_panel(
     axes: Axes,
     image: NDArray[Any],
     label_maps: Sequence[NDArray[Any]],
-    plane: Plane,
+    plane: display.Plane,
     index: int,
     spacing: Sequence[float],
 ) -> None:
@@ -110,9 +100,9 @@ def draw_panel(
     The image is in HU. The first label map is coloured, a second one is the reference, drawn dashed.
     """
     low, high = SOFT_TISSUE_WINDOW_HU
-    picture, aspect = picture_of(image, plane, index), pixel_aspect(spacing, plane)
+    picture, aspect = display.picture_of(image, plane, index), display.pixel_aspect(spacing, plane)
     axes.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="bilinear")
-    for number, labels in enumerate(picture_of(label_map, plane, index) for label_map in label_maps):
+    for number, labels in enumerate(display.picture_of(label_map, plane, index) for label_map in label_maps):
         for class_index in _classes_in(labels):
             # One empty pixel on every side closes the contour of an organ that reaches the edge of the picture.
             organ = np.pad(labels == class_index, 1).astype(np.float32)
@@ -140,7 +130,8 @@ def legend_handles(label_maps: Sequence[NDArray[Any]], organs: Sequence[str]) ->
     """Entries of the legend for the organs in these label maps; with more than one map the dashed reference too."""
     present = sorted({index for label_map in label_maps for index in _classes_in(label_map)})
     handles: list[Patch | Line2D] = [
-        Patch(color=organ_colour(index), label=plain_text(organs[index - 1].replace("_", " "))) for index in present
+        Patch(color=organ_colour(index), label=display.plain_text(organs[index - 1].replace("_", " ")))
+        for index in present
     ]
     if len(label_maps) > 1:
         handles.append(Line2D([], [], color=REFERENCE_COLOUR, linestyle="dashed", label="reference"))

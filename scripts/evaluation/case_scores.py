@@ -33,8 +33,7 @@ class CaseScore:
 
     Our choice: an absent organ earns no Dice of 1, which would reward a cohort for organs that its patients lack, and
     a distance to nothing is not a number. Means leave NaN out; the statuses are counted beside them. `hd95_mm` is the
-    95th percentile Hausdorff distance, the larger of the two directions; `surface_dice` the share of both surfaces
-    that lies within the tolerance of the other one.
+    95th percentile Hausdorff distance, the larger direction; `surface_dice` the share of surfaces within the tolerance.
     """
 
     case: str
@@ -62,8 +61,7 @@ def score_case(
     Both label maps are integers [x, y, z]; the class index of an organ is its position in `organs` + 1. An organ that
     the case was not contoured for gets no row: its voxels in the prediction may well be right. The spacing is in mm.
     The tolerance is the largest distance of surfaces that still agree (our choice: 3 mm, the slice distance of the CTs
-    this bundle is meant for, below which a contour is not defined by the image). ValueError if shapes, spacing, class
-    indices or organ names do not fit together.
+    this bundle is meant for, below which the image defines no contour). ValueError where these do not fit.
     """
     _check_grid(case, prediction, reference, spacing)
     if unknown := sorted(set(annotated) - set(organs)):
@@ -102,9 +100,8 @@ def score_organ(
         y_pred, y, size = prediction[None, None], reference[None, None], [float(step) for step in spacing]
         status, dice = "found", float(compute_dice(y_pred, y))
         hd95_mm = float(compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=size))
-        surface_dice = float(
-            compute_surface_dice(y_pred, y, [surface_tolerance_mm], include_background=True, spacing=size)
-        )
+        share = compute_surface_dice(y_pred, y, [surface_tolerance_mm], include_background=True, spacing=size)
+        surface_dice = float(share)
     elif reference_ml > 0 or prediction_ml > 0:
         status = "missed" if reference_ml > 0 else "spurious"
         dice = surface_dice = 0.0

@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 
 from scripts.evaluation.case_scores import CaseScore, score_case
 from scripts.evaluation.summary import MACRO_ROW, format_table, patients_to_look_at, scores_frame, write_report
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 from scripts.files.result_files import result_path
 from scripts.outputs.scan_outputs import RESULT
 
@@ -22,8 +22,7 @@ class ScoreHandler:
 
     A subclass makes plain values of an item (`score`), which become a JSON file of the case, and of all these the
     report when the epoch ends (`report`). `kinds` and `tables` name its files to the evaluator's manifest, `settings`
-    what the tables depend on. The organs stand in the order of their class indices, without background; the title is
-    the name of the method.
+    what the tables depend on. Organs stand in the order of class indices, no background; the title names the method.
     """
 
     kinds: tuple[str, ...]
@@ -40,8 +39,7 @@ class ScoreHandler:
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """Write the scores of a scan."""
-        with replacing(result_path(self.output_dir, str(item["case"]), self.kinds[0])) as temporary:
-            temporary.write_text(json.dumps(self.score(item)))
+        write_text(result_path(self.output_dir, str(item["case"]), self.kinds[0]), json.dumps(self.score(item)))
         return item
 
     def score(self, item: Mapping[str, Any]) -> Any:

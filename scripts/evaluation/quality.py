@@ -9,7 +9,6 @@ With `--training_scans`, a folder of segmented training scans with their statist
 unlike these are warned about (:mod:`scripts.evaluation.plausibility`).
 """
 
-import argparse
 import json
 import logging
 from collections.abc import Hashable, Mapping, Sequence
@@ -26,11 +25,11 @@ from torch import Tensor
 
 from scripts.evaluation.plausibility import fit as fit_limits
 from scripts.evaluation.plausibility import signs_of, warning_of
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 from scripts.files.result_files import SUFFIXES, weights_digest
 from scripts.outputs.scan_outputs import RESULT, SIGNS, scan_name
 from scripts.preprocessing.scan_reader import WARNINGS
-from scripts.runtime.plain_errors import install_plain_errors
+from scripts.runtime.plain_errors import command_parser
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +37,12 @@ CALIBRATION = "quality.json"
 GROUPS, PRIOR = 8, 5  # means of groups are the knots; results at offset 0 that an organ begins with. Our choice
 
 
-def soft_dice(scores: Tensor) -> list[float]:
+def soft_dice(scores: Tensor, winners: Tensor | None = None) -> list[float]:
     """Soft Dice of each organ by class scores [class, x, y, z]: 2 * scores in its voxels / (its voxels + all scores).
 
     A voxel is of the class with the highest score. Example: of .9, .6 and .2 the first two win: 2 * 1.5 / (2 + 1.7).
     """
-    return _soft_dice(scores, scores.max(dim=0).indices)  # argmax takes ten times as long
-
-
-def _soft_dice(scores: Tensor, labels: Tensor) -> list[float]:
+    labels = scores.max(dim=0).indices if winners is None else winners  # argmax takes ten times as long
     values = []
     for index in range(1, len(scores)):
         own, score = labels == index, scores[index]
@@ -58,8 +54,7 @@ def _soft_dice(scores: Tensor, labels: Tensor) -> list[float]:
 class EstimateQualityd(MapTransform):
     """Note `soft_dice` of each organ found and, with a calibration beside the weights, `estimated_dice`, in `RESULT`.
 
-    A scan whose signs (under `SIGNS`) are unlike those of training gets a warning in the log, its meta data and
-    `RESULT`, unless only some `classes` were looked for.
+    With all `classes`, a scan whose `SIGNS` are unlike those of training is warned of in log, meta data and `RESULT`.
 
     `keys` are class scores, which stay as they are, `organs` the names of their classes 1, 2, ...
     """
@@ -82,7 +77,7 @@ class EstimateQualityd(MapTransform):
         for key in self.key_iterator(noted):
             scores = torch.as_tensor(noted[key]).detach()
             labels = scores.max(dim=0).indices
-            values = dict(zip(self.organs, _soft_dice(scores, labels), strict=True))
+            values = dict(zip(self.organs, soft_dice(scores, labels), strict=True))
             found = {organ: value for organ, value in values.items() if value > 0}
             noted[RESULT] = {**noted.get(RESULT, {}), "soft_dice": found}
             if self.check_scan:
@@ -141,7 +136,7 @@ def read_signals(folders: Sequence[str]) -> pd.DataFrame:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Fit the calibration of weights to evaluations with them, and the limits of scans to those that they saw."""
-    parser = argparse.ArgumentParser("python -m scripts.evaluation.quality", description=main.__doc__)
+    parser = command_parser("scripts.evaluation.quality", __doc__)
     parser.add_argument("evaluations", nargs="*", help="output folders of the evaluate workflow with these weights")
     parser.add_argument("--model_path", type=Path, required=True, help="the weights; quality.json goes beside them")
     parser.add_argument("--training_scans", type=Path, help="output folder of inference on them with save_statistics")
@@ -156,11 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         files = sorted(given.training_scans.glob(f"*{SUFFIXES['statistics']}"))
         content["plausible"] = fit_limits([json.loads(file.read_text("utf-8"))["signs"] for file in files])
         said += [f"limits from {len(files)} scans"]
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content) + "\n")
     print(f"{path}: {', '.join(said) or 'nothing new'}")
 
 
 if __name__ == "__main__":
-    install_plain_errors()
     main()

@@ -12,8 +12,7 @@ def read_runs(path: str | os.PathLike[str], columns: Sequence[str], **options: A
     """Read a table of scores, of one run or of several named in `run`; ValueError if it lacks a column or the run.
 
     The path is a CSV file, compressed or not; FILE::RUN reads the rows whose run is RUN, or begins with RUN/ (its
-    seeds). The options are those of `pandas.read_csv`. Rows of several runs get the column `seed`: K of a run that
-    ends with seedK, else 0.
+    seeds). Options: those of `pandas.read_csv`. Rows of several runs get a column `seed`: K of a run ...seedK, else 0.
     """
     file, _, name = os.fspath(path).partition("::")
     frame: pd.DataFrame = pd.read_csv(file, encoding_errors="surrogateescape", **options)

@@ -1,6 +1,7 @@
 """Averages over patients with their uncertainty, the report of one run, and the table of several runs.
 
-Print the table of two runs, each a `scores.csv` that `write_report` left behind:
+Print the mean Dice of two runs, each a `scores.csv` that `write_report` left behind, side by side for every organ, with
+the number of patients and the bootstrap interval of the mean over them:
 
     python -m scripts.evaluation.summary coarse/scores.csv final/scores.csv --names coarse final
 
@@ -11,22 +12,24 @@ Print one run out of the folds of a cross-validation, which scored every patient
 A file may hold several runs, named in a column `run`; FILE::RUN is one of them.
 """
 
-import argparse
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from scripts.drawing.display import plain_text
 from scripts.evaluation.case_scores import CaseScore
-from scripts.evaluation.figures import save_dice_figure
 from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
 from scripts.evaluation.score_tables import markdown_table, read_runs, run_name
-from scripts.files.atomic_write import replacing
-from scripts.runtime.plain_errors import install_plain_errors
+from scripts.files.atomic_write import replacing, write_text
+from scripts.runtime.plain_errors import command_parser
 
 METRICS = ("dice", "hd95_mm", "surface_dice")
 COLUMNS = tuple(field.name for field in fields(CaseScore))
@@ -34,6 +37,8 @@ TEXT_COLUMNS = ("case", "organ", "status")
 COUNTS = ("patients", "missed", "spurious", "absent")
 STATISTICS = ("mean", "median", "std", "low", "high")
 MACRO_ROW = "macro mean"
+BOX_COLOUR, MACRO_COLOUR = "#4477aa", "#cc3311"
+JITTER_SEED = 0
 
 
 def scores_frame(scores: Sequence[CaseScore]) -> pd.DataFrame:
@@ -84,16 +89,10 @@ def _statistics(scores: pd.DataFrame) -> dict[str, float]:
     return row
 
 
-def organs_of(scores: pd.DataFrame) -> list[str]:
-    """Names of the scored organs in the order of their class indices."""
-    return list(scores.sort_values("class_index")["organ"].unique())
-
-
 def patients_to_look_at(scores: pd.DataFrame) -> dict[str, tuple[str, float]]:
     """The patients of best, median and worst mean Dice over their contoured organs: "best" -> (case, mean Dice).
 
-    Of an even number of patients the better one of the two in the middle. Patients of whom no organ was contoured do
-    not count; without any other the dictionary is empty.
+    Of an even number the better one in the middle. Patients without a contoured organ do not count; without others: {}.
     """
     means = scores.groupby("case")["dice"].mean().dropna().sort_values(ascending=False, kind="stable")
     places = {"best": 0, "median": (len(means) - 1) // 2, "worst": len(means) - 1}
@@ -114,10 +113,38 @@ def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str]
         frame.to_csv(temporary, index=False, errors="surrogateescape")  # names that are not UTF-8
     with replacing(output / "summary.csv") as temporary:
         summary.to_csv(temporary)
-    with replacing(output / "summary.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(output / "summary.json", json.dumps(content, indent=2) + "\n")
     save_dice_figure(frame, float(summary["dice_mean"][MACRO_ROW]), output / "dice.png", title)
     return summary
+
+
+def save_dice_figure(scores: pd.DataFrame, macro_dice: float, path: str | os.PathLike[str], title: str) -> None:
+    """Draw a box (quartiles) and one dot per patient for each organ, and the macro mean as a line.
+
+    The scores have the columns of `CaseScore`, one row per case and organ; a missed organ shows as a dot at 0.
+    """
+    by_organ = scores.sort_values("class_index", kind="stable").groupby("organ", sort=False)["dice"]
+    values = {str(organ): dice.dropna().to_numpy(dtype=float) for organ, dice in by_organ}
+    figure = Figure(figsize=(8.0, 1.4 + 0.42 * len(values)), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    rows = np.arange(1, len(values) + 1)
+    line = {"color": BOX_COLOUR}
+    look: dict[str, Any] = {"medianprops": {**line, "linewidth": 2.0}, "whiskerprops": line, "capprops": line}
+    look |= {"patch_artist": True, "boxprops": {"facecolor": BOX_COLOUR, "alpha": 0.25, "edgecolor": BOX_COLOUR}}
+    axes.boxplot(list(values.values()), positions=rows, orientation="horizontal", widths=0.6, showfliers=False, **look)
+    # Dots are spread a little across the row so that equal scores stay apart; the seed keeps the picture the same.
+    jitter = np.random.default_rng(JITTER_SEED)
+    for row, dice in zip(rows, values.values(), strict=True):
+        axes.scatter(dice, row + jitter.uniform(-0.18, 0.18, len(dice)), s=9, color=BOX_COLOUR, alpha=0.7, zorder=3)
+    if np.isfinite(macro_dice):
+        axes.axvline(macro_dice, color=MACRO_COLOUR, ls="--", lw=1.2, label=f"macro mean {macro_dice:.3f}")
+        figure.legend(loc="outside lower right", frameon=False)
+    names = [f"{plain_text(organ).replace('_', ' ')} (n = {len(dice)})" for organ, dice in values.items()]
+    axes.set(yticks=rows, yticklabels=names, ylim=(len(values) + 0.5, 0.5), xlim=(-0.02, 1.02), xlabel="Dice")
+    axes.set_title(plain_text(title))
+    axes.grid(axis="x", alpha=0.3)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def format_table(summary_by_name: Mapping[str, pd.DataFrame]) -> str:
@@ -156,12 +183,7 @@ def _short(value: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table of the runs named on the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.evaluation.summary",
-        description="Print the mean Dice of one or more evaluation runs side by side, organ by organ, with the number "
-        f"of patients and the {CONFIDENCE:.0%} bootstrap interval of the mean over patients.",
-        epilog="Example: %(prog)s coarse/scores.csv final/scores.csv --names coarse final",
-    )
+    parser = command_parser("scripts.evaluation.summary", __doc__)
     parser.add_argument("scores", nargs="+", help="scores.csv of an evaluation run, one per method, or FILE::RUN")
     parser.add_argument("--pool", action="store_true", help="the files are the folds of one cross-validation")
     parser.add_argument("--names", nargs="+", help="column headings, one per file (default: the name of its folder)")
@@ -177,5 +199,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    install_plain_errors()
     main()

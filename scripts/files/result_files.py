@@ -97,9 +97,7 @@ def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space
             )
         same = identities.get(_identity(path)) if os.path.lexists(path) else None
         if same is not None and not (same.is_file() and results_in(same.parent, [same.name])):
-            raise ValueError(
-                f"{path} would be written over {same}, which is an input: give another output folder or file."
-            )
+            raise ValueError(f"{path} would be written over {same}, which is an input: give another folder or file.")
         if path.is_dir():
             raise ValueError(f"{path} is to be written and is a folder: remove it, or give another output.")
         if new and os.path.lexists(path):

@@ -21,8 +21,7 @@ def blending_weights(patch: int, softness: float = 0.25) -> Tensor:
 def paste(total: Tensor, weight: Tensor, probabilities: Tensor, windows: Tensor, blend: Tensor) -> None:
     """Add patches [query, x, y] to the running sums of a slab [slice, x, y] in place: `total`, weighted, and `weight`.
 
-    The windows [query, 3] are (slice within the slab, x, y of the first pixel), inside of the slab; `blend` [x, y] is
-    of :func:`blending_weights`.
+    The windows [query, 3] are (slice in the slab, x, y of the first pixel); `blend` [x, y]: :func:`blending_weights`.
     """
     size_x, size_y = blend.shape[0], blend.shape[1]
     places: list[list[int]] = windows.tolist()

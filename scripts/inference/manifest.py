@@ -1,8 +1,7 @@
 """The manifest of an output folder: which result is of which scan, by which weights, and what was noticed.
 
-``manifest.json`` is kept over several runs into one folder. A result is only ever replaced by a run on the same scan
-with the same weights, a table of scores by one on the same scans and labels with the same weights and settings, and
-neither after somebody has changed it.
+``manifest.json`` is kept over several runs into one folder. Only a run on the same scan with the same weights replaces
+a result, one on the same scans and labels with the same weights and settings a table of scores; none if it was changed.
 """
 
 import hashlib
@@ -17,19 +16,8 @@ from platform import python_version
 from typing import Any
 
 from scripts.dataset.datalist_file import PATH_KEYS, files_of
-from scripts.files.atomic_write import replacing
-from scripts.files.result_files import (
-    FORMAT,
-    JOURNALS,
-    MANIFEST,
-    bundle_identity,
-    claim_outputs,
-    digest,
-    read_manifest,
-    result_path,
-    results_in,
-    weights_digest,
-)
+from scripts.files import result_files
+from scripts.files.atomic_write import write_text
 
 MAX_LISTED = 5
 SPACE_PER_SCAN = 8 << 20
@@ -52,15 +40,16 @@ class Manifest:
         settings: Any = None,
     ) -> None:
         self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables or {})
-        self.weights = {Path(path).name: weights_digest(Path(path)) for path in weights if Path(path).is_file()}
-        self.settings, self.journal = settings, self.folder / JOURNALS.replace("*", uuid.uuid4().hex)
+        there = [Path(path) for path in weights if Path(path).is_file()]
+        self.weights = {path.name: result_files.weights_digest(path) for path in there}
+        self.settings, self.journal = settings, self.folder / result_files.JOURNALS.replace("*", uuid.uuid4().hex)
         self.cases: dict[str, Mapping[str, Any]] = {}
         self._digests: dict[str, str] = {}
         self._entries: dict[str, Any] = {}
 
     def facts(self) -> dict[str, Any]:
         """What all results of the run depend on: bundle, versions of what it runs on, weights and settings."""
-        bundle = bundle_identity()
+        bundle = result_files.bundle_identity()
         versions = {name: version(name) for name in ("torch", "monai", "numpy")}
         return {
             "bundle": f"{bundle.name} {bundle.version}",
@@ -80,9 +69,9 @@ class Manifest:
         outputs = [path for case in self.cases for path in self.files_of(case)]
         outputs += [self.folder / name for name in self.tables]
         space = sum(SPACE_PER_SCAN + _size(Path(case["image"])) // 4 for case in cases)
-        manifest = self.folder / MANIFEST
-        claim_outputs([*outputs, manifest], files_of(cases), space)
-        content = read_manifest(self.folder)
+        manifest = self.folder / result_files.MANIFEST
+        result_files.claim_outputs([*outputs, manifest], files_of(cases), space)
+        content = result_files.read_manifest(self.folder)
         if manifest.exists() and not content:
             raise ValueError(f"{manifest} is not a list of this bundle's results: give another output folder.")
         self._entries, listed = content.get("cases", {}), content.get("tables", {})
@@ -105,7 +94,7 @@ class Manifest:
 
     def files_of(self, case: str) -> list[Path]:
         """The files that this run may write for a case."""
-        return [result_path(self.folder, case, kind) for kind in self.kinds]
+        return [result_files.result_path(self.folder, case, kind) for kind in self.kinds]
 
     def begin(self, case: str) -> None:
         """Note that the results of a case are being written: after a run that is cut short they may be replaced."""
@@ -113,27 +102,26 @@ class Manifest:
 
     def record(self, case: str, warnings: Sequence[str] = ()) -> None:
         """List the results of a case."""
-        results = {path.name: digest(path) for path in self.files_of(case) if path.is_file()}
+        results = {path.name: result_files.digest(path) for path in self.files_of(case) if path.is_file()}
         self._write(case, {"finished": True, "warnings": list(warnings), "results": results})
 
     def finish(self) -> None:
         """List the tables, and fold the journals in; for the last process."""
-        found = read_manifest(self.folder).get("cases", {})
+        found = result_files.read_manifest(self.folder).get("cases", {})
         done = [case for case in self.cases if found.get(case, {}).get("finished")]
         self._digests |= {self.cases[case]["image"]: found[case]["input_sha256"] for case in done}
         paths = {name: self.folder / name for name in self.tables if (self.folder / name).is_file()}
-        self.fold({name: {**self._origin(name), "sha256": digest(path)} for name, path in paths.items()})
+        self.fold({name: {**self._origin(name), "sha256": result_files.digest(path)} for name, path in paths.items()})
 
     def fold(self, tables: Mapping[str, Any] | None = None) -> None:
         """Write the manifest with what the journals add to it, and these tables; for a process that is alone."""
-        journals = list(self.folder.glob(JOURNALS))
+        journals = list(self.folder.glob(result_files.JOURNALS))
         if not journals and not tables:
             return
-        content = {"format": FORMAT, "cases": {}} | read_manifest(self.folder)
+        content = {"format": result_files.FORMAT, "cases": {}} | result_files.read_manifest(self.folder)
         if tables:
             content["tables"] = content.get("tables", {}) | dict(tables)
-        with replacing(self.folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(self.folder / result_files.MANIFEST, json.dumps(content, indent=1) + "\n")
         for journal in journals:
             journal.unlink()
 
@@ -181,12 +169,12 @@ class Manifest:
         """Why a file may not be replaced, empty if it may."""
         entry = self._entries.get(case)
         if entry is None or (entry["finished"] and path.name not in entry["results"]):
-            return f"no run listed in {MANIFEST} has written it"
+            return f"no run listed in {result_files.MANIFEST} has written it"
         if entry["input_sha256"] != self._digest(self.cases[case]["image"]):
             return f"made from another scan, {entry['input']}"
         if entry["weights_sha256"] != self.weights:
             return "made with other weights"
-        if entry["finished"] and (not path.is_file() or digest(path) != entry["results"][path.name]):
+        if entry["finished"] and (not path.is_file() or result_files.digest(path) != entry["results"][path.name]):
             return "changed since it was written"
         return ""
 
@@ -201,10 +189,10 @@ class Manifest:
     def _table_problem(self, entry: Mapping[str, Any] | None, path: Path) -> str:
         """Why a table may not be replaced, empty if it may."""
         if entry is None:
-            return f"no run listed in {MANIFEST} has written it"
+            return f"no run listed in {result_files.MANIFEST} has written it"
         if changed := [key.partition("_")[0] for key, value in self._origin(path.name).items() if entry[key] != value]:
             return f"made with other {', '.join(changed)}"
-        return "" if digest(path) == entry["sha256"] else "changed since it was written"
+        return "" if result_files.digest(path) == entry["sha256"] else "changed since it was written"
 
 
 def _text_digest(values: Any) -> str:
@@ -214,11 +202,11 @@ def _text_digest(values: Any) -> str:
 def content_digest(scan: Path) -> str:
     """SHA-256 of a file; of the files of a DICOM series in whatever order, results in its folder left aside."""
     if scan.is_file():
-        return digest(scan)
+        return result_files.digest(scan)
     if not scan.is_dir():
         return ""
-    results = results_in(scan, os.listdir(scan))
-    parts = sorted(digest(file) for file in scan.iterdir() if file.is_file() and file.name not in results)
+    results = result_files.results_in(scan, os.listdir(scan))
+    parts = sorted(result_files.digest(file) for file in scan.iterdir() if file.is_file() and file.name not in results)
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

@@ -1,7 +1,6 @@
 """The product: one network from a volume to class scores, coarse stage and query stage together.
 
-Training's validation, inference, MONAI Label, export and ``monai.bundle.load`` all use this module, so that they cannot
-disagree. It can be scripted (TorchScript).
+Validation, inference, MONAI Label, export and ``monai.bundle.load`` all use this module (scriptable by TorchScript).
 """
 
 from collections.abc import Sequence
@@ -90,8 +89,7 @@ class TwoStagePredictor(Predictor):
 
     `attention` is the form of the attention channel, `segmenter` the query network with one output channel, which gets
     `batch_size` queries in one pass. `adjacent_slices` neighbours on either side are extra image channels (paper: 0).
-    `coarse_weight` is the share of the coarse probability in the result (our choice; the paper's form is 0;
-    docs/studies/openkbp.md compares them).
+    `coarse_weight` is the share of the coarse probability in the result (our choice; paper 0; docs/studies/openkbp.md).
 
     forward: as of :class:`Predictor`; scores are float16. Organs that :func:`limited_to` leaves out are not queried.
     The score of the first of them is the highest coarse probability of all, so that a wanted organ does not get their
@@ -129,8 +127,7 @@ class TwoStagePredictor(Predictor):
     def scores(self, image: Tensor) -> Tensor:
         """Class scores of one volume, one organ after another.
 
-        Only the scores and the coarse maps grow with the number of organs. float16 is enough for them: only whether a
-        score exceeds 0.5 matters.
+        Only scores and coarse maps grow with the number of organs. float16 is enough: only score > 0.5 matters.
         """
         shape_x, shape_y, depth = image.shape[1], image.shape[2], image.shape[3]
         coarse = self.coarse(image)

@@ -186,8 +186,7 @@ OURS = __name__.partition(".")[0]
 def settings_of(item: Any, inside: frozenset[int] = frozenset()) -> Any:
     """Networks and transforms as plain values: their class and public attributes, without tensors and paths.
 
-    A network that is not of this bundle counts as what PyTorch prints of it. Objects that an item is `inside` of, given
-    by their identities, are passed over.
+    A network of another bundle counts as what PyTorch prints of it. Objects around it (`inside`: ids) are passed over.
     """
     if item is None or isinstance(item, (str, bool, int, float)):
         return item

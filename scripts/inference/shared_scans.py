@@ -1,8 +1,7 @@
 """Scans shared by processes of one machine or of many, which know of one another by the output folder only.
 
-A process claims a scan by making a file of its name, and writes there what came of it. While a process works it holds
-a lock, which the operating system takes back however the process ends. So the first process of a run clears away what
-a killed run left, and the last one reports for all.
+A process claims a scan by making a file of its name, and writes there what came of it. It holds a lock that the system
+takes back however it ends. So a run's first process clears away what a killed run left, and the last reports for all.
 """
 
 import os

@@ -19,8 +19,7 @@ logger = logging.getLogger(__name__)
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a state dict into a predictor.
 
-    FileNotFoundError if there is no such file; ValueError if it is damaged, not finite, holds more than weights, or was
-    made for other organs, another network or by another run.
+    FileNotFoundError: no such file. ValueError: damaged, not finite, more than weights, of other organs, network, run.
     """
     if not Path(path).exists():
         raise FileNotFoundError(

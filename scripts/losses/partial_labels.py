@@ -1,8 +1,7 @@
 """Losses where the truth is unknown: organs that were not contoured, and pixels that are IGNORED.
 
-An organ that was not contoured is somewhere inside the "background" of such a case. Its probability is therefore added
-to the background before the loss (marginal loss), instead of being punished as a false positive. Our choice; the
-paper's cohorts are contoured completely.
+An organ that was not contoured is somewhere inside the "background" of such a case. Its probability is added to the
+background before the loss (marginal loss), not punished as a false positive. Our choice; the paper's are complete.
 
 At IGNORED pixels network and truth are both set to certain background: no cross entropy, nothing in a Dice without
 background, and no gradient. Our choice: MONAI's losses have no value to ignore.
@@ -41,8 +40,7 @@ def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
     """Add the probability of organs that were not contoured to the background, class 0 of logits [batch, class, ...].
 
     `annotated` [batch, class] bool is True where contoured; its background column does not matter. The softmax of the
-    result is 0 for the organs that were not. Example: probabilities (.5, .3, .2) with the last organ not contoured
-    become (.7, .3, 0).
+    result is 0 for other organs. Example: probabilities (.5, .3, .2), the last organ not contoured: (.7, .3, 0).
     """
     if bool(annotated[:, 1:].all()):
         return logits.float()
@@ -64,8 +62,7 @@ class PartialDiceCELoss(nn.Module):
     The numbers of :class:`monai.losses.DiceCELoss` with ``softmax, to_onehot_y, batch``, without one-hot volumes, at
     three quarters of its time. `organ_weight` weighs an organ's Dice and cross entropy; the background's cross entropy
     weighs 1. Organs are some thousandths of a volume: at equal weights a 3D network needs thousands of steps before it
-    predicts a small organ at all (our choice). :class:`OrganWeightDecay` lowers it to 1. `lambda_ce` is the weight of
-    the cross entropy beside the Dice.
+    predicts a small one (our choice). :class:`OrganWeightDecay` lowers it to 1. `lambda_ce` weighs cross entropy.
     """
 
     def __init__(

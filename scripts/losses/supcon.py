@@ -1,8 +1,7 @@
 """Supervised contrastive loss over views, and the rule that says which views are positives.
 
 SupCon, L_out (Khosla et al., arXiv 2004.11362, eq. 2), with the intensity weights of the follow-up (arXiv 2210.08652)
-as an option. With unit embeddings z, temperature t, A(i) the other views of the batch and P(i) those of A(i) that carry
-the label of i::
+as an option. Unit embeddings z, temperature t, A(i) the other views of the batch, P(i) those of the label of i::
 
     L_i = log sum_{a in A(i)} exp(w_ia z_i.z_a / t)  -  mean_{p in P(i)} w_ip z_i.z_p / t
 
@@ -116,8 +115,7 @@ class ContrastiveCriterion(nn.Module):
 
     `positives` says which views attract: ``"organ_phase"``: those of one organ in one contrast phase (the 24 classes of
     the public code); ``"organ"``: whatever the phase; ``"query"``: only the views of one query patch (SimCLR);
-    ``"position"``: slices of the same part of their volumes (PCL, Zeng et al., arXiv 2106.09157). Another name is a
-    ValueError.
+    ``"position"``: slices of the same part of their volumes (PCL, Zeng et al., arXiv 2106.09157); else a ValueError.
     """
 
     def __init__(self, loss: SupConLoss, positives: str = "organ_phase") -> None:

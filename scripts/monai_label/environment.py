@@ -7,7 +7,6 @@ MONAI Label needs an older numpy and pydicom than the bundle, hence an environme
 network. The build of torch is chosen as for the bundle itself (`scripts/torch_choice.py`, AGSCL_TORCH overrides it).
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -17,8 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.files.atomic_write import replacing
-from scripts.runtime.plain_errors import install_plain_errors
+from scripts.files.atomic_write import write_text
+from scripts.runtime.plain_errors import command_parser
 from scripts.torch_choice import pinned_torch, torch_attempts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,8 +111,7 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
     if failure := failure_of(python, "import monailabel.main, monailabel.transform.post"):
         raise EnvironmentProblem(f"{folder} was made and cannot import MONAI Label:\n{failure}")
     add_viewer_mode(_site_packages(python) / "monailabel/endpoints/static/ohif/app-config.js")
-    with replacing(folder / STAMP) as temporary:
-        temporary.write_text(json.dumps(wanted(monai)), encoding="utf-8")
+    write_text(folder / STAMP, json.dumps(wanted(monai)))
 
 
 def failure_of(python: Path, code: str) -> str:
@@ -158,15 +156,12 @@ def add_viewer_mode(config: Path) -> None:
     """Append the mode that can edit and store to the config of the OHIF viewer, in the place of an earlier one."""
     added = VIEWER_MODE.read_text(encoding="utf-8")
     shipped = config.read_text(encoding="utf-8").split(added.splitlines()[0])[0]
-    with replacing(config) as temporary:
-        temporary.write_text(shipped + added, encoding="utf-8")
+    write_text(config, shipped + added)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the environment."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.monai_label.environment", description="Make the environment of the MONAI Label server."
-    )
+    parser = command_parser("scripts.monai_label.environment", __doc__)
     parser.add_argument("--monai", default=MONAI_VERSION, metavar="VERSION", help=f"default: {MONAI_VERSION}")
     parser.add_argument("--folder", default=FOLDER, type=Path, help=f"default: {FOLDER.name} in the bundle's folder")
     given = parser.parse_args(arguments)
@@ -175,5 +170,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    install_plain_errors()
     main()

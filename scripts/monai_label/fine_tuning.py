@@ -18,7 +18,7 @@ from ignite.engine import Engine
 from monai.data import Dataset
 
 from scripts.dataset.check import check_dataset, dataset_digest
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import replacing, write_text
 from scripts.files.result_files import digest
 from scripts.inference.weights import load_weights
 from scripts.queries.batches import QueryBatches
@@ -61,8 +61,7 @@ class FineTuning:
     def run(self) -> Path:
         """Check the cases, train, publish; return the folder of the run.
 
-        ValueError: no case, a case with problems (all are listed), or weights that do not fit; FileNotFoundError: there
-        are no weights to begin with.
+        ValueError: no case, cases with problems (all listed), weights that do not fit; FileNotFoundError: no weights.
         """
         splits = self._checked_splits()
         load_weights(self.network, self.model_path)
@@ -81,8 +80,7 @@ class FineTuning:
             "epochs": self.trainer.state.epoch,
             "cases": {split: [case["case"] for case in cases] for split, cases in splits.items()},
         }
-        with replacing(folder / REPORT) as temporary:
-            temporary.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        write_text(folder / REPORT, json.dumps(report, indent=1))
         logger.info("fine-tuned weights: %s", weights)
         return folder
 

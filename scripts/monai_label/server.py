@@ -1,4 +1,4 @@
-"""Start and stop the MONAI Label server with this bundle.
+"""Start the MONAI Label server with this bundle; Ctrl-C stops it.
 
     python -m scripts.monai_label.server --studies SCANS --bundle . --workspace runs/monai_label
 
@@ -6,7 +6,6 @@ The server works on a copy of the bundle, in `WORKSPACE/app/model/NAME`: fine-tu
 in the bundle itself. A second start goes on with that copy; delete it to begin with the bundle's weights again.
 """
 
-import argparse
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from scripts.monai_label.environment import FOLDER, ROOT, EnvironmentProblem, python_of, require
+from scripts.runtime.plain_errors import command_parser
 
 NAME = "agscl_ct_segmentation"
 """Name of the model in clients. MONAI Label reads the kind of task from it: keep "segmentation" in the name."""
@@ -33,8 +33,7 @@ START_SECONDS, STOP_SECONDS = 600.0, 30.0
 def prepare_app(bundle: Path, workspace: Path, python: Path) -> Path:
     """Put MONAI Label's bundle app and a copy of the bundle in a workspace, where what is there stays; return the copy.
 
-    The app comes from the MONAI Label environment, whose interpreter is `python`. FileNotFoundError if the bundle lacks
-    what MONAI Label reads.
+    The app is that of the environment of the interpreter `python`. FileNotFoundError: the bundle lacks what it reads.
     """
     app = workspace / "app"
     copy = app / "model" / NAME
@@ -138,9 +137,7 @@ def answers(url: str) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server until it is interrupted; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.monai_label.server", description="Start MONAI Label with this bundle; Ctrl-C stops it."
-    )
+    parser = command_parser("scripts.monai_label.server", __doc__)
     parser.add_argument("--studies", required=True, help="folder of the scans, or the address of a DICOMweb store")
     parser.add_argument("--bundle", type=Path, default=ROOT, help="default: the bundle that this module belongs to")
     parser.add_argument("--workspace", type=Path, default=ROOT / "runs" / "monai_label", help="default: %(default)s")

@@ -11,9 +11,8 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, in_features: int = 2048, hidden: int = 2048, out_features: int = 256) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(in_features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out_features)
-        )
+        to_hidden, to_out = nn.Linear(in_features, hidden), nn.Linear(hidden, out_features)
+        self.layers = nn.Sequential(to_hidden, nn.ReLU(inplace=True), to_out)
 
     def forward(self, features: Tensor) -> Tensor:
         """Project features."""

@@ -108,8 +108,7 @@ class ResNetEncoder(QueryEncoder):
 class EfficientNetEncoder(QueryEncoder):
     """The first five stages of an EfficientNet, without ImageNet weights: maps at strides 2, 4 and 16.
 
-    Its name is efficientnet-b0 to efficientnet-b8. Drop-connect is off (our choice): a run that is resumed would draw
-    other random numbers than one that is not.
+    Its name is efficientnet-b0 to efficientnet-b8. Drop-connect is off (our choice): a resumed run would draw others.
     """
 
     def __init__(self, name: str = "efficientnet-b0", in_channels: int = 2) -> None:

@@ -79,8 +79,7 @@ def write_segmentation(
         classes: class indices of the organs that have a segment, in ascending order; None: all.
         estimated_dice: by organ; the descriptions state it.
 
-    Raises:
-        ValueError: the label map is not on the grid of the series.
+    ValueError: the label map is not on the grid of the series.
     """
     _, images = images_of_labels(labels, affine, series, path)
     shown = list(classes or range(1, len(organs) + 1))

@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 from scripts.outputs.scan_outputs import RESULT, SCAN, SIGNS, ScanSaverd, scan_name, voxels_of
 from scripts.preprocessing.scan_reader import WARNINGS
 
@@ -69,7 +69,7 @@ def organ_measures(
             f"{highest} of {len(organs)} organs: give a label map on the scan's grid and the organs of its config."
         )
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
-    flat, count = labels.astype(np.intp).ravel(), len(organs) + 1
+    flat, count, known = labels.astype(np.intp).ravel(), len(organs) + 1, noted or {}
     voxels = np.bincount(flat, minlength=count)
     total_hu = np.bincount(flat, weights=image.astype(np.float64).ravel(), minlength=count)
     at_edge = {int(value) for axis in range(3) for value in np.unique(np.take(labels, [0, -1], axis=axis))}
@@ -80,11 +80,7 @@ def organ_measures(
             volume_ml=float(voxels[index] * voxel_ml),
             mean_hu=float(total_hu[index] / voxels[index]) if voxels[index] else None,
             cut_off=index in at_edge,
-            **{
-                name: round(found[organ], 3)
-                for name, found in (noted or {}).items()
-                if voxels[index] and organ in found
-            },
+            **{name: round(found[organ], 3) for name, found in known.items() if voxels[index] and organ in found},
         )
         for index, organ in enumerate(organs, start=1)
         if classes is None or index in classes
@@ -129,8 +125,7 @@ class SaveStatisticsd(ScanSaverd):
             "signs": data.get(SIGNS, {}),
             "run": self._run,
         }
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def findings_in(path: Path) -> list[OrganFinding]:

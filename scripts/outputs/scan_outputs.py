@@ -61,8 +61,7 @@ def voxels_of(data: Mapping[Hashable, Any]) -> NDArray[Any]:
 class ScanSaverd(MapTransform):
     """Base of what writes files for each scan; a subclass says their `kinds`, the first of which `_write` gets.
 
-    Clients that take label map or scores themselves strip their savers: MONAI Label by the class SaveImaged, MONAI
-    Deploy by "SaveImage" in the name.
+    Clients strip savers of what they take: MONAI Label by class SaveImaged, MONAI Deploy by "SaveImage" in the name.
 
     Args:
         keys: label maps [1, i, j, k] on the scan's grid, or what the subclass says.

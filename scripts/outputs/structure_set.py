@@ -15,16 +15,7 @@ from scripts.dicom.slice_numbers import SliceNumbers
 from scripts.dicom.structure_reader import STRUCTURE_SET
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity
-from scripts.outputs.dicom_segmentation import (
-    NOTICE,
-    SERIES_DESCRIPTION,
-    SERIES_NUMBER,
-    SaveOnSeriesd,
-    codes,
-    described,
-    organ_code,
-    organ_rgb,
-)
+from scripts.outputs import dicom_segmentation
 
 STUDY = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which stands for "the study" here
 
@@ -40,8 +31,7 @@ def write_structure_set(
 ) -> None:
     """Write an RTSTRUCT file, whole or not at all; the number of an ROI is the class index of its organ.
 
-    Every organ of `classes` has an ROI; one that was not found has no contours. Arguments and errors are those of
-    :func:`scripts.outputs.dicom_segmentation.write_segmentation`.
+    Every organ of `classes` has an ROI, without contours if it was not found. Arguments, errors: `write_segmentation`.
     """
     stack, images = images_of_labels(labels, affine, series, path)
     content = _general(images)
@@ -49,7 +39,7 @@ def write_structure_set(
     content.StructureSetROISequence, content.ROIContourSequence, content.RTROIObservationsSequence = [], [], []
     for index in classes or range(1, len(organs) + 1):
         organ = organs[index - 1]
-        notice = described(organ, estimated_dice)
+        notice = dicom_segmentation.described(organ, estimated_dice)
         roi = _item(ROINumber=index, ROIName=organ.replace("_", " "), ROIDescription=notice)
         roi.ReferencedFrameOfReferenceUID, roi.ROIGenerationAlgorithm = content.FrameOfReferenceUID, "AUTOMATIC"
         content.StructureSetROISequence.append(roi)
@@ -73,8 +63,8 @@ def _general(images: Sequence[Header]) -> Header:
         SOPClassUID=STRUCTURE_SET,
         SOPInstanceUID=pydicom.uid.generate_uid(),
         SeriesInstanceUID=pydicom.uid.generate_uid(),
-        SeriesNumber=SERIES_NUMBER + 1,
-        SeriesDescription=SERIES_DESCRIPTION,
+        SeriesNumber=dicom_segmentation.SERIES_NUMBER + 1,
+        SeriesDescription=dicom_segmentation.SERIES_DESCRIPTION,
         Modality="RTSTRUCT",
         InstanceNumber=1,
         OperatorsName="",
@@ -83,7 +73,7 @@ def _general(images: Sequence[Header]) -> Header:
         ManufacturerModelName=bundle.name,
         SoftwareVersions=bundle.version,
         StructureSetLabel="ORGANS",
-        StructureSetDescription=NOTICE,
+        StructureSetDescription=dicom_segmentation.NOTICE,
         StructureSetDate=f"{now:%Y%m%d}",
         StructureSetTime=f"{now:%H%M%S}",
         ApprovalStatus="UNAPPROVED",
@@ -108,7 +98,7 @@ def _reference(image: Header) -> Header:
 
 
 def _contours(organ: NDArray[np.bool_], index: int, slices: Sequence[SliceNumbers], images: Sequence[Header]) -> Header:
-    found = _item(ReferencedROINumber=index, ROIDisplayColor=organ_rgb(index))
+    found = _item(ReferencedROINumber=index, ROIDisplayColor=dicom_segmentation.organ_rgb(index))
     drawn = [
         _contour(points, slices[k], images[k])
         for k in np.flatnonzero(organ.any(axis=(0, 1))).tolist()
@@ -135,7 +125,7 @@ def _contour(points: Points, plane: SliceNumbers, image: Header) -> Header:
 
 def _observation(index: int, organ: str) -> Header:
     """What an ROI is: an organ, with the codes that the DICOM-SEG gives it."""
-    structure, side = organ_code(organ)
+    structure, side = dicom_segmentation.organ_code(organ)
     code = _code(structure)
     if side is not None:
         code.SegmentedPropertyTypeModifierCodeSequence = [_code(side)]
@@ -145,7 +135,7 @@ def _observation(index: int, organ: str) -> Header:
         RTROIInterpretedType="ORGAN",
         ROIInterpreter="",
         RTROIIdentificationCodeSequence=[code],
-        SegmentedPropertyCategoryCodeSequence=[_code(codes.SCT.AnatomicalStructure)],
+        SegmentedPropertyCategoryCodeSequence=[_code(dicom_segmentation.codes.SCT.AnatomicalStructure)],
     )
 
 
@@ -154,7 +144,7 @@ def _code(concept: Any) -> Header:
     return _item(CodeValue=code, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
 
 
-class SaveStructureSetd(SaveOnSeriesd):
+class SaveStructureSetd(dicom_segmentation.SaveOnSeriesd):
     """Write `<case>_rtstruct.dcm`, with the arguments of :class:`SaveOnSeriesd`."""
 
     kinds = ("rtstruct",)

@@ -19,12 +19,13 @@ from scripts.dataset.datalist_file import PATH_KEYS, files_of, read_datalist, sp
 from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.__main__ import report_dataset
 from scripts.dataset_report.measure import CaseMeasure
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 from scripts.files.result_files import claim_outputs
 from scripts.runtime.running_config import bundle_command
 
 ROOT = Path(__file__).resolve().parents[2]
 DATALIST, REPORT, OVERLAY = "dataset.json", "report.html", "cohort.yaml"
+Contents = Sequence[Mapping[str, Any]]
 logger = logging.getLogger(__name__)
 
 
@@ -37,8 +38,7 @@ def write_datalist(folder: str | os.PathLike[str], content: Mapping[str, Any]) -
     """Write a datalist as ``dataset.json``; paths below the folder become relative, so that it can be moved."""
     path = Path(folder).absolute() / DATALIST
     claim_outputs([path], files_listed(content), new=not _is_written(path, content))
-    with replacing(path) as temporary:
-        temporary.write_text(_text(path.parent, content), encoding="utf-8")
+    write_text(path, _text(path.parent, content))
     return path
 
 
@@ -46,9 +46,7 @@ def _is_written(path: Path, content: Mapping[str, Any]) -> bool:
     return path.is_file() and path.read_text(encoding="utf-8") == _text(path.parent, content)
 
 
-def claim_datalists(
-    folders: Sequence[Path], contents: Sequence[Mapping[str, Any]], others: Sequence[Path] = ()
-) -> None:
+def claim_datalists(folders: Sequence[Path], contents: Contents, others: Sequence[Path] = ()) -> None:
     """Raise ValueError, before the files are read, if something of another preparation would be replaced.
 
     Where these datalists are there already, the others, which are made from them, may be written anew.
@@ -94,9 +92,7 @@ def check_datalist(content: Mapping[str, Any], organs: Sequence[str], phases: Se
     return check_dataset(splits, organs, phases)
 
 
-def write_cohort(
-    output_dir: str, folds: Sequence[Mapping[str, Any]], organs: Sequence[str], inputs: Sequence[Path] = ()
-) -> list[Path]:
+def write_cohort(output_dir: str, folds: Contents, organs: Sequence[str], inputs: Sequence[Path] = ()) -> list[Path]:
     """Check a cohort, write its datalists, report and config, and return the folders of the datalists.
 
     ``output_dir`` gets ``dataset.json`` (of several folds ``fold0/dataset.json`` and so on), ``report.html`` and
@@ -131,9 +127,7 @@ def phases_of(content: Mapping[str, Any]) -> list[str]:
 def add_training_options(parser: argparse.ArgumentParser) -> None:
     """Add what every preparation can do at its end."""
     parser.add_argument("--train", metavar="RUN_DIR", help="train on the cohort afterwards, into this folder")
-    parser.add_argument(
-        "--config", nargs="+", default=[], metavar="YAML", help="further overlays of the training, after cohort.yaml"
-    )
+    parser.add_argument("--config", nargs="+", default=[], metavar="YAML", help="further overlays, after cohort.yaml")
 
 
 def train_or_tell(folders: Sequence[Path], options: argparse.Namespace) -> int:
@@ -194,7 +188,6 @@ coarse_spacing: {coarse}   # mm
 +coarse::stage: {{patch_size: {np.clip(rounded, *COARSE_VOXELS).tolist()}}}   # voxels of the coarse grid
 """
     if not path.exists():
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(path, text)
     elif path.read_text(encoding="utf-8") != text:
         logger.warning("%s is kept although it differs (edited?); delete it to have it written anew.", path)

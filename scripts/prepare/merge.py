@@ -25,8 +25,7 @@ def merge_datalists(
 ) -> dict[str, Any]:
     """Join datalists, by the name of their data set, to one whose entries carry the label values of their own.
 
-    Paths are absolute. ``rename``: organ as a data set calls it -> its name in the result, where equal names are
-    joined.
+    Paths are absolute. ``rename``: organ as a data set calls it -> its name in the result; equal names are joined.
     """
     renamed = dict(rename or {})
     unused, organs = set(renamed), dict[str, None]()

@@ -57,10 +57,8 @@ def find_scans(images: str, labels: str | None = None, patient_pattern: str | No
             f"{listed(sorted(scans))}. Rename them, or give patterns such as --images 'ct/img*.nii.gz' "
             "--labels 'seg/label*.nii.gz', whose matched parts are the names."
         )
-    return [
-        ScanEntry(name, path, label_of.get(name), patient=_patient(name, path, patient_pattern))
-        for name, path in scans.items()
-    ]
+    patients = {name: _patient(name, path, patient_pattern) for name, path in scans.items()}
+    return [ScanEntry(name, path, label_of.get(name), patient=patients[name]) for name, path in scans.items()]
 
 
 def _named_files(place: str, what: str) -> dict[str, str]:
@@ -99,9 +97,7 @@ def _volumes_below(folder: str, results: bool) -> Iterator[str]:
         found = find_series(root, subfolders=False)
         series = [one for one in found if not one.obstacle]
         if len(series) > 1:
-            raise ValueError(
-                f"{root} holds {len(series)} DICOM series; move each to a folder of its own:\n{listing(series)}"
-            )
+            raise ValueError(f"{root} holds {len(series)} DICOM series; move each to its folder:\n{listing(series)}")
         if series:
             yield root
         elif found:

@@ -140,8 +140,7 @@ def split_scans(
     A scan that names its split goes there with all scans of its patient. The other patients with a label are drawn by
     the shares of validation and test, or dealt so that each is held out by one of several folds, unless a scan was
     already put into the validation; patients without any label train. A draw is repeated with the next seed while an
-    organ is contoured in no training scan, or could be in the validation and is not. A split file (see
-    :func:`read_splits`) decides alone.
+    organ is contoured in no training scan, or could be in the validation and is not. A split file decides alone.
     """
     if not any(scan.label for scan in scans):
         raise ValueError(f"none of the {len(scans)} scans has a label; give --labels, or a table with a label column.")

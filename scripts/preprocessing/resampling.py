@@ -1,7 +1,6 @@
 """Class scores and label maps from one grid to another, by linear interpolation and the highest class.
 
-One class at a time, only around it, and a slab of slices at a time, so that memory depends neither on the number of
-organs nor on a full-resolution copy of the scores.
+One class at a time, only around it, and a slab of slices at a time: memory is not that of all scores at full size.
 """
 
 from collections.abc import Callable, Sequence
@@ -75,9 +74,8 @@ class _Slab:
         if x[0] >= x[1] or y[0] >= y[1] or z[0] >= z[1]:
             return
         points = _sampling_points(to_source.to(scores.device), [x, y, z], scores.shape)
-        sampled = grid_sample(
-            scores[None, None].float(), points, mode="bilinear", padding_mode="border", align_corners=True
-        )[0, 0]
+        values = scores[None, None].float()
+        sampled = grid_sample(values, points, mode="bilinear", padding_mode="border", align_corners=True)[0, 0]
         part = slice(*x), slice(*y), slice(z[0] - self.first, z[1] - self.first)
         self.winner[part].masked_fill_(sampled >= self.best[part], index)
         torch.maximum(self.best[part], sampled, out=self.best[part])
@@ -114,8 +112,7 @@ def resample_classes(
 def resample_labels(labels: Tensor, source_affine: Tensor, target_affine: Tensor, shape: Sequence[int]) -> Tensor:
     """Resample a label map [x, y, z] uint8 class by class with linear weights (smoother than nearest neighbour).
 
-    Background is a class like the others here: where three organs meet none of them has half of the weight. Only around
-    organs is anything computed.
+    Background is a class like the others: where three organs meet none has half of the weight. Only done around organs.
     """
     to_source = torch.linalg.inv(source_affine.double()) @ target_affine.double()
     shape, source = [int(n) for n in shape], labels.shape

@@ -130,9 +130,8 @@ class ScoresToScanLabelsd(MapTransform):
             scores = without_other_parts(scores, self.one_piece, self.threshold, self.background)
             first = 0 if self.background else 1
             found = [index for index in range(first, scores.shape[0]) if bool((scores[index] > 0).any())]
-            labels = resample_classes(
-                scores.__getitem__, found, data[self.reference].affine, scan_affine, scan_shape, self.threshold
-            )
+            affine, one = data[self.reference].affine, scores.__getitem__
+            labels = resample_classes(one, found, affine, scan_affine, scan_shape, self.threshold)
             kept = {name: value for name, value in meta.items() if name != "affine"}
             restored[key] = MetaTensor(labels[None], affine=scan_affine, meta=kept)
         return restored

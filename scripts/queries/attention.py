@@ -26,8 +26,7 @@ def maps_on_slices(coarse: Tensor, depth: int) -> Tensor:
 class AttentionMap(nn.Module):
     """Coarse probabilities [query, 1, x, y] -> the attention channel of the same shape.
 
-    `binary` maps are thresholded at a probability (public code); others keep their probabilities (our choice). Then
-    the map grows by `dilation` pixels on every side.
+    `binary` maps are thresholded (public code); others stay probabilities (our choice). They grow by `dilation` pixels.
     """
 
     def __init__(self, binary: bool = False, threshold: float = 0.5, dilation: int = 0) -> None:
@@ -88,8 +87,7 @@ class AttentionPerturbation:
 def extreme_around(maps: Tensor, radius: int, extreme: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Largest or smallest value in the square around each pixel of maps [query, 1, x, y]: dilation or erosion.
 
-    `extreme` is torch.maximum or torch.minimum, `radius` half the side of the square. This is three times as fast on a
-    CPU as max_pool2d, which keeps indices.
+    `extreme`: torch.maximum or torch.minimum; `radius`: half the side. Three times as fast on a CPU as max_pool2d.
     """
     for axis, border in ((2, [0, 0, radius, radius]), (3, [radius, radius, 0, 0])):
         padded, length = pad(maps, border, mode="replicate"), maps.shape[axis]

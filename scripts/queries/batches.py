@@ -13,18 +13,11 @@ from scripts.losses.supcon import check_targets
 from scripts.preprocessing.intensity import RandomIntensity, soft_tissue_window
 from scripts.preprocessing.organ_labels import IGNORED
 from scripts.preprocessing.slice_store import StoredCase
+from scripts.queries import views
 from scripts.queries.attention import AttentionMap, AttentionPerturbation
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.index import Query, QueryIndex
 from scripts.queries.planner import QueryPlanner
-from scripts.queries.views import (
-    RandomGeometry,
-    farthest_pixel,
-    gather_blocks,
-    sample_maps,
-    sample_patches,
-    slices_with_neighbours,
-)
 from scripts.runtime.streams import Batch, BatchStream
 
 CACHED_PIXELS = 2**17  # of patches that a CPU cuts at once, 8 of 128 x 128: what it works on stays in its cache
@@ -57,7 +50,7 @@ class QueryBatches(BatchStream):
         adjacent_slices: int = 0,
         present_only: bool = False,
         unlabelled_confidence: float | None = None,
-        geometry: RandomGeometry | None = None,
+        geometry: views.RandomGeometry | None = None,
         intensity: RandomIntensity | None = None,
         perturbation: AttentionPerturbation | None = None,
         seed: int = 0,
@@ -136,11 +129,11 @@ class QueryBatches(BatchStream):
         self, queries: Sequence[Query], centres: Tensor, moved: Tensor, matrix: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Image, attention and label of a few queries around these centres; the attention is read around `moved`."""
-        size, reach = self.planner.patch_size, farthest_pixel(matrix, self.planner.patch_size)
+        size, reach = self.planner.patch_size, views.farthest_pixel(matrix, self.planner.patch_size)
         # Beyond the slice is air, as in the predictor: the window's lower end becomes 0.
         slices = [self._slices(query) for query in queries]
-        hu, origins = gather_blocks(slices, centres, reach, fill=math.floor(self.lower))
-        classes, _ = gather_blocks([self._label(query) for query in queries], centres, reach, fill=OUTSIDE)
+        hu, origins = views.gather_blocks(slices, centres, reach, fill=math.floor(self.lower))
+        classes, _ = views.gather_blocks([self._label(query) for query in queries], centres, reach, fill=OUTSIDE)
         shown = torch.tensor([self._shown(query) for query in queries], device=self.device)
         blocks = torch.empty((len(queries), hu.shape[1] + 2, *hu.shape[2:]), device=self.device)
         blocks[:, :-2] = soft_tissue_window(hu.to(self.device).float(), self.lower, self.upper)
@@ -149,14 +142,15 @@ class QueryBatches(BatchStream):
         blocks[:, -2:-1].eq_(shown[:, None, None, None])
         blocks[:, -1:].ne_(OUTSIDE)
         within, unit = centres - origins, torch.ones(len(queries), 2)
-        image, label, inside = sample_patches(blocks, within, matrix, unit, size).split([hu.shape[1], 1, 1], dim=1)
+        patches = views.sample_patches(blocks, within, matrix, unit, size)
+        image, label, inside = patches.split([hu.shape[1], 1, 1], dim=1)
         label.gt_(0.5)
         if bool((classes == IGNORED).any()):
             unknown = (classes == IGNORED).to(self.device).float()
-            label.masked_fill_(sample_patches(unknown, within, matrix, unit, size) > 0.5, IGNORED)
+            label.masked_fill_(views.sample_patches(unknown, within, matrix, unit, size) > 0.5, IGNORED)
         # The attention is sampled from its own, coarser grid, and is 0 beyond the slice.
         maps, shapes = [self._map(query) for query in queries], [each.shape[1:] for each in slices]
-        attention = sample_maps(maps, shapes, moved, matrix, size, self.device) * inside
+        attention = views.sample_maps(maps, shapes, moved, matrix, size, self.device) * inside
         return image, self.attention(attention), label
 
     def _slices(self, query: Query) -> Tensor:
@@ -165,7 +159,7 @@ class QueryBatches(BatchStream):
         first, last = query.slice - self.adjacent_slices, query.slice + self.adjacent_slices
         if 0 <= first and (last + 1) * channels <= image.shape[0]:
             return image[first * channels : (last + 1) * channels]  # a view: nothing outside of the block is read
-        return slices_with_neighbours(image, torch.tensor([query.slice]), self.adjacent_slices, channels)[0]
+        return views.slices_with_neighbours(image, torch.tensor([query.slice]), self.adjacent_slices, channels)[0]
 
     def _label(self, query: Query) -> Tensor:
         """Label map of the slice, background in an unlabelled scan: [1, x, y] uint8."""

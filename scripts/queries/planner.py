@@ -1,7 +1,6 @@
 """Queries: which slice, which organ, which window. The 3D-to-2D step of the method.
 
-A query is an index, not a file: (slice, organ, corner of the window). The same plan serves training and inference, so
-training never sees a query that inference would not plan.
+A query is an index: (slice, organ, corner of the window). Training sees no query that inference would not plan.
 """
 
 import torch
@@ -88,8 +87,7 @@ class QueryPlanner(nn.Module):
         """Plan the queries of one volume, whose slices have (shape_x, shape_y) pixels of the working grid.
 
         Maps are [slice, organ, x, y] on the coarse in-plane grid, probabilities in [0, 1]. Returned is [query, 4] int64
-        of (slice, organ, x and y of the window's first pixel). Windows lie inside the slice; one that is larger than
-        the slice begins at 0, and who crops it pads with air.
+        of (slice, organ, x and y of the window's first pixel). Windows lie in the slice, or begin at 0 (padded).
         """
         indices, boxes = organ_boxes(maps, self.threshold, self.margin_slices)
         patch, overlap, pad = self.patch_size, self.overlap, self.pad

@@ -12,13 +12,7 @@ from matplotlib.figure import Figure
 from monai.config import KeysCollection
 from numpy.typing import NDArray
 
-from scripts.drawing.display import (
-    box_around_organs,
-    display_spacing,
-    plain_text,
-    slices_with_most_organs,
-    to_display_order,
-)
+from scripts.drawing import display
 from scripts.drawing.html import embedded, png, table, write_page
 from scripts.drawing.overlay import MARGIN_MM, draw_panel, organ_colour, overlay_figure
 from scripts.files.atomic_write import replacing
@@ -95,8 +89,8 @@ def montage_figure(
 
     The arguments are those of :func:`organ_measures`.
     """
-    image, labels = to_display_order(image, affine), to_display_order(labels, affine)
-    spacing = display_spacing(affine)
+    image, labels = display.to_display_order(image, affine), display.to_display_order(labels, affine)
+    spacing = display.display_spacing(affine)
     found = [index for index in range(1, len(organs) + 1) if (labels == index).any()]
     if not found:
         return None
@@ -105,10 +99,10 @@ def montage_figure(
     panels = figure.subplots(rows, MONTAGE_COLUMNS, squeeze=False).flat
     for axes, index in zip(panels, found, strict=False):
         organ = (labels == index).astype(np.uint8)
-        box = box_around_organs([organ], spacing, MARGIN_MM)
-        (largest,) = slices_with_most_organs([organ[box]], "axial", 1, class_count=1)
+        box = display.box_around_organs([organ], spacing, MARGIN_MM)
+        (largest,) = display.slices_with_most_organs([organ[box]], "axial", 1, class_count=1)
         draw_panel(axes, image[box], [labels[box]], "axial", largest, spacing)
-        axes.set_title(plain_text(organs[index - 1].replace("_", " ")), color=organ_colour(index), fontsize=12)
+        axes.set_title(display.plain_text(organs[index - 1].replace("_", " ")), color=organ_colour(index), fontsize=12)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure

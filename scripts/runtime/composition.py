@@ -18,6 +18,7 @@ from monai.bundle.utils import merge_kv
 from scripts.runtime.plain_errors import install_plain_errors
 from scripts.runtime.running_config import config_of, running_command, running_parser
 
+Files = str | Sequence[str]
 CONFIG = "config.yaml"
 """The composed config of a training, in the folder of the run."""
 
@@ -34,9 +35,7 @@ FOLDERS = ("data", "budgets", "baselines", "variants")
 NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path"}
 
 
-def composed(
-    config_file: str | Sequence[str], run_dir: str | Sequence[str] | None = None, **overrides: Any
-) -> ConfigParser:
+def composed(config_file: Files, run_dir: Files | None = None, **overrides: Any) -> ConfigParser:
     """A base config (with `run_dir` the predictor of that run in it), then overlays in order, then values by id."""
     files = [config_file] if isinstance(config_file, str) else list(config_file)
     parser = ConfigParser(ConfigParser.load_config_files(files[:1]))

@@ -53,9 +53,8 @@ class StageProgress:
         self.first, self.losses = engine.state.iteration, []
         self.started = self.spoken = time.monotonic()
         terminal = sys.stderr.isatty() and is_first_process()
-        bar: tqdm[Any] = tqdm(
-            total=total_iterations(engine), initial=self.first, desc=self.stage, unit="it", disable=not terminal
-        )
+        count = total_iterations(engine)
+        bar: tqdm[Any] = tqdm(total=count, initial=self.first, desc=self.stage, unit="it", disable=not terminal)
         self.bar = self.shown.enter_context(bar)
         if terminal:  # log lines go above the bar instead of through it
             self.shown.enter_context(logging_redirect_tqdm())

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from ignite.distributed import one_rank_first
 
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 from scripts.files.result_files import bundle_identity, digest, weights_digest
 from scripts.runtime.composition import CONFIG
 from scripts.runtime.running_config import running_config
@@ -71,8 +71,7 @@ def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]
             "another --output_dir."
         )
     _write_manifest(folder, {**manifest, "bundle": bundle_identity().version, "began_with": dict(began_with)})
-    with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_text(path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     return folder
 
 
@@ -125,5 +124,4 @@ def _read(path: Path, load: Any) -> dict[str, Any]:
 
 
 def _write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
-    with replacing(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")

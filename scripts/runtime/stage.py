@@ -77,8 +77,7 @@ def stage_trainer(
 def share_of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The validation cases of this process; MONAI's metric joins those of all.
 
-    A process without a case of its own takes the first one without any organ: its Dice does not exist and counts for
-    nothing, and the other processes do not wait for it.
+    A process without a case takes the first one, without organs: it has no Dice, and the others do not wait for it.
     """
     without_organs: list[Mapping[str, Any]] = [{**case, "label_values": {"none": 0}} for case in cases[:1]]
     return shard(cases) or without_organs

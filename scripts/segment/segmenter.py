@@ -28,9 +28,7 @@ class Segmenter:
 
     The arguments are those of :func:`scripts.segment.workflow.inference_workflow`.
 
-    Raises:
-        FileNotFoundError: there is no such run or weights file.
-        ValueError: an unknown organ or device, or weights that do not fit.
+    FileNotFoundError: there is no such run or weights file. ValueError: unknown organ or device, or weights do not fit.
 
     Example::
 
@@ -66,9 +64,7 @@ class Segmenter:
         in HU, of nibabel (NIfTI) or a ``MetaTensor`` [x, y, z] or [1, x, y, z], whose affine leads to mm (RAS). The
         label map is uint8 on the grid of the scan; its values are class indices: place in `organs` + 1.
 
-        Raises:
-            FileNotFoundError: there is no such scan.
-            ValueError: it is not one scan, or cannot be a CT in HU.
+        FileNotFoundError: there is no such scan. ValueError: it is not one scan, or cannot be a CT in HU.
         """
         with _plain_complaints(), torch.no_grad():
             name, volume = _volume(scan, series)

@@ -15,7 +15,7 @@ from matplotlib.image import imread
 from tiny_dataset import ct_voxels, label_voxels, save, truncate
 
 from scripts.dataset_report.__main__ import main, report_dataset
-from scripts.dataset_report.thumbnails import GAP, HEIGHT, MAX_WIDTH, thumbnail
+from scripts.dataset_report.measure import GAP, HEIGHT, MAX_WIDTH, thumbnail
 
 
 class Page(HTMLParser):

@@ -17,8 +17,7 @@ from config_compositions import load
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.inference_inputs import scan_inputs
 from scripts.dataset.problems import DatasetError, Kind
-from scripts.prepare.btcv import main, prepare_btcv
-from scripts.prepare.btcv_layout import ORGANS
+from scripts.prepare.btcv import ORGANS, main, prepare_btcv
 
 
 def content_of(folder: Path) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from development.submission import challenge_values, main, write_submission
 from scripts.inference.predictor import encode_names
 from scripts.outputs.scan_outputs import write_nifti
-from scripts.prepare.btcv_layout import ORGANS, TEST_NUMBERS
+from scripts.prepare.btcv import ORGANS, TEST_NUMBERS
 
 MODEL_ORGANS = ["liver", "spleen", "left_adrenal_gland"]
 
