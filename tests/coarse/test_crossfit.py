@@ -184,6 +184,8 @@ def test_where_a_sure_map_lies_elsewhere_than_the_contour_the_contour_is_doubted
     beside = right[first["case"]].clone()
     beside[:, liver] = beside[:, liver].flip(1)  # the liver on the other side of the scan
     stage.maps.keep(first, beside)
+    stage.maps.file(first).with_name("missed_organs_shown").unlink()
+    stage = stage_of(phantom_cases, phantom_store, tmp_path)
     stage.maps.predict = lambda case, segmenter: right[case["case"]]  # type: ignore[method-assign]
     with caplog.at_level("INFO", logger="scripts.coarse.crossfit"):
         stage.run()

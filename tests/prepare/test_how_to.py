@@ -102,6 +102,7 @@ def test_the_page_on_ones_own_data_leads_from_folders_to_a_trained_model(tmp_pat
     rows = [f"scans/phantom_00{n}.nii.gz,labels/phantom_00{n}.nii.gz,portal_venous" for n in range(5)]
     (tmp_path / "scans.csv").write_text("\n".join(["image,label,phase", *rows]))
     tiny = {key: value for key, value in TINY.items() if key != "device"}
+    tiny["coarse::stage::folds"] = 2  # contours are judged by networks that have not seen them
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     for command in commands("own_data.md"):
         if "--values" in command:
