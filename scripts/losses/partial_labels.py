@@ -40,7 +40,7 @@ def merge_unannotated(logits: Tensor, annotated: Tensor) -> Tensor:
     """Add the probability of organs that were not contoured to the background, class 0 of logits [batch, class, ...].
 
     `annotated` [batch, class] bool is True where contoured; its background column does not matter. The softmax of the
-    result is 0 for other organs. Example: probabilities (.5, .3, .2), the last organ not contoured: (.7, .3, 0).
+    result is 0 for organs that were not. Example: (.5, .3, .2) with the last organ not contoured becomes (.7, .3, 0).
     """
     if bool(annotated[:, 1:].all()):
         return logits.float()

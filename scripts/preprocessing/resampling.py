@@ -1,6 +1,6 @@
 """Class scores and label maps from one grid to another, by linear interpolation and the highest class.
 
-One class at a time, only around it, and a slab of slices at a time: memory is not that of all scores at full size.
+One class at a time, only around it, in slabs of slices: memory grows neither with organs nor with full-size scores.
 """
 
 from collections.abc import Callable, Sequence
