@@ -82,7 +82,8 @@ def choose_series(found: Sequence[Series], wanted: str | int | None, folder: str
         for place, series in enumerate(found, start=1):
             if str(wanted) in (series.uid, str(place)) and not series.obstacle:
                 return series
-        raise ValueError(f"{folder} has no CT series '{wanted}'; give the number or the UID of one of these:\n{listed}")
+        problem = f"folder {folder} has no CT series '{wanted}'"
+        raise ValueError(f"{problem}; give the number or the UID of one of these:\n{listed}")
     candidates = [series for series in found if not series.obstacle]
     if not candidates:
         raise ValueError(f"folder {folder} holds DICOM files, but no CT series that can be a volume:\n{listed}")
