@@ -94,6 +94,8 @@ def _archived(label: str) -> list[Path]:
 
 def _put_on_grid(label: str, image: str) -> None:
     found, scan = itk.imread(label), itk.imread(image)
+    if found.IsSameImageGeometryAs(scan):
+        return  # of an earlier training: a file that is written again is resampled again by all that keeps its slices
     nearest = itk.NearestNeighborInterpolateImageFunction.New(found)
     whole = itk.resample_image_filter(found, interpolator=nearest, use_reference_image=True, reference_image=scan)
     with replacing(label) as temporary:

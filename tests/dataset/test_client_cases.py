@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,6 @@ def test_a_label_from_an_archive_has_the_names_in_its_dicom_seg_and_gets_the_sli
     whole = itk.imread(case["label"])
     np.testing.assert_array_equal(itk.array_from_image(whole), label)
     assert list(whole.GetOrigin()) == [-10, 20, 7]
+    os.utime(case["label"], (1, 1))
+    complete_cases([case], ORGANS)
+    assert os.stat(case["label"]).st_mtime == 1, "a label that is on the grid is not written again"
