@@ -16,6 +16,7 @@ from scripts.networks.segmenter import QuerySegmenter
 from scripts.preprocessing.intensity import check_window, soft_tissue_window
 from scripts.queries.attention import AttentionMap, maps_on_slices, resized_maps
 from scripts.queries.planner import QueryPlanner
+from scripts.queries.softmax_queries import asked_logits, attended_logits
 from scripts.queries.views import slices_with_neighbours
 
 SLAB_VALUES = 2**20
@@ -87,9 +88,10 @@ class Predictor(nn.Module):
 class TwoStagePredictor(Predictor):
     """Coarse stage, then a query for each organ, slice and window.
 
-    `attention` is the form of the attention channel, `segmenter` the query network with one output channel, which gets
-    `batch_size` queries in one pass. `adjacent_slices` neighbours on either side are extra image channels (paper: 0).
-    `coarse_weight` is the share of the coarse probability in the result (our choice; paper 0; docs/studies/openkbp.md).
+    `attention` is the form of the attention channel, `segmenter` the query network, with one output channel or one for
+    the background and each organ; it gets `batch_size` queries in one pass. `adjacent_slices` neighbours on either side
+    are extra image channels (paper: 0). `coarse_weight` is the share of the coarse probability in the result (our
+    choice; paper 0; docs/studies/openkbp.md).
 
     forward: as of :class:`Predictor`; scores are float16. Organs that :func:`limited_to` leaves out are not queried.
     The score of the first of them is the highest coarse probability of all, so that a wanted organ does not get their
@@ -144,6 +146,7 @@ class TwoStagePredictor(Predictor):
         for organ in self.wanted:
             maps = maps_on_slices(coarse[organ : organ + 1], depth)
             queries = self.planner(maps, shape_x, shape_y)
+            queries[:, 1] = organ
             for first in range(0, depth, slab):
                 last = min(first + slab, depth)
                 chosen = queries[(queries[:, 0] >= first) & (queries[:, 0] < last)]
@@ -168,7 +171,12 @@ class TwoStagePredictor(Predictor):
         total, weight = torch.zeros_like(attention), torch.zeros_like(attention)
         for start in range(0, queries.shape[0], self.batch_size):
             batch = queries[start : start + self.batch_size]
-            probability = torch.sigmoid(self.segmenter(self._crop(slices, attention, batch, first)).float())[:, 0]
+            patches = self._crop(slices, attention, batch, first)
+            logits = self.segmenter(patches).float()
+            if logits.shape[1] > 1:
+                asked = 1 + batch[:, 1].to(logits.device)
+                logits = asked_logits(attended_logits(logits, patches[:, -1:], asked), asked)
+            probability = torch.sigmoid(logits)[:, 0]
             windows = torch.stack([batch[:, 0] - first, batch[:, 2], batch[:, 3]], dim=1)
             paste(total, weight, probability, windows, self.blend)  # type: ignore[arg-type]
         fine = (total / weight.clamp(min=1e-6))[:, : shape[0], : shape[1]]

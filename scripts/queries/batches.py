@@ -35,8 +35,10 @@ class QueryBatches(BatchStream):
 
     A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ; IGNORED
     where the truth is unknown), and per view: organ, phase, query (the same number in all views of a query), position
-    (part of the volume that the slice lies in), intensity (mean of the window under the attention, in [0, 1]). Views of
-    one query lie `batch_size` apart. Variants may override `_draw`, `_cut`, `_map`, `_label` and `_shown`.
+    (part of the volume that the slice lies in), intensity (mean of the window under the attention, in [0, 1]). With
+    `all_organs` it also has attention and classes [view, 1, x, y] (class indices, IGNORED) and annotated [view,
+    1 + organs] bool. Views of one query lie `batch_size` apart. Variants may override `_draw`, `_cut`, `_map`, `_label`
+    and `_shown`.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class QueryBatches(BatchStream):
         views: int = 1,
         adjacent_slices: int = 0,
         present_only: bool = False,
+        all_organs: bool = False,
         unlabelled_confidence: float | None = None,
         geometry: views.RandomGeometry | None = None,
         intensity: RandomIntensity | None = None,
@@ -61,7 +64,7 @@ class QueryBatches(BatchStream):
         self.store, self.maps, self.planner, self.attention = maps.store, maps, planner, attention
         self.lower, self.upper, self.device = maps.lower, maps.upper, torch.device(device or maps.device)
         self.batch_size, self.views, self.adjacent_slices = self.share(batch_size), views, adjacent_slices
-        self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
+        self.present_only, self.all_organs, self.unlabelled_confidence = present_only, all_organs, unlabelled_confidence
         self.geometry, self.intensity, self.perturbation = geometry, intensity, perturbation
 
     @cached_property
@@ -88,15 +91,22 @@ class QueryBatches(BatchStream):
         mean = (centre * attention).sum(dim=(1, 2, 3)) / attention.sum(dim=(1, 2, 3)).clamp(min=1e-6)
         batch = {
             "image": torch.cat([image, attention], dim=1),
-            "label": label,
+            "label": label[:, :1],
             "organ": torch.tensor([query.organ for query in queries]),
             "phase": torch.tensor([case.phase for case in cases]),
             "query": torch.tensor([query.number for query in queries]),
             "position": torch.tensor([query.slice * POSITIONS // n for query, n in zip(queries, depths, strict=True)]),
             "intensity": mean.clamp(0.0, 1.0),
         }
+        if self.all_organs:
+            batch |= {"attention": attention, "classes": label[:, 1:], "annotated": self._annotated(cases)}
         check_targets(batch)
         return batch
+
+    def _annotated(self, cases: Sequence[StoredCase]) -> Tensor:
+        """Which classes were contoured: [view, 1 + organs] bool."""
+        classes = range(1 + len(self.store.organs))
+        return torch.tensor([[index in case.annotated for index in classes] for case in cases])
 
     def _draw(self, generator: torch.Generator) -> list[Query]:
         """The queries of a batch, in one view each."""
@@ -107,7 +117,7 @@ class QueryBatches(BatchStream):
         return query.organ
 
     def _cut(self, queries: Sequence[Query], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Windowed slices [view, slice, x, y], attention and label [view, 1, x, y] under one random geometry."""
+        """Windowed slices [view, slice, x, y], attention, label (and classes) under one random geometry."""
         size, count = self.planner.patch_size, len(queries)
         matrix, shift = torch.eye(2).repeat(count, 1, 1), torch.zeros(count, 2)
         if self.geometry is not None:
@@ -151,6 +161,11 @@ class QueryBatches(BatchStream):
         # The attention is sampled from its own, coarser grid, and is 0 beyond the slice.
         maps, shapes = [self._map(query) for query in queries], [each.shape[1:] for each in slices]
         attention = views.sample_maps(maps, shapes, moved, matrix, size, self.device) * inside
+        if self.all_organs:
+            within_slice = classes.masked_fill(classes == OUTSIDE, 0).to(self.device).float()
+            label = torch.cat(
+                [label, views.sample_patches(within_slice, within, matrix, unit, size, mode="nearest")], 1
+            )
         return image, self.attention(attention), label
 
     def _slices(self, query: Query) -> Tensor:

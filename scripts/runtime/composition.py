@@ -23,9 +23,9 @@ CONFIG = "config.yaml"
 """The composed config of a training, in the folder of the run."""
 
 PREDICTOR = (
-    "method multi_class score_pixels organs one_piece spacing coarse_spacing window image_channels adjacent_slices "
-    "coarse_network coarse_segmenter attention query_planner encoder decoder segmenter network_def network predictor "
-    "scores_to_labels inferer"
+    "method multi_class softmax_queries score_pixels organs one_piece spacing coarse_spacing window image_channels "
+    "adjacent_slices coarse_network coarse_segmenter attention query_planner encoder decoder segmenter network_def "
+    "network predictor scores_to_labels inferer"
 ).split()
 """Ids of the block on the predictor, which a workflow takes over from a run."""
 

@@ -113,6 +113,20 @@ def test_a_baseline_trains_its_stages_and_is_scored_like_the_others(
         assert {row["organ"] for row in csv.DictReader(stream)} <= set(ABDOMEN["organs"])
 
 
+@pytest.mark.slow
+def test_queries_with_a_softmax_train_and_are_evaluated_with_the_settings_of_the_run(
+    with_coarse_stage: Path, training_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = {**training_settings, "contrastive::epochs": 1, "train::epochs": 1, "softmax_queries": True}
+    run("training", TRAIN, output_dir=str(with_coarse_stage), **settings)
+    trained = weights(with_coarse_stage)
+    assert len(trained["segmenter.decoder.output.bias"]) == 1 + len(ABDOMEN["organs"])
+    assert all(bool(value.isfinite().all()) for value in trained.values())
+    paths = {"run_dir": str(with_coarse_stage), "output_dir": str(tmp_path / "scores")}
+    run("evaluate", EVALUATE, dataset_dir=settings["dataset_dir"], device=settings["device"], **paths)
+    assert (tmp_path / "scores/scores.csv").is_file()
+
+
 TWELVE = "configs/data/btcv_12_organs.yaml"
 BASELINES_BTCV_OVERLAYS = [name for name in CONFIGS if "/baselines/" in name and commands(name)[0].files[0] == TRAIN]
 

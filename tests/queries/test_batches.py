@@ -229,3 +229,21 @@ def test_patches_may_be_cut_elsewhere_than_the_coarse_stage_runs_for_loader_proc
     on_cpu.maps.device = torch.device("meta")  # stands for a GPU; the maps are on disk
     assert same(first_batch(plain), first_batch(on_cpu))
     assert QueryBatches([], on_cpu.maps, on_cpu.planner, on_cpu.attention, 1).device.type == "meta"
+
+
+def test_the_classes_of_a_batch_agree_with_its_labels_under_augmentation(tmp_path: Path) -> None:
+    turned = RandomGeometry([0.8, 1.25], 15.0, shift=4.0)
+    batch = first_batch(batches_of(tmp_path, all_organs=True, geometry=turned))
+    assert batch["classes"].shape == batch["label"].shape == batch["attention"].shape
+    shown = batch["classes"] == batch["organ"][:, None, None, None]
+    # The label is sampled linearly and the classes are the nearest ones, so that they differ at borders only.
+    assert float((shown != (batch["label"] == 1)).float().mean()) < 0.02 and bool(shown.any())
+    assert set(batch["classes"].unique().tolist()) == {0, 1, 2}
+    assert torch.equal(batch["attention"], batch["image"][:, -1:])
+    assert batch["annotated"].shape == (16, 3) and bool(batch["annotated"][:, 1:].all())
+
+
+def test_without_it_batches_are_as_before(tmp_path: Path) -> None:
+    with_all, without = (first_batch(batches_of(tmp_path / str(on), all_organs=on)) for on in (True, False))
+    assert with_all.keys() - without.keys() == {"attention", "classes", "annotated"}
+    assert all(torch.equal(with_all[key], without[key]) for key in without)
