@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from scripts.inference.fusion import background_score
 from scripts.inference.predictor import Predictor, decode_names
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.queries.attention import resized_maps
@@ -36,5 +35,5 @@ class CoarseAndSlice(Predictor):
     def scores(self, image: Tensor) -> Tensor:
         """Mean class scores of one volume."""
         organs = resized_maps(self.coarse(image), [image.shape[1], image.shape[2], image.shape[3]])
-        coarse = torch.cat([background_score(organs, exclusive=True)[None], organs])
+        coarse = torch.cat([1.0 - organs.sum(dim=0, keepdim=True), organs])
         return (coarse + self.predictor.scores(image)) / 2

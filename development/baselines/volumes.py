@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from scripts.coarse.patches import CoarsePatches
-from scripts.inference.fusion import background_score
 from scripts.inference.predictor import Predictor
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 
@@ -57,4 +56,4 @@ class VolumePredictor(Predictor):
     def scores(self, image: Tensor) -> Tensor:
         """Class scores of one volume."""
         organs = self.coarse(image).float()
-        return torch.cat([background_score(organs, exclusive=True)[None], organs])
+        return torch.cat([1.0 - organs.sum(dim=0, keepdim=True), organs])

@@ -32,7 +32,7 @@ from monai.transforms import (
 )
 from torch import Tensor, nn
 
-from development.baselines.swin_unetr import swin_unetr
+from development.baselines.monai_networks import swin_unetr
 from development.benchmarks.phantom_bundle import CONFIGS, QUICK_SETTINGS, OracleCoarse
 from scripts.inference.weights import load_weights
 from scripts.runtime.precision import PrecisionInferer

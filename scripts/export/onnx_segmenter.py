@@ -35,6 +35,7 @@ def properties_of(predictor: TwoStagePredictor, spacing: Sequence[float], organs
         "window_hu": json.dumps([predictor.lower, predictor.upper]),
         "patch_size": str(predictor.planner.patch_size),
         "channels": f"{2 * predictor.adjacent_slices + 1} slices of the window scaled to [0, 1], then the attention",
+        "logits": "the organ; or background and organs, to combine as scripts.queries.softmax_queries does",
     }
 
 

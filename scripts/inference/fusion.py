@@ -32,11 +32,10 @@ def paste(total: Tensor, weight: Tensor, probabilities: Tensor, windows: Tensor,
         weight[z, x : x + size_x, y : y + size_y] += blend
 
 
-def background_score(organ_probabilities: Tensor, exclusive: bool = False) -> Tensor:
+def background_score(organ_probabilities: Tensor) -> Tensor:
     """Organ probabilities [organ, ...] -> score of the background [...]; the argmax of all gives fused labels.
 
-    Two rules, since probabilities are of two kinds. The two-stage predictor answers for each organ by itself: an organ
-    wins where it reaches .5, so that the background is 1 - max. The coarse stage alone is scored by the same rule, so
-    that the two differ in their maps only. The organs of one softmax are `exclusive`: the background is 1 - sum.
+    The two-stage predictor answers for each organ by itself: an organ wins where it reaches .5, so that the background
+    is 1 - max. The coarse stage alone is scored by the same rule, so that the two differ in their maps only.
     """
-    return 1.0 - (organ_probabilities.sum(dim=0) if exclusive else organ_probabilities.amax(dim=0))
+    return 1.0 - organ_probabilities.amax(dim=0)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from monai.networks.nets import resnet18, resnet34, resnet50
-from monai.networks.nets.efficientnet import EfficientNetBNFeatures, MBConvBlock
 from torch import Tensor, nn
 
 
@@ -14,7 +13,7 @@ class QueryEncoder(nn.Module):
     projection head and predictor read nothing else. A config names it::
 
         encoder:
-          _target_: scripts.networks.encoder.EfficientNetEncoder
+          _target_: my_encoders.MyEncoder
           in_channels: '$(2 * @adjacent_slices + 1) * @image_channels + 1'
 
     Args:
@@ -103,27 +102,3 @@ class ResNetEncoder(QueryEncoder):
         first = self.layer1(self.pool(stem))
         last = self.layer4(self.layer3(self.layer2(first)))
         return [stem, first, last]
-
-
-class EfficientNetEncoder(QueryEncoder):
-    """The first five stages of an EfficientNet, without ImageNet weights: maps at strides 2, 4 and 16.
-
-    Its name is efficientnet-b0 to efficientnet-b8. Drop-connect is off (our choice): a resumed run would draw others.
-    """
-
-    def __init__(self, name: str = "efficientnet-b0", in_channels: int = 2) -> None:
-        network = EfficientNetBNFeatures(name, pretrained=False, spatial_dims=2, in_channels=in_channels)
-        network.set_swish(memory_efficient=False)
-        for module in network.modules():
-            if isinstance(module, MBConvBlock):
-                module.drop_connect_rate = 0.0
-        channels = [network._blocks_args[stage].output_filters for stage in (0, 1, 4)]
-        super().__init__(in_channels, channels, strides=[2, 4, 16])
-        self.stem = nn.Sequential(network._conv_stem_padding, network._conv_stem, network._bn0, nn.SiLU())
-        self.fine, self.middle, self.coarse = network._blocks[:1], network._blocks[1:2], network._blocks[2:5]
-
-    def forward(self, queries: Tensor) -> list[Tensor]:
-        """Encode queries, whose sides are multiples of 16."""
-        fine = self.fine(self.stem(queries))
-        middle = self.middle(fine)
-        return [fine, middle, self.coarse(middle)]

@@ -99,14 +99,10 @@ class QueryBatches(BatchStream):
             "intensity": mean.clamp(0.0, 1.0),
         }
         if self.all_organs:
-            batch |= {"attention": attention, "classes": label[:, 1:], "annotated": self._annotated(cases)}
+            annotated = [[index in case.annotated for index in range(1 + len(self.store.organs))] for case in cases]
+            batch |= {"attention": attention, "classes": label[:, 1:], "annotated": torch.tensor(annotated)}
         check_targets(batch)
         return batch
-
-    def _annotated(self, cases: Sequence[StoredCase]) -> Tensor:
-        """Which classes were contoured: [view, 1 + organs] bool."""
-        classes = range(1 + len(self.store.organs))
-        return torch.tensor([[index in case.annotated for index in classes] for case in cases])
 
     def _draw(self, generator: torch.Generator) -> list[Query]:
         """The queries of a batch, in one view each."""

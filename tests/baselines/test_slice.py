@@ -11,7 +11,7 @@ import torch
 from tiny_scan import SPACING, WINDOW, stored, two_organs
 from torch import Tensor, nn
 
-from development.baselines import swin_unetr as swin_module
+from development.baselines import monai_networks
 from development.baselines.slice_batches import SliceBatches
 from development.baselines.slice_predictor import SlicePredictor
 from development.baselines.volumes import VolumeBatches, VolumePredictor, patch_side
@@ -142,6 +142,6 @@ def test_a_network_on_another_grid_than_the_working_grid_is_refused() -> None:
 
 
 def test_without_einops_the_requirements_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(swin_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(monai_networks, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install -r requirements-baselines\.txt"):
-        swin_module.swin_unetr(out_channels=2)
+        monai_networks.swin_unetr(out_channels=2)

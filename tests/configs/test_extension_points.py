@@ -132,7 +132,7 @@ def test_an_encoder_is_one_module_that_an_overlay_names(trained_with: Any) -> No
 
 def test_another_family_of_the_bundle_is_named_in_the_same_way(training_settings: dict[str, Any]) -> None:
     settings = {key: value for key, value in training_settings.items() if key != "encoder::name"}
-    encoder = {"_target_": "scripts.networks.encoder.EfficientNetEncoder", "in_channels": 4}
+    encoder = {"_target_": "development.baselines.monai_networks.EfficientNetEncoder", "in_channels": 4}
     parser = workflow("training", TRAIN, encoder=encoder, **settings).parser
     predictor = parser.get_parsed_content("network_def").eval()
     with torch.no_grad():

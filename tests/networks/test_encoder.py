@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from development.baselines.monai_networks import EfficientNetEncoder
 from scripts.networks.contrastive import ContrastiveNetwork, ProjectionHead
 from scripts.networks.decoder import DeepLabDecoder
-from scripts.networks.encoder import EfficientNetEncoder, QueryEncoder, ResNetEncoder
+from scripts.networks.encoder import QueryEncoder, ResNetEncoder
 
 
 @pytest.mark.parametrize(
