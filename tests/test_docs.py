@@ -35,7 +35,6 @@ EXCLUDED = {
     r"initialize::_disabled_",
     # Given by the data (3D, one channel) and by the method (one organ per query).
     r"coarse_network::spatial_dims",
-    r"decoder::out_channels",
     # Scans differ in size: one at a time.
     r"(validate::)?dataloader::batch_size",
 }
