@@ -220,7 +220,8 @@ def nnunet(settings: Settings) -> Candidate:
     precise = PrecisionInferer(settings.precision)
 
     def infer(image: Tensor, network: nn.Module) -> Tensor:
-        return precise(image, lambda batch: slider.predict_sliding_window_return_logits(batch[0])[None]).float()
+        logits: Tensor = precise(image, lambda batch: slider.predict_sliding_window_return_logits(batch[0])[None])
+        return logits.float()
 
     image = on_grid(settings, (1.5, 1.5, 1.5), [NormalizeIntensityd("image")])
     back = Compose(
