@@ -1,4 +1,4 @@
-"""One scan from its file to the label map on its grid: our predictor beside two bundles of MONAI's model zoo.
+"""One scan from its file to the label map on its grid: our predictor beside two bundles of MONAI's zoo, and nnU-Net.
 
 Every run is a process of its own, the candidates taking turns. Run from the bundle's folder::
 
@@ -95,7 +95,7 @@ def print_ratios(rows: Mapping[str, Mapping[str, Any]], device: str) -> None:
     for name in [name for name in rows if name != OURS and OURS in rows]:
         time = rows[name]["total"] / rows[OURS]["total"]
         memory = rows[name]["peak"] / rows[OURS]["peak"]
-        goal = f" ({verdict(time, GOALS[name])})" if device == "cpu" else ""
+        goal = f" ({verdict(time, GOALS[name])})" if device == "cpu" and name in GOALS else ""
         print(f"{name} / {OURS}: time {time:.1f}{goal}, peak memory {memory:.1f}")
 
 
@@ -117,7 +117,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         prog="python -m development.benchmarks.beside_others",
         description="Time and peak memory of one whole CT scan: our predictor beside SwinUNETR and SegResNet with the "
-        "settings of MONAI's model zoo.",
+        "settings of MONAI's model zoo, and nnU-Net (which needs nnunetv2).",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--candidates", nargs="+", choices=list(CANDIDATES), default=list(CANDIDATES), help="who runs")

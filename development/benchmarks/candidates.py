@@ -1,14 +1,16 @@
-"""Three ways from a scan's file to a label map on its grid: ours, and two bundles of MONAI's model zoo.
+"""Four ways from a scan's file to a label map on its grid: ours, two bundles of MONAI's model zoo, and nnU-Net.
 
 The zoo's two are built from the settings of their ``inference.json`` (Project-MONAI/model-zoo), with random weights.
-Two departures, both in their favour: all compute in the same number format here, and SegResNet goes without the
-softmax before its argmax, which changes no label and would need a second copy of 105 probability maps.
+nnU-Net's network and sliding window are its package's: `pip install nnunetv2`, best in an environment of its own.
+Three departures, in their favour: all compute in the same number format here; SegResNet goes without the softmax before
+its argmax, which changes no label and would need a second copy of 105 probability maps; nnU-Net passes over each window
+once, where its default adds seven mirrored passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -38,7 +40,7 @@ from scripts.inference.weights import load_weights
 from scripts.runtime.precision import PrecisionInferer
 
 QUICK_COARSENING = 6
-"""How many times larger the zoo's voxels are in the quick mode."""
+"""How many times larger the voxels of the others are in the quick mode."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def two_stage(settings: Settings) -> Candidate:
 
 
 def on_grid(settings: Settings, spacing: Sequence[float], intensity: Sequence[Callable[[Any], Any]]) -> Compose:
-    """Preprocessing of a zoo bundle: axes R, A, S, a spacing in mm, and its intensities."""
+    """Preprocessing of another's network: axes R, A, S, a spacing in mm, and its intensities."""
     scale = QUICK_COARSENING if settings.quick else 1
     steps: list[Callable[..., Any]] = [
         LoadImaged("image", image_only=True),
@@ -140,11 +142,11 @@ def sliding(settings: Settings, network: nn.Module, **windows: Any) -> Callable[
 
 
 def windowed(settings: Settings, network: nn.Module, image: Compose, back: Compose, **windows: Any) -> Candidate:
-    """A zoo bundle as a candidate whose windows are counted."""
+    """Another's network as a candidate whose windows are counted."""
     network = network.to(settings.device).eval()
-    zoo = Candidate("windows", network, image, sliding(settings, network, **windows), back)
-    network.register_forward_pre_hook(lambda module, inputs: zoo.passes.append(len(inputs[0])))
-    return zoo
+    other = Candidate("windows", network, image, sliding(settings, network, **windows), back)
+    network.register_forward_pre_hook(lambda module, inputs: other.passes.append(len(inputs[0])))
+    return other
 
 
 def swin_unetr_btcv(settings: Settings) -> Candidate:
@@ -190,8 +192,51 @@ def segresnet_whole_body(settings: Settings) -> Candidate:
     return windowed(settings, network, image, back, **windows)
 
 
+def nnunet(settings: Settings) -> Candidate:
+    """nnU-Net's plain 3D U-Net at 1.5 mm, as its planner shapes it for windows of 128 voxels: 14 classes.
+
+    Windows overlap by half. The probabilities go back to the scan's grid before the argmax, as its export does it.
+    """
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    features = [4, 8, 16] if settings.quick else [32, 64, 128, 256, 320, 320]
+    stages = len(features)
+    shape = {
+        **{"n_stages": stages, "features_per_stage": features, "kernel_sizes": [[3, 3, 3]] * stages},
+        "strides": [[1, 1, 1], *[[2, 2, 2]] * (stages - 1)],
+        **{"n_conv_per_stage": [2] * stages, "n_conv_per_stage_decoder": [2] * (stages - 1), "conv_bias": True},
+        **{"conv_op": "torch.nn.Conv3d", "norm_op": "torch.nn.InstanceNorm3d", "nonlin": "torch.nn.LeakyReLU"},
+        **{"norm_op_kwargs": {"eps": 1e-5, "affine": True}, "nonlin_kwargs": {"inplace": True}},
+    }
+    plain = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+    network = get_network_from_plans(plain, shape, ["conv_op", "norm_op", "nonlin"], 1, 14, deep_supervision=False)
+    whole = {"patch_size": [64 if settings.quick else 128] * 3, "architecture": {}}
+    plans = PlansManager({"label_manager": "LabelManager", "configurations": {"3d_fullres": whole}})
+    labels = {"labels": {"background": 0, **{f"organ_{value}": value for value in range(1, 14)}}}
+    slider = nnUNetPredictor(use_mirroring=False, device=torch.device(settings.device))
+    slider.manual_initialization(network, plans, plans.get_configuration("3d_fullres"), None, labels, "", None)
+    precise = PrecisionInferer(settings.precision)
+
+    def infer(image: Tensor, network: nn.Module) -> Tensor:
+        logits: Tensor = precise(image, lambda batch: slider.predict_sliding_window_return_logits(batch[0])[None])
+        return logits.float()
+
+    image = on_grid(settings, (1.5, 1.5, 1.5), [NormalizeIntensityd("image")])
+    back = Compose(
+        [
+            Activationsd("pred", softmax=True),
+            Invertd("pred", transform=image, orig_keys="image", nearest_interp=False, to_tensor=True),
+            AsDiscreted("pred", argmax=True),
+        ]
+    )
+    return replace(windowed(settings, network, image, back), inferer=infer)
+
+
 CANDIDATES: dict[str, Callable[[Settings], Candidate]] = {
     "two-stage": two_stage,
     "SwinUNETR": swin_unetr_btcv,
     "SegResNet": segresnet_whole_body,
+    "nnU-Net": nnunet,
 }

@@ -34,6 +34,7 @@ from scripts.dataset.check import check_dataset
 from scripts.evaluation import summary
 from scripts.queries.attention import maps_on_slices
 from scripts.queries.coarse_maps import CoarseMaps
+from scripts.runtime.plain_errors import install_plain_errors
 from scripts.runtime.running_config import bundle_command
 
 ORGANS = [f"organ_{number}" for number in range(1, 31)]
@@ -193,4 +194,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     main()

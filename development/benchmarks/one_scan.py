@@ -29,6 +29,7 @@ from development.benchmarks.scan_file import write_phantom_scan
 from development.benchmarks.timing import Stopwatch, interleaved_medians, peak_memory
 from scripts.coarse.cpu_training import keep_freed_memory
 from scripts.outputs.scan_outputs import write_labels
+from scripts.runtime.plain_errors import install_plain_errors
 
 STEPS = ("read", "network", "back")
 
@@ -206,4 +207,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     main()

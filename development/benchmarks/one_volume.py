@@ -19,6 +19,7 @@ from monai.bundle import ConfigParser
 from development.benchmarks.phantom_bundle import OracleCoarse, bundle_config
 from development.benchmarks.timing import peak_memory
 from scripts.inference.predictor import TwoStagePredictor
+from scripts.runtime.plain_errors import install_plain_errors
 
 
 def oracle_predictor(parser: ConfigParser, maps: Path) -> TwoStagePredictor:
@@ -51,4 +52,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    install_plain_errors()
     main()

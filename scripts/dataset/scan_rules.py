@@ -96,8 +96,9 @@ def _check_intensities(voxels: NDArray[Any], affine: Affine, where: str) -> Find
         return [Problem(Kind.NOT_HU, where, found)], []
     if low >= HOUNSFIELD_NO_AIR:
         return [], [Problem(Kind.NO_AIR, where, f"values {low:g} to {high:g} HU")]
-    share, fat = (float(((voxels >= first) & (voxels <= last)).mean()) for first, last in (SHIFTED_TISSUE, FAT))
-    if share >= SHIFTED_SHARE and fat < FAT_SHARE:
+    counts = (np.count_nonzero((voxels >= first) & (voxels <= last)) for first, last in (SHIFTED_TISSUE, FAT))
+    share = next(counts) / voxels.size  # the second is only counted where it matters
+    if share >= SHIFTED_SHARE and next(counts) / voxels.size < FAT_SHARE:
         found = f"{share:.0%} of the voxels between {SHIFTED_TISSUE[0]} and {SHIFTED_TISSUE[1]} HU"
         return [], [Problem(Kind.SHIFTED, where, found)]
     return [], []

@@ -50,13 +50,9 @@ class Manifest:
     def facts(self) -> dict[str, Any]:
         """What all results of the run depend on: bundle, versions of what it runs on, weights and settings."""
         bundle = result_files.bundle_identity()
-        versions = {name: version(name) for name in ("torch", "monai", "numpy")}
-        return {
-            "bundle": f"{bundle.name} {bundle.version}",
-            "versions": {"python": python_version(), **versions},
-            "weights_sha256": self.weights,
-            "settings": self.settings,
-        }
+        versions = {"python": python_version(), **{name: version(name) for name in ("torch", "monai", "numpy")}}
+        facts = {"bundle": f"{bundle.name} {bundle.version}", "versions": versions}
+        return {**facts, "weights_sha256": self.weights, "settings": self.settings}
 
     def claim(self, cases: Sequence[Mapping[str, Any]], checked: Collection[str] = ()) -> list[str]:
         """Make sure, before the work, that the results of all cases can be written and destroy nothing.
@@ -88,9 +84,10 @@ class Manifest:
             )
         return [case for case in self.cases if case in checked or self._is_done(case)]
 
-    def was_cut_short(self, case: Mapping[str, Any]) -> bool:
-        """Whether an earlier run began with a case and did not end it: it may end this run as well."""
-        return not self._entries.get(str(case["case"]), {}).get("finished", True)
+    def turn(self, case: Mapping[str, Any]) -> tuple[bool, int]:
+        """Sort key: large scans first, and last what an earlier run began and did not end: it may end this run too."""
+        began = not self._entries.get(str(case["case"]), {}).get("finished", True)
+        return began, -_size(Path(case["image"]))
 
     def files_of(self, case: str) -> list[Path]:
         """The files that this run may write for a case."""
@@ -180,11 +177,8 @@ class Manifest:
 
     def _origin(self, name: str) -> dict[str, Any]:
         """What a table is made of."""
-        return {
-            "cases_sha256": _text_digest([self._by_content(case) for _, case in sorted(self.cases.items())]),
-            "weights_sha256": self.weights,
-            "settings": self.tables[name],
-        }
+        cases = _text_digest([self._by_content(case) for _, case in sorted(self.cases.items())])
+        return {"cases_sha256": cases, "weights_sha256": self.weights, "settings": self.tables[name]}
 
     def _table_problem(self, entry: Mapping[str, Any] | None, path: Path) -> str:
         """Why a table may not be replaced, empty if it may."""

@@ -184,16 +184,13 @@ class TwoStagePredictor(Predictor):
 
     def _crop(self, slices: Tensor, attention: Tensor, queries: Tensor, first: int) -> Tensor:
         """Query patches [query, channel, x, y]: neighbouring slices, then the attention of the organ."""
-        size = self.planner.patch_size
-        places: list[list[int]] = queries.tolist()
-        patches: list[Tensor] = []
-        for n, place in enumerate(places):
-            z, x, y = place[0], place[2], place[3]
-            window = slices[:, x : x + size, y : y + size]
-            image = slices_with_neighbours(window, queries[n : n + 1, 0], self.adjacent_slices, self.image_channels)[0]
-            prior = attention[z - first, x : x + size, y : y + size]
-            patches.append(torch.cat([image, self.attention(prior[None, None])[0]], dim=0))
-        return torch.stack(patches)
+        size, x, y = self.planner.patch_size, queries[:, 2], queries[:, 3]
+        numbers = torch.arange(slices.shape[0], device=slices.device)
+        wanted = slices_with_neighbours(numbers, queries[:, 0], self.adjacent_slices, self.image_channels)
+        # A view of every window there is; those of the queries are copied.
+        image = slices.unfold(1, size, 1).unfold(2, size, 1)[wanted, x[:, None], y[:, None]]
+        prior = attention.unfold(1, size, 1).unfold(2, size, 1)[queries[:, 0] - first, x, y]
+        return torch.cat([image, self.attention(prior[:, None])], dim=1)
 
 
 def class_indices(organs: Sequence[str], wanted: str | Sequence[str]) -> list[int]:

@@ -117,7 +117,7 @@ class ScanEvaluator(SupervisedEvaluator):
             self.shared.open_to_others(done)
             if done:
                 logger.info("%d of %d scans are done already", len(done), len(dataset.data))
-            dataset.data, dataset.shared = sorted(dataset.data, key=self.manifest.was_cut_short), self.shared
+            dataset.data, dataset.shared = sorted(dataset.data, key=self.manifest.turn), self.shared
             try:
                 yield
             finally:
@@ -168,15 +168,9 @@ def labelled_scans(organs: Sequence[str], spacing: Sequence[float]) -> Compose:
 
     The organs stand in the order of their class indices; the spacing of the working grid is in mm, R-L, A-P, S-I.
     """
-    return Compose(
-        [
-            LoadImaged("image", image_only=True, ensure_channel_first=True, reader=ScanReader),
-            CheckScand("image"),
-            LoadOrganLabelsd("label", organs),
-            ToWorkingGridd("image", spacing),
-            SelectItemsd(["image", "label", "case"]),
-        ]
-    )
+    load = LoadImaged("image", image_only=True, ensure_channel_first=True, reader=ScanReader)
+    steps = [load, CheckScand("image"), LoadOrganLabelsd("label", organs), ToWorkingGridd("image", spacing)]
+    return Compose([*steps, SelectItemsd(["image", "label", "case"])])
 
 
 PASSED_OVER = ("output_dir", "training")

@@ -82,10 +82,7 @@ class ToWorkingGridd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Resample the scans under the keys."""
-        resampled = dict(data)
-        for key in self.key_iterator(resampled):
-            resampled[key] = self.to_working_grid(resampled[key])
-        return resampled
+        return {**data, **{key: self.to_working_grid(data[key]) for key in self.key_iterator(dict(data))}}
 
 
 class ScoresToScanLabelsd(MapTransform):
@@ -149,8 +146,10 @@ def without_other_parts(scores: Tensor, classes: Sequence[int], threshold: float
     best, winner = scores[first:].max(dim=0)
     won = torch.where(best >= threshold, winner + first, 0).cpu().numpy()
     result = scores
-    for index in classes:
-        parts, count = ndimage.label(won == index, structure=TOUCHING)
+    for index, box in enumerate(ndimage.find_objects(won), start=1):
+        if box is None or index not in classes:
+            continue
+        parts, count = ndimage.label(won[box] == index, structure=TOUCHING)
         if count < 2:
             continue
         sizes = np.bincount(parts.ravel())
@@ -158,5 +157,5 @@ def without_other_parts(scores: Tensor, classes: Sequence[int], threshold: float
         others = torch.from_numpy((parts > 0) & (parts != sizes.argmax())).to(scores.device)
         if result is scores:
             result = scores.clone()
-        result[index].masked_fill_(others, 0.0)
+        result[index][box].masked_fill_(others, 0.0)
     return result

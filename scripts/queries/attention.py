@@ -15,6 +15,8 @@ from torch.nn.functional import interpolate, max_pool2d, pad
 
 def resized_maps(coarse: Tensor, size: list[int]) -> Tensor:
     """Coarse organ maps [organ, x, y, z] with other numbers of voxels, linear between; float32 whatever they were."""
+    if list(coarse.shape[1:]) == size:
+        return coarse.float()  # what interpolation gives as well
     return interpolate(coarse.unsqueeze(0).float(), size=size, mode="trilinear", align_corners=False)[0]
 
 

@@ -1,5 +1,7 @@
 """Errors on the command line: a complaint ends as one sentence, not under MONAI's tracebacks."""
 
+import atexit
+import gc
 import io
 import logging
 import re
@@ -83,6 +85,7 @@ def report(kind: type[BaseException], error: BaseException, trace: TracebackType
 def install_plain_errors() -> None:
     """Report uncaught errors plainly from here on (first step of every workflow), and keep one false alarm quiet."""
     sys.excepthook = report
+    atexit.register(gc.freeze)  # at the end Python would look through a million imported objects for garbage: 1.5 s
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names that the console's code page lacks must not end a run
             stream.reconfigure(errors="backslashreplace")

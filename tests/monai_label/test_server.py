@@ -91,7 +91,8 @@ def test_leaving_the_context_ends_the_server_and_what_it_started(tmp_path: Path)
 
 
 SERVING = """
-import pathlib, time
+import pathlib, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which tests in the background would ignore
 pathlib.Path({marker!r}).touch()
 time.sleep(60)
 """
