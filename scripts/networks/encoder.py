@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
 from monai.networks.nets import resnet18, resnet34, resnet50
 from monai.networks.nets.efficientnet import EfficientNetBNFeatures, MBConvBlock
 from torch import Tensor, nn
+
+from scripts.runtime.resume import load_checkpoint
 
 
 class QueryEncoder(nn.Module):
@@ -103,6 +106,34 @@ class ResNetEncoder(QueryEncoder):
         first = self.layer1(self.pool(stem))
         last = self.layer4(self.layer3(self.layer2(first)))
         return [stem, first, last]
+
+
+COLOUR_MEAN, COLOUR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of red, green and blue: torchvision's ImageNet weights expect colours that are normalised by them."""
+
+
+def load_torchvision_weights(encoder: QueryEncoder, path: str | None) -> None:
+    """Begin with the weights of torchvision's ResNet of the same name, a state dict in a file; None: at random.
+
+    They are for normalised colours and ours lie in [0, 1], so the first layer takes over the normalisation. Channels
+    behind the first three, the attention, have no effect at first. ValueError: weights of another network.
+    """
+    if path is None:
+        return
+    renamed, state = {"conv1": "stem.0", "bn1": "stem.1"}, encoder.state_dict()
+    try:
+        stem = torch.zeros_like(state["stem.0.weight"], device="cpu")
+        split = {name.partition("."): value for name, value in load_checkpoint(path).items()}
+        state = {f"{renamed.get(first, first)}.{rest}": of for (first, _, rest), of in split.items() if first != "fc"}
+        mean, deviation = (torch.tensor(of)[:, None, None] for of in (COLOUR_MEAN, COLOUR_DEVIATION))
+        stem[:, :3] = state["stem.0.weight"] / deviation
+        state["stem.1.running_mean"] = state["stem.1.running_mean"] + (stem[:, :3] * mean).sum(dim=(1, 2, 3))
+        encoder.load_state_dict({**state, "stem.0.weight": stem})
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"the weights {path} do not fit the encoder ({error}): expected the state dict of torchvision's ResNet of "
+            "the name in encoder::name, encoder::widen_factor 1, and photographs (image_channels 3)."
+        ) from error
 
 
 class EfficientNetEncoder(QueryEncoder):

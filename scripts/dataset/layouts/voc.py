@@ -32,12 +32,10 @@ def voc_colours() -> list[tuple[int, int, int]]:
     >>> voc_colours()[:3], voc_colours()[255]
     ([(0, 0, 0), (128, 0, 0), (0, 128, 0)], (224, 224, 192))
     """
-
-    def channel(index: int, offset: int) -> int:
-        # Every third bit of the index, from the lowest on, becomes a bit of the colour, from the highest on.
-        return sum((index >> (3 * bit + offset) & 1) << (7 - bit) for bit in range(3))
-
-    return [(channel(index, 0), channel(index, 1), channel(index, 2)) for index in range(256)]
+    # Every third bit of the index, from the lowest on, becomes a bit of a colour, from the highest on.
+    places = [[(bit + offset, 7 - bit // 3) for bit in (0, 3, 6)] for offset in range(3)]
+    red, green, blue = ([sum((n >> a & 1) << b for a, b in of) for n in range(256)] for of in places)
+    return list(zip(red, green, blue, strict=True))
 
 
 def is_layout(folder: str) -> bool:
