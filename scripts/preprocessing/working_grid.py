@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, Orientation, Spacing, Transform
 from scipy import ndimage
 from torch import Tensor
-from torch.nn.functional import avg_pool3d
+from torch.nn.functional import avg_pool2d
 
 from scripts.preprocessing.organ_labels import as_volume
 from scripts.preprocessing.resampling import resample_classes
@@ -54,11 +54,11 @@ class ToWorkingGrid(Transform):
 
     def __call__(self, image: MetaTensor) -> MetaTensor:
         """Resample one scan."""
+        if image.dim() == 3 and len(image) == 3:  # pixels of a photograph that become one are averaged
+            reach = [int(side / 2) for side in self.spacing[:2]]
+            image = avg_pool2d(image, [2 * n + 1 for n in reach], 1, reach, count_include_pad=False)
         volume = as_volume(image)
         self._refuse_huge_grid(volume)
-        if len(volume) == 3:  # colours change from pixel to pixel: those that become one are averaged
-            reach = [int(side / 2) for side in self.spacing[:2]] + [0]
-            volume = avg_pool3d(volume, [2 * n + 1 for n in reach], 1, reach, count_include_pad=False)
         resampled: MetaTensor = self.resample(volume)
         return resampled
 
