@@ -36,7 +36,7 @@ def class_ious(matrix: Tensor) -> Tensor:
 
 
 def confusion_matrix(item: Mapping[str, Any], classes: int) -> Tensor:
-    """Pixels of each pair of classes [reference, prediction] in the label maps "label" and "pred" [1, ...] of an item."""
+    """Pixels of each pair of classes [reference, prediction] in the label maps "label", "pred" [1, ...] of an item."""
     label, prediction = (torch.as_tensor(item[key])[0].cpu().long() for key in ("label", "pred"))
     known = label < classes
     pairs = label[known] * classes + prediction[known]

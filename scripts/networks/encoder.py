@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from monai.networks.nets import resnet18, resnet34, resnet50
 from monai.networks.nets.efficientnet import EfficientNetBNFeatures, MBConvBlock
 from torch import Tensor, nn
@@ -14,11 +13,7 @@ class QueryEncoder(nn.Module):
     """Interface of an encoder: any 2D network that returns three maps of a query, the finest first.
 
     A subclass hands three facts to this constructor, which keeps them as attributes, and defines `forward`. Decoder,
-    projection head and predictor read nothing else. A config names it::
-
-        encoder:
-          _target_: scripts.networks.encoder.EfficientNetEncoder
-          in_channels: '$(2 * @adjacent_slices + 1) * @image_channels + 1'
+    projection head and predictor read nothing else. A config gives it `in_channels` as train.yaml does.
 
     Args:
         in_channels: channels of a query: the slices of the window, then the attention.
@@ -108,28 +103,22 @@ class ResNetEncoder(QueryEncoder):
         return [stem, first, last]
 
 
-COLOUR_MEAN, COLOUR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of red, green and blue: torchvision's ImageNet weights expect colours that are normalised by them."""
-
-
 def load_torchvision_weights(encoder: QueryEncoder, path: str | None) -> None:
     """Begin with the weights of torchvision's ResNet of the same name, a state dict in a file; None: at random.
 
-    They are for normalised colours and ours lie in [0, 1], so the first layer takes over the normalisation. Channels
-    behind the first three, the attention, have no effect at first. ValueError: weights of another network.
+    Channels behind the three colours, the attention, have no effect at first. Ours are not normalised: the batch norm
+    behind the first layer learns its statistics anew. ValueError: weights of another network, or no colours.
     """
     if path is None:
         return
-    renamed, state = {"conv1": "stem.0", "bn1": "stem.1"}, encoder.state_dict()
+    own, renamed = encoder.state_dict(), {"conv1": "stem.0", "bn1": "stem.1"}
+    split = {name.partition("."): value for name, value in load_checkpoint(path).items()}
+    state = {f"{renamed.get(first, first)}.{rest}": of for (first, _, rest), of in split.items() if first != "fc"}
     try:
-        stem = torch.zeros_like(state["stem.0.weight"], device="cpu")
-        split = {name.partition("."): value for name, value in load_checkpoint(path).items()}
-        state = {f"{renamed.get(first, first)}.{rest}": of for (first, _, rest), of in split.items() if first != "fc"}
-        mean, deviation = (torch.tensor(of)[:, None, None] for of in (COLOUR_MEAN, COLOUR_DEVIATION))
-        stem[:, :3] = state["stem.0.weight"] / deviation
-        state["stem.1.running_mean"] = state["stem.1.running_mean"] + (stem[:, :3] * mean).sum(dim=(1, 2, 3))
-        encoder.load_state_dict({**state, "stem.0.weight": stem})
-    except (KeyError, RuntimeError, TypeError) as error:
+        colours = own["stem.0.weight"].zero_()
+        colours[:, :3] = state["stem.0.weight"]
+        encoder.load_state_dict({**state, "stem.0.weight": colours})
+    except (KeyError, RuntimeError) as error:
         raise ValueError(
             f"the weights {path} do not fit the encoder ({error}): expected the state dict of torchvision's ResNet of "
             "the name in encoder::name, encoder::widen_factor 1, and photographs (image_channels 3)."

@@ -23,7 +23,6 @@ VOC_CLASSES = (
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 SPLITS = {"train": "training", "val": "validation"}
-MAX_NAMED = 5
 
 
 def voc_colours() -> list[tuple[int, int, int]]:
@@ -99,7 +98,7 @@ def _refuse_missing_files(root: Path, lists: dict[str, list[str]]) -> None:
     lines = []
     for folder, wanted in ((root / IMAGES, images), (root / MASKS, masks)):
         if missing := sorted(wanted - set(os.listdir(folder))):
-            lines.append(f"{folder} lacks {len(missing)} files that the lists name: {listed(missing, MAX_NAMED)}.")
+            lines.append(f"{folder} lacks {len(missing)} files that the lists name: {listed(missing, 5)}.")
     if lines:
         raise FileNotFoundError("\n".join([*lines, "Unpack the archive again, or remove the names from the lists."]))
 
