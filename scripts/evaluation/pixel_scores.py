@@ -45,9 +45,7 @@ def confusion_matrix(item: Mapping[str, Any], classes: int) -> Tensor:
 
 def mean_iou_metric(classes: int) -> MetricsLambda:
     """The mean IoU of a validation as an ignite metric; the number of classes includes the background."""
-    matrix = VariableAccumulation(
-        torch.add, lambda output: torch.stack([confusion_matrix(item, classes) for item in output]).sum(dim=0)
-    )
+    matrix = VariableAccumulation(torch.add, lambda output: sum(confusion_matrix(item, classes) for item in output))
     return MetricsLambda(lambda counted: float(class_ious(counted[0]).nanmean()), matrix)
 
 
@@ -57,10 +55,9 @@ class PixelScoreHandler(ScoreHandler):
     kinds = ("pixel_counts",)
     tables = ("iou.csv",)
 
-    def score(self, item: Mapping[str, Any]) -> list[list[int]]:
+    def score(self, item: Mapping[str, Any]) -> Any:
         """The confusion matrix of a photograph, background first."""
-        counts: list[list[int]] = confusion_matrix(item, 1 + len(self.organs)).tolist()
-        return counts
+        return confusion_matrix(item, 1 + len(self.organs)).tolist()
 
     def report(self, engine: Engine, scores: Sequence[Any]) -> None:
         """Write iou.csv and print it with its means."""

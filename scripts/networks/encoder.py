@@ -29,10 +29,6 @@ class QueryEncoder(nn.Module):
         super().__init__()
         self.in_channels, self.channels, self.strides = int(in_channels), list(channels), list(strides)
 
-    def forward(self, queries: Tensor) -> list[Tensor]:
-        """Encode queries."""
-        raise NotImplementedError(f"{type(self).__name__} is an encoder without forward: return its three maps.")
-
 
 RESNETS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
 

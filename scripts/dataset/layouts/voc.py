@@ -11,6 +11,7 @@ Everingham et al., The PASCAL Visual Object Classes Challenge 2012, development 
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +50,13 @@ def datalist(folder: str) -> dict[str, Any]:
     and ``test`` is ``val`` where the folder has no test images.
     """
     root = Path(folder)
-    if missing := [part for part in (IMAGES, MASKS, LISTS) if not (root / part).is_dir()]:
+    needed = [IMAGES, MASKS, LISTS, *(f"{LISTS}/{name}.txt" for name in SPLITS)]
+    if missing := [part for part in needed if not (root / part).exists()]:
         raise FileNotFoundError(
             f"{folder} is not a complete VOC folder, it has no {', no '.join(missing)}; expected {IMAGES}, {MASKS} and "
             f"{LISTS} side by side: unpack VOCtrainval_11-May-2012.tar and give its VOCdevkit/VOC2012."
         )
-    paths = {path.stem: path for path in sorted((root / LISTS).glob("*.txt"))}
-    if lacking := [f"{name}.txt" for name in SPLITS if name not in paths]:
-        raise FileNotFoundError(
-            f"{root / LISTS} has no {' and no '.join(lacking)}; expected a text file with the name of an image in each "
-            "line; copy it from the devkit."
-        )
-    lists = {name: _read_list(path) for name, path in paths.items()}
+    lists = {path.stem: _read_list(path) for path in sorted((root / LISTS).glob("*.txt"))}
     _refuse_missing_files(root, lists)
     own_classes = root / CLASS_NAMES
     classes = _read_classes(own_classes) if own_classes.exists() else VOC_CLASSES
@@ -81,13 +77,11 @@ def _lines(path: Path) -> list[str]:
 
 def _read_list(path: Path) -> list[str]:
     names = _lines(path)
-    broken = [name for name in names if len(name.split()) != 1 or "/" in name]
-    if not names or broken:
-        found = f"holds lines such as '{broken[0]}'" if broken else "is empty"
-        raise ValueError(f"{path} {found}; expected one image name in each line, without folder or .jpg.")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{path} lists {twice} more than once; remove the line.")
+    wrong = [f"holds lines such as '{name}'" for name in names if len(name.split()) != 1 or "/" in name]
+    wrong += [f"lists {name} more than once" for name, count in Counter(names).items() if count > 1]
+    if not names or wrong:
+        found = [*wrong, "is empty"][0]
+        raise ValueError(f"{path} {found}; expected an image's name in each line, without folder or .jpg, each once.")
     return names
 
 
