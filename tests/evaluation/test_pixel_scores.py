@@ -166,6 +166,7 @@ def test_a_study_keeps_the_counts_of_each_photograph_and_prints_its_arms(
         ["0", 1, 1, 1, 60.0],
     ]
     counts.to_csv(tmp_path / "scores.csv.xz", index=False)
+    capsys.readouterr()
     assert main([str(tmp_path / "scores.csv.xz")]) == 0
     _, _, slice_row, supcon = spaced_once(capsys.readouterr().out).splitlines()
     # Background 4 / 7, disc 1 / 2, square 0 / 2.
