@@ -27,7 +27,6 @@ BLOCKS = {
     "predictor": ("train.yaml", "inference.yaml", "evaluate.yaml"),
     "abdominal_organs": ("data/abdomen.yaml", "data/btcv.yaml", "data/btcv_gpu.yaml", "budgets/demo.yaml"),
     "abdomen": ("data/abdomen.yaml", "budgets/demo.yaml"),
-    "large_batches": ("data/abdomen.yaml", "data/voc.yaml"),
     "btcv": ("data/btcv.yaml", "data/btcv_12_organs.yaml"),
     "slices": ("baselines/slice.yaml", "baselines/contrast_without_attention.yaml"),
     "volumes": ("baselines/unet.yaml", "baselines/mednext.yaml", "baselines/swin_unetr.yaml"),

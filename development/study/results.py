@@ -39,7 +39,8 @@ class Results:
 
     def add(self, record: Mapping[str, Any], scores: pd.DataFrame) -> None:
         """Append the scores of a run and its record, whose `run` is its name."""
-        rows = scores.assign(run=record["run"])[["run", *scores.columns]].astype(dict.fromkeys(METRICS, "float32"))
+        rounded = {name: "float32" for name in METRICS if name in scores}  # counts of photographs have none
+        rows = scores.assign(run=record["run"])[["run", *scores.columns]].astype(rounded)
         text = rows.to_csv(index=False, header=not (self.folder / SCORES).exists())
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, content in ((SCORES, lzma.compress(text.encode())), (RUNS, f"{json.dumps(record)}\n".encode())):

@@ -18,6 +18,7 @@ import torch
 
 from development.study.composition import ROOT, Places, commands_of, composed, configs_of, settings_of, write_settings
 from development.study.costs import stage_costs
+from development.study.iou_table import pixel_counts
 from development.study.plan import COARSE_STAGE, Plan, Run
 from development.study.results import Results
 from scripts.evaluation.summary import read_scores
@@ -55,7 +56,9 @@ def carry_out(plan: Plan, run: Run, places: Places, results: Results, num_labell
     record = record_of(plan, run, settings, stages, time.monotonic() - began)
     if run.arm == COARSE_STAGE:
         record["coarse_recall"] = json.loads((folder / "coarse_recall.json").read_text(encoding="utf-8"))
-    results.add(record, read_scores(folder / "evaluation/scores.csv"))
+    photographs = (folder / "evaluation/iou.csv").exists()
+    counts = pixel_counts(folder / "evaluation", record["training_core_seconds"]) if photographs else None
+    results.add(record, read_scores(folder / "evaluation/scores.csv") if counts is None else counts)
     if not places.keep_checkpoints:
         drop_checkpoints(folder, maps=run.arm != COARSE_STAGE)
 

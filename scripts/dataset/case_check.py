@@ -1,6 +1,5 @@
 """The checks of one case: what its image and its label must be before anything is trained on them."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -118,17 +117,16 @@ def check_photograph(case: Mapping[str, Any], organs: Sequence[str], phases: Seq
 
 
 def _read_photograph(path: str, findings: CaseFindings) -> Any:
-    if not os.path.exists(path):
-        findings.refuse(Kind.MISSING_FILE, path)
-        return None
     try:
         with pillow.open(path) as image:
             image.load()
             return image
+    except FileNotFoundError:
+        findings.refuse(Kind.MISSING_FILE, path)
     # Readers raise many kinds of exception for broken bytes, and the other files are still to be checked.
     except Exception as error:
         findings.refuse(Kind.UNREADABLE, path, f"{type(error).__name__}: {str(error)[:200]}")
-        return None
+    return None
 
 
 def _check_mask(mask: Any, case: Mapping[str, Any], findings: CaseFindings) -> None:
@@ -137,11 +135,9 @@ def _check_mask(mask: Any, case: Mapping[str, Any], findings: CaseFindings) -> N
         findings.refuse(Kind.NOT_INDICES, case["label"], found)
         return
     _, declared = count_values(np.asarray(mask), case, findings)
-    if not case.get("voc_palette") or mask.mode != "P":
-        return
     # An editor that saves a mask anew may renumber its colours: the colours tell.
     palette, expected = mask.getpalette("RGB"), voc_colours()
-    for value in sorted(declared):
+    for value in sorted(declared if case.get("voc_palette") and mask.mode == "P" else ()):
         colour = tuple(palette[3 * value : 3 * value + 3])
         if colour != expected[value]:
             found = f"index {value} has the colour {colour}, expected {expected[value]}"

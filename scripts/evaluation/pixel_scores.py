@@ -8,15 +8,13 @@ is predicted has no IoU (0 / 0 there) and is left out of the mean here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
 from ignite.engine import Engine
-from ignite.metrics import ConfusionMatrix, MetricsLambda
+from ignite.metrics import MetricsLambda, VariableAccumulation
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from scripts.evaluation.handler import ScoreHandler
 from scripts.evaluation.score_tables import markdown_table
@@ -37,18 +35,18 @@ def class_ious(matrix: Tensor) -> Tensor:
     return common / (counts.sum(dim=0) + counts.sum(dim=1) - common)
 
 
-def confusion_inputs(output: Sequence[Mapping[str, Any]], classes: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Output of an evaluator, label maps "pred" and "label" [1, ...] -> what ignite's ConfusionMatrix takes."""
-    predictions = [torch.as_tensor(item["pred"])[0].cpu().long() for item in output]
-    one_hots = [one_hot(labels, classes).movedim(-1, 0).to(torch.uint8) for labels in predictions]
-    return one_hots, [torch.as_tensor(item["label"])[0].cpu().long() for item in output]
+def confusion_matrix(item: Mapping[str, Any], classes: int) -> Tensor:
+    """Pixels of each pair of classes [reference, prediction] in the label maps "label", "pred" [1, ...] of an item."""
+    label, prediction = (torch.as_tensor(item[key])[0].cpu().long() for key in ("label", "pred"))
+    known = label < classes
+    pairs = label[known] * classes + prediction[known]
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def mean_iou_metric(classes: int) -> MetricsLambda:
     """The mean IoU of a validation as an ignite metric; the number of classes includes the background."""
-    inputs = partial(confusion_inputs, classes=classes)
-    matrix = ConfusionMatrix(classes, output_transform=inputs, skip_unrolling=False)
-    return MetricsLambda(lambda counts: float(class_ious(counts).nanmean()), matrix)
+    matrix = VariableAccumulation(torch.add, lambda output: sum(confusion_matrix(item, classes) for item in output))
+    return MetricsLambda(lambda counted: float(class_ious(counted[0]).nanmean()), matrix)
 
 
 class PixelScoreHandler(ScoreHandler):
@@ -57,14 +55,9 @@ class PixelScoreHandler(ScoreHandler):
     kinds = ("pixel_counts",)
     tables = ("iou.csv",)
 
-    def score(self, item: Mapping[str, Any]) -> list[list[int]]:
+    def score(self, item: Mapping[str, Any]) -> Any:
         """The confusion matrix of a photograph, background first."""
-        classes = 1 + len(self.organs)
-        matrix = ConfusionMatrix(classes)
-        for prediction, label in zip(*confusion_inputs([item], classes), strict=True):
-            matrix.update((prediction[None], label[None]))
-        counts: list[list[int]] = matrix.confusion_matrix.tolist()
-        return counts
+        return confusion_matrix(item, 1 + len(self.organs)).tolist()
 
     def report(self, engine: Engine, scores: Sequence[Any]) -> None:
         """Write iou.csv and print it with its means."""

@@ -5,16 +5,14 @@ from collections.abc import Sequence
 from monai.networks.nets import resnet18, resnet34, resnet50
 from torch import Tensor, nn
 
+from scripts.runtime.resume import load_checkpoint
+
 
 class QueryEncoder(nn.Module):
     """Interface of an encoder: any 2D network that returns three maps of a query, the finest first.
 
     A subclass hands three facts to this constructor, which keeps them as attributes, and defines `forward`. Decoder,
-    projection head and predictor read nothing else. A config names it::
-
-        encoder:
-          _target_: my_encoders.MyEncoder
-          in_channels: '$(2 * @adjacent_slices + 1) * @image_channels + 1'
+    projection head and predictor read nothing else. A config gives it `in_channels` as train.yaml does.
 
     Args:
         in_channels: channels of a query: the slices of the window, then the attention.
@@ -29,10 +27,6 @@ class QueryEncoder(nn.Module):
     def __init__(self, in_channels: int, channels: Sequence[int], strides: Sequence[int]) -> None:
         super().__init__()
         self.in_channels, self.channels, self.strides = int(in_channels), list(channels), list(strides)
-
-    def forward(self, queries: Tensor) -> list[Tensor]:
-        """Encode queries."""
-        raise NotImplementedError(f"{type(self).__name__} is an encoder without forward: return its three maps.")
 
 
 RESNETS = {"resnet18": resnet18, "resnet34": resnet34, "resnet50": resnet50}
@@ -102,3 +96,25 @@ class ResNetEncoder(QueryEncoder):
         first = self.layer1(self.pool(stem))
         last = self.layer4(self.layer3(self.layer2(first)))
         return [stem, first, last]
+
+
+def load_torchvision_weights(encoder: QueryEncoder, path: str | None) -> None:
+    """Begin with the weights of torchvision's ResNet of the same name, a state dict in a file; None: at random.
+
+    Channels behind the three colours, the attention, have no effect at first. Ours are not normalised: the batch norm
+    behind the first layer learns its statistics anew. ValueError: weights of another network, or no colours.
+    """
+    if path is None:
+        return
+    own, renamed = encoder.state_dict(), {"conv1": "stem.0", "bn1": "stem.1"}
+    split = {name.partition("."): value for name, value in load_checkpoint(path).items()}
+    state = {f"{renamed.get(first, first)}.{rest}": of for (first, _, rest), of in split.items() if first != "fc"}
+    try:
+        colours = own["stem.0.weight"].zero_()
+        colours[:, :3] = state["stem.0.weight"]
+        encoder.load_state_dict({**state, "stem.0.weight": colours})
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(
+            f"the weights {path} do not fit the encoder ({error}): expected the state dict of torchvision's ResNet of "
+            "the name in encoder::name, encoder::widen_factor 1, and photographs (image_channels 3)."
+        ) from error

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, Orientation, Spacing, Transform
 from scipy import ndimage
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from scripts.preprocessing.organ_labels import as_volume
 from scripts.preprocessing.resampling import resample_classes
@@ -53,6 +54,9 @@ class ToWorkingGrid(Transform):
 
     def __call__(self, image: MetaTensor) -> MetaTensor:
         """Resample one scan."""
+        if image.dim() == 3 and len(image) == 3:  # pixels of a photograph that become one are averaged
+            reach = [int(side / 2) for side in self.spacing[:2]]
+            image = avg_pool2d(image, [2 * n + 1 for n in reach], 1, reach, count_include_pad=False)
         volume = as_volume(image)
         self._refuse_huge_grid(volume)
         resampled: MetaTensor = self.resample(volume)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ignite.engine import Engine
 
-from development.study.iou_table import iou_table, main
+from development.study.iou_table import COUNTS, arms_table, iou_table, main, pixel_counts
 from scripts.evaluation.pixel_scores import COLUMNS, PixelScoreHandler, class_ious, iou_frame, mean_iou_metric
 from scripts.evaluation.score_tables import read_runs
 
@@ -148,6 +148,44 @@ def test_the_table_of_several_files_is_printed(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit):
         main([*files, "--names", "slice"])
     assert "give a name for each file" in capsys.readouterr().err
+
+
+def test_a_study_keeps_the_counts_of_each_photograph_and_prints_its_arms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = [image("0011"), image("0022")]
+    answers = {"slice": [image("0001"), image("0000")], "supcon": truth}
+    frames = []
+    for arm, predicted in answers.items():
+        evaluate(tmp_path / arm, list(zip(predicted, truth, strict=True)))
+        frames.append(pixel_counts(tmp_path / arm, 60.0).assign(run=f"half/2/{arm}/seed0"))
+    counts = pd.concat(frames)
+    assert counts.iloc[:3][list(COUNTS)].to_numpy().tolist() == [
+        ["0", 0, 0, 2, 60.0],
+        ["0", 1, 0, 1, 60.0],
+        ["0", 1, 1, 1, 60.0],
+    ]
+    counts.to_csv(tmp_path / "scores.csv.xz", index=False)
+    capsys.readouterr()
+    assert main([str(tmp_path / "scores.csv.xz")]) == 0
+    _, _, slice_row, supcon = spaced_once(capsys.readouterr().out).splitlines()
+    # Background 4 / 7, disc 1 / 2, square 0 / 2.
+    assert slice_row.startswith("| slice | 1 | 60 | 0.357 | 0.250 | ")
+    # In a photograph alone: 33.3 with the first (2 / 3 and 1 / 2 of two classes), 75 with the second (1 / 2 and 0).
+    assert supcon.startswith("| supcon | 1 | 60 | 1.000 | 1.000 | +64.3 (+41.7 to +75.0) |")
+
+
+def test_the_difference_of_arms_is_that_of_their_means_over_seeds() -> None:
+    rows = [
+        ("half/1/slice/seed0", "a", 1, 1, 3, 1.0), ("half/1/slice/seed0", "a", 1, 0, 1, 1.0),
+        ("half/1/slice/seed1", "a", 1, 1, 1, 3.0), ("half/1/slice/seed1", "a", 1, 0, 3, 3.0),
+        ("half/1/attention_only/seed0", "a", 1, 1, 4, 2.0),
+    ]  # fmt: skip
+    counts = pd.DataFrame(rows, columns=["run", *COUNTS]).assign(seed=lambda frame: frame["run"].str[-1])
+    table = spaced_once(arms_table(counts))
+    assert "| slice | 2 | 2 | 0.250 (0.125-0.375) | 0.500 (0.250-0.750) | |" in table
+    # The background is predicted by slice alone, wrongly, and has no IoU in the other arm.
+    assert "| attention_only | 1 | 2 | 1.000 | 1.000 | +75.0 (+75.0 to +75.0) | |" in table
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from monai.networks.nets import resnet18
 from torch import Tensor, nn
 
 from development.baselines.monai_networks import EfficientNetEncoder
 from scripts.networks.contrastive import ContrastiveNetwork, ProjectionHead
 from scripts.networks.decoder import DeepLabDecoder
-from scripts.networks.encoder import QueryEncoder, ResNetEncoder
+from scripts.networks.encoder import QueryEncoder, ResNetEncoder, load_torchvision_weights
 
 
 @pytest.mark.parametrize(
@@ -111,6 +114,61 @@ def test_an_encoder_that_draws_no_random_numbers_gives_a_resumed_run_the_same_on
     state = torch.get_rng_state()
     encoder(queries)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def torchvision_layout() -> nn.Module:
+    """MONAI's ResNet-18 of 1,000 classes, whose weights have the names and shapes of torchvision's; they are random."""
+    torch.manual_seed(0)
+    network = resnet18(spatial_dims=2, n_input_channels=3, conv1_t_stride=2, num_classes=1000, bias_downsample=False)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return network.eval()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_torchvisions_weights_answer_to_colours_as_they_did_whatever_the_attention(
+    channels: int, tmp_path: Path
+) -> None:
+    known, encoder = torchvision_layout(), ResNetEncoder("resnet18", channels, output_stride=32).eval()
+    state = known.state_dict()
+    assert len(state) == 122 and {"conv1.weight", "layer4.1.bn2.running_var", "fc.bias"} <= set(state)
+    old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    for content in (state, old):  # the first versions of PyTorch counted no batches
+        torch.save(content, tmp_path / "resnet18.pth")
+        load_torchvision_weights(encoder, str(tmp_path / "resnet18.pth"))
+        photograph, attention = torch.rand(1, 3, 96, 64), torch.rand(1, channels - 3, 96, 64)
+        with torch.no_grad():
+            stem = known.act(known.bn1(known.conv1(photograph)))
+            expected = known.layer4(known.layer3(known.layer2(known.layer1(known.maxpool(stem)))))
+            torch.testing.assert_close(encoder(torch.cat([photograph, attention], dim=1))[-1], expected)
+
+
+def test_without_a_file_the_weights_stay_random() -> None:
+    encoder = ResNetEncoder("resnet18", 4)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    load_torchvision_weights(encoder, None)
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("encoder", "content", "message"),
+    [
+        (ResNetEncoder("resnet18", 2), None, r"do not fit the encoder \(.*and photographs \(image_channels 3\)"),
+        (EfficientNetEncoder(in_channels=4), None, "of the name in encoder::name"),
+        (ResNetEncoder("resnet18", 4), {}, r"do not fit the encoder \('stem.0.weight'\)"),
+        (ResNetEncoder("resnet18", 4), {"state_dict": {}}, "expected the state dict of torchvision's ResNet"),
+        (ResNetEncoder("resnet34", 4), None, r'Missing key.* "layer1.2.conv1.weight"'),
+        (ResNetEncoder("resnet18", 4, widen_factor=0.5), None, "encoder::widen_factor 1"),
+    ],
+)
+def test_weights_of_another_network_are_refused(
+    encoder: QueryEncoder, content: dict[str, object] | None, message: str, tmp_path: Path
+) -> None:
+    torch.save(torchvision_layout().state_dict() if content is None else content, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=message):
+        load_torchvision_weights(encoder, str(tmp_path / "weights.pth"))
 
 
 def test_an_encoder_of_two_maps_is_refused_by_the_decoder() -> None:

@@ -75,6 +75,14 @@ def test_a_spacing_of_two_pixels_halves_a_photograph_and_its_mask(folder: Path, 
     assert set(stored.label.unique().tolist()) == {0, 1, 2, IGNORED}
 
 
+def test_a_coarse_pixel_is_the_mean_of_those_around_it_and_a_scan_is_interpolated() -> None:
+    lines = MetaTensor(torch.zeros(3, 30, 30), affine=torch.eye(4, dtype=torch.float64))
+    lines[:, ::3] = 90.0  # lines of a pixel, two pixels apart: a grid of every third pixel would show all or none
+    for picture, value in ((lines, 30.0), (lines[:1, ..., None], 90.0)):
+        inner = ToWorkingGrid([3.0, 3.0, 1.0])(picture)[:, 1:-1].flatten().tolist()
+        assert inner == pytest.approx([value] * len(inner), abs=1e-2)
+
+
 def test_a_photograph_of_other_channels_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"train_0.jpg has 3 channels, image_channels says 1"):
         store_in(tmp_path, channels=1).open(photograph_case(folder))

@@ -11,6 +11,7 @@ Everingham et al., The PASCAL Visual Object Classes Challenge 2012, development 
 """
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ VOC_CLASSES = (
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 SPLITS = {"train": "training", "val": "validation"}
-MAX_NAMED = 5
 
 
 def voc_colours() -> list[tuple[int, int, int]]:
@@ -32,12 +32,10 @@ def voc_colours() -> list[tuple[int, int, int]]:
     >>> voc_colours()[:3], voc_colours()[255]
     ([(0, 0, 0), (128, 0, 0), (0, 128, 0)], (224, 224, 192))
     """
-
-    def channel(index: int, offset: int) -> int:
-        # Every third bit of the index, from the lowest on, becomes a bit of the colour, from the highest on.
-        return sum((index >> (3 * bit + offset) & 1) << (7 - bit) for bit in range(3))
-
-    return [(channel(index, 0), channel(index, 1), channel(index, 2)) for index in range(256)]
+    # Every third bit of the index, from the lowest on, becomes a bit of a colour, from the highest on.
+    places = [[(bit + offset, 7 - bit // 3) for bit in (0, 3, 6)] for offset in range(3)]
+    red, green, blue = ([sum((n >> a & 1) << b for a, b in of) for n in range(256)] for of in places)
+    return list(zip(red, green, blue, strict=True))
 
 
 def is_layout(folder: str) -> bool:
@@ -52,18 +50,13 @@ def datalist(folder: str) -> dict[str, Any]:
     and ``test`` is ``val`` where the folder has no test images.
     """
     root = Path(folder)
-    if missing := [part for part in (IMAGES, MASKS, LISTS) if not (root / part).is_dir()]:
+    needed = [IMAGES, MASKS, LISTS, *(f"{LISTS}/{name}.txt" for name in SPLITS)]
+    if missing := [part for part in needed if not (root / part).exists()]:
         raise FileNotFoundError(
             f"{folder} is not a complete VOC folder, it has no {', no '.join(missing)}; expected {IMAGES}, {MASKS} and "
             f"{LISTS} side by side: unpack VOCtrainval_11-May-2012.tar and give its VOCdevkit/VOC2012."
         )
-    paths = {path.stem: path for path in sorted((root / LISTS).glob("*.txt"))}
-    if lacking := [f"{name}.txt" for name in SPLITS if name not in paths]:
-        raise FileNotFoundError(
-            f"{root / LISTS} has no {' and no '.join(lacking)}; expected a text file with the name of an image in each "
-            "line; copy it from the devkit."
-        )
-    lists = {name: _read_list(path) for name, path in paths.items()}
+    lists = {path.stem: _read_list(path) for path in sorted((root / LISTS).glob("*.txt"))}
     _refuse_missing_files(root, lists)
     own_classes = root / CLASS_NAMES
     classes = _read_classes(own_classes) if own_classes.exists() else VOC_CLASSES
@@ -84,13 +77,11 @@ def _lines(path: Path) -> list[str]:
 
 def _read_list(path: Path) -> list[str]:
     names = _lines(path)
-    broken = [name for name in names if len(name.split()) != 1 or "/" in name]
-    if not names or broken:
-        found = f"holds lines such as '{broken[0]}'" if broken else "is empty"
-        raise ValueError(f"{path} {found}; expected one image name in each line, without folder or .jpg.")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{path} lists {twice} more than once; remove the line.")
+    wrong = [f"holds lines such as '{name}'" for name in names if len(name.split()) != 1 or "/" in name]
+    wrong += [f"lists {name} more than once" for name, count in Counter(names).items() if count > 1]
+    if not names or wrong:
+        found = [*wrong, "is empty"][0]
+        raise ValueError(f"{path} {found}; expected an image's name in each line, without folder or .jpg, each once.")
     return names
 
 
@@ -101,7 +92,7 @@ def _refuse_missing_files(root: Path, lists: dict[str, list[str]]) -> None:
     lines = []
     for folder, wanted in ((root / IMAGES, images), (root / MASKS, masks)):
         if missing := sorted(wanted - set(os.listdir(folder))):
-            lines.append(f"{folder} lacks {len(missing)} files that the lists name: {listed(missing, MAX_NAMED)}.")
+            lines.append(f"{folder} lacks {len(missing)} files that the lists name: {listed(missing, 5)}.")
     if lines:
         raise FileNotFoundError("\n".join([*lines, "Unpack the archive again, or remove the names from the lists."]))
 
