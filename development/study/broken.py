@@ -4,7 +4,8 @@
     python -m development.study broken runs/signs.jsonl --dataset_dir DATASET --run_dir runs/mine --other SCANS
 
 The limits are fitted to the intact training scans. Held-out scans are those of validation; the other part of the body
-is a folder of scans. With a data set the signs that the file lacks are measured first and appended to it.
+is a folder of scans. Training scans are judged by limits that are fitted to other ones, in ten folds. With a data set
+the signs that the file lacks are measured first and appended to it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ OFFSET, NOISE = 1024.0, 200.0
 AIR, ROOM = -900.0, 6
 """HU below which a voxel is outside of the body, and voxels of air that are kept around it."""
 TRAINING, INTACT, OTHER = "training", "intact", "another part of the body"
-RESAMPLES = 1000
+RESAMPLES, FOLDS = 1000, 10
 Row = dict[str, Any]
 
 
@@ -122,6 +123,15 @@ def highest(rows: Sequence[Row], plausible: dict[str, Any]) -> NDArray[np.float6
     return np.array([max(excess_of(row["signs"], plausible).values()) for row in rows])
 
 
+def crossed(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """The highest distance of each training scan, in limits that are fitted to the scans of the other folds."""
+    distances = np.zeros(len(rows))
+    for fold in range(FOLDS):
+        others = fit([row["signs"] for number, row in enumerate(rows) if number % FOLDS != fold])
+        distances[fold::FOLDS] = highest(rows[fold::FOLDS], others)
+    return distances
+
+
 def area(bad: NDArray[np.float64], good: NDArray[np.float64]) -> float:
     """Share of pairs in which the broken scan is the farther one (AUROC)."""
     ranks = rankdata(np.concatenate([bad, good]))[: len(bad)]
@@ -130,16 +140,19 @@ def area(bad: NDArray[np.float64], good: NDArray[np.float64]) -> float:
 
 def table_rows(rows: Sequence[Row], plausible: dict[str, Any]) -> list[list[str]]:
     """For each kind: scans, AUROC with its bootstrap interval, and the share of scans that are warned about."""
-    rng, kinds = np.random.default_rng(SEED), dict.fromkeys(row["kind"] for row in rows if row["kind"] != TRAINING)
-    distances = {kind: highest([row for row in rows if row["kind"] == kind], plausible) for kind in kinds}
+    rng, of_kind = np.random.default_rng(SEED), dict[str, list[Row]]()
+    for row in rows:
+        of_kind.setdefault(row["kind"], []).append(row)
+    training = of_kind.pop(TRAINING)
+    distances = {kind: highest(scans, plausible) for kind, scans in of_kind.items()} | {TRAINING: crossed(training)}
     good, cells = distances[INTACT], []
     for kind, bad in distances.items():
         draws = [area(rng.choice(bad, len(bad)), rng.choice(good, len(good))) for _ in range(RESAMPLES)]
         low, high = np.percentile(draws, [2.5, 97.5])
         warned = binomtest(int((bad > 1).sum()), len(bad))
         ends = warned.proportion_ci(method="wilson")
-        ranks = "-" if kind == INTACT else f"{area(bad, good):.3f} ({low:.3f} to {high:.3f})"
-        share = f"{warned.statistic:.0%} ({ends.low:.0%} to {ends.high:.0%})"
+        ranks = "-" if kind in (INTACT, TRAINING) else f"{area(bad, good):.3f} ({low:.3f} to {high:.3f})"
+        share = f"{warned.statistic:.1%} ({ends.low:.1%} to {ends.high:.1%})"
         cells.append([kind, str(len(bad)), ranks, share])
     return cells
 
