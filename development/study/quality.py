@@ -174,9 +174,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.run_dir:
         path = Path(options.tables[0])
-        signals = measured(options.dataset_dir, options.run_dir, options.embedding)
-        signals.insert(0, "fold", options.fold)
-        signals.round(4).to_csv(path, mode="a", header=not path.exists(), index=False)
+        rows = measured(options.dataset_dir, options.run_dir, options.embedding)
+        rows.insert(0, "fold", options.fold)
+        rows.round(4).to_csv(path, mode="a", header=not path.exists(), index=False)
     one_table = options.tables[0].endswith((".csv", ".csv.xz"))
     frame = pd.read_csv(options.tables[0]) if one_table else read_signals(options.tables)
     frame[ESTIMATE] = held_out(frame, options.leave_out)
