@@ -1,24 +1,36 @@
-"""Embeddings of held-out queries by the network of a run's contrastive stage."""
+"""Embeddings of held-out queries by the network of a run's contrastive stage, and how far they lie from the classes."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+from monai.bundle import ConfigParser
 from numpy.typing import NDArray
 from sklearn.metrics import silhouette_score
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from development.study.composition import OVERLAY, ROOT, composed
 from development.study.plan import Plan
+from scripts.inference.weights import load_weights
 from scripts.queries.batches import QueryBatches
 from scripts.queries.coarse_maps import CoarseMaps
+from scripts.runtime.composition import trained_config
 from scripts.runtime.resume import load_checkpoint
 from scripts.runtime.stage import batch_targets
 
 PREPARE = "contrastive::trainer::prepare_batch"
+OF_TRAINING, OF_SCAN = 60, 12
+"""Queries of each organ: of all training cases, and of the scan that is compared with them."""
+FAR = 1e3
+"""Every coordinate of the mean of a class without queries."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,68 @@ def phase_silhouette(run: Embedded) -> float:
     """How far the contrast phases lie apart within an organ: mean over the organs that are there in several."""
     parts = [run.organs == organ for organ in set(run.organs)]
     return float(np.nanmean([silhouette(run.points[part], run.phases[part]) for part in parts]))
+
+
+def open_run(dataset_dir: str, run_dir: str) -> Any:
+    """What the config of a training names, by id, on the CPU, with its weights and all validation cases."""
+    places = {"bundle_root": str(ROOT), "dataset_dir": dataset_dir, "output_dir": run_dir}
+    whole = {"validation_limit": None, "device": torch.device("cpu")}
+    get = ConfigParser({**trained_config(run_dir), **places, **whole}).get_parsed_content
+    load_weights(get("network").eval(), get("model_path"))
+    return get
+
+
+class ClassDistances:
+    """How far the embedded queries of a scan lie from the means of the classes of a run's training cases.
+
+    A query without its organ is of the background class. An embedding is the pooled output of the encoder, without the
+    projection head: that of the contrastive stage, and the fine-tuned one.
+    """
+
+    def __init__(self, get: Any) -> None:
+        self.get, network = get, get("network")
+        before = copy.deepcopy(network.segmenter.encoder)
+        state = load_checkpoint(Path(get("output_dir")) / "contrastive.pt")["network"]
+        before.load_state_dict({key[8:]: value for key, value in state.items() if key.startswith("encoder.")})
+        self.encoders = {"contrastive": before.eval(), "fine_tuned": network.segmenter.encoder}
+        views, classes, _ = self._queries(get("train_cases"), get("coarse_maps"), OF_TRAINING)
+        self.means = {name: self._means(self._embed(name, views), classes) for name in self.encoders}
+
+    def __call__(self, case: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+        """Signals by class index, higher for better: nearness of the class, and how much farther others are."""
+        with TemporaryDirectory() as folder:
+            store, segmenter, window = (self.get(name) for name in ("slice_store", "coarse_segmenter", "window"))
+            views, _, organs = self._queries([case], CoarseMaps(store, segmenter, window, folder), OF_SCAN)
+        signals: dict[int, dict[str, float]] = {int(organ): {} for organ in organs.unique()}
+        for name, means in self.means.items():
+            distances = torch.cdist(self._embed(name, views), means)
+            for organ, row in signals.items():
+                own, to_all = distances[organs == organ, organ], distances[organs == organ]
+                row[f"{name}_to_class"] = -float(own.mean())
+                row[f"{name}_class_or_background"] = float((to_all[:, 0] - own).mean())
+                to_others = to_all[:, [index for index in range(1, len(means)) if index != organ]]
+                row[f"{name}_class_or_other_organ"] = float((to_others.amin(dim=1) - own).mean())
+        return signals
+
+    def _queries(
+        self, cases: Sequence[Mapping[str, Any]], maps: CoarseMaps, each: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Plain views of as many queries of each organ, their classes (0: the organ is not there), and their organs."""
+        planner, attention, neighbours = (self.get(name) for name in ("query_planner", "attention", "adjacent_slices"))
+        count = each * len(self.get("organs"))
+        stream = QueryBatches(cases, maps, planner, attention, count, adjacent_slices=neighbours)
+        batch = stream.batch(0, torch.Generator().manual_seed(0))
+        present = (batch["label"] == 1).any(dim=3).any(dim=2)[:, 0]
+        return batch["image"], batch["organ"] * present, batch["organ"]
+
+    def _embed(self, name: str, views: Tensor) -> Tensor:
+        encoder = self.encoders[name]
+        return torch.cat([normalize(encoder(part)[-1].mean(dim=(2, 3)).float(), dim=1) for part in views.split(64)])
+
+    def _means(self, points: Tensor, classes: Tensor) -> Tensor:
+        """Mean of each class [class, dim]; far from everything if the class has no point."""
+        means = [points[classes == index].mean(dim=0) for index in range(1 + len(self.get("organs")))]
+        return torch.stack(means).nan_to_num(nan=FAR)
 
 
 def _batches(get: Any, folder: Path, queries: int) -> QueryBatches:

@@ -1,8 +1,10 @@
 """Scores by what is known of the patients: pixel size, slice distance, completeness and plausibility of the contours.
 
     python -m development.study.groups runs/mine/evaluation/scores.csv --dataset_dir DATASET
+    python -m development.study.groups FILE::without_{0,1} --reference FILE::with_{0,1} --dataset_dir DATASET
 
-Groups are made from the scans and the references alone; no score decides who belongs to which.
+Groups are made from the scans and the references alone; no score decides who belongs to which. Of several runs, such as
+seeds, each contour has its mean score. With a reference each group has the difference from it, patient by patient.
 """
 
 from __future__ import annotations
@@ -87,15 +89,37 @@ def groups_of(
     return {name: part for name, part in groups.items() if len(part)}
 
 
-def format_groups(groups: Mapping[str, pd.DataFrame]) -> str:
+def read_mean_scores(paths: Sequence[str]) -> pd.DataFrame:
+    """Scores of the first run, with the mean Dice of all runs; those have to score the same contours."""
+    runs = [read_scores(path) for path in paths]
+    dice = [run.set_index(["case", "organ"])["dice"] for run in runs]
+    for path, one in zip(paths, dice, strict=True):
+        if set(one.index) != set(dice[0].index):
+            raise ValueError(f"{path} and {paths[0]} score other contours: give runs that were scored alike.")
+    mean = sum(one.loc[dice[0].index] for one in dice) / len(dice)
+    return runs[0].assign(dice=mean.to_numpy())
+
+
+def difference_from(reference: pd.DataFrame, part: pd.DataFrame) -> str:
+    """Macro mean of the differences in Dice from a reference in points, with its bootstrap interval over patients."""
+    both = part.merge(reference[["case", "organ", "dice"]], on=["case", "organ"], suffixes=("", "_before"))
+    both["difference"] = 100 * (both["dice"] - both["dice_before"])
+    table = both.pivot(index="case", columns="organ", values="difference").to_numpy(dtype=float)
+    low, high = macro_interval(table)
+    return f"{float(macro_mean(table)):+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def format_groups(groups: Mapping[str, pd.DataFrame], reference: pd.DataFrame | None = None) -> str:
     """A Markdown table, one row for each group."""
-    body = []
+    head, body = ["group", "patients", "contours", "macro Dice", "95%", "median"], []
     for name, part in groups.items():
         row = macro_dice(part)
         interval = "-" if np.isnan(row["low"]) else f"{row['low']:.3f}-{row['high']:.3f}"
         counts = [str(row["patients"]), str(row["contours"])]
         body.append([name, *counts, f"{row['dice']:.3f}", interval, f"{row['median']:.3f}"])
-    return markdown_table(["group", "patients", "contours", "macro Dice", "95%", "median"], body)
+        if reference is not None:
+            body[-1].append(difference_from(reference, part))
+    return markdown_table([*head, "difference, points"] if reference is not None else head, body)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -104,12 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m development.study.groups",
         description="Print macro Dice by pixel size, slice distance, completeness and plausibility of the contours.",
     )
-    parser.add_argument("scores", help="scores.csv of an evaluation run, or FILE::RUN")
+    parser.add_argument("scores", nargs="+", help="scores.csv of an evaluation run, or FILE::RUN; several: their mean")
+    parser.add_argument("--reference", nargs="+", help="runs that these are compared with, contour by contour")
     parser.add_argument("--dataset_dir", required=True, help="folder with the dataset.json that was scored")
     parser.add_argument("--doubts", help="CSV whose marked contours are doubted, see scripts.dataset.exclusions")
     parser.add_argument("--split", default="validation", help="split that was scored (default: %(default)s)")
     options = parser.parse_args(arguments)
-    scores = read_scores(options.scores)
+    scores = read_mean_scores(options.scores)
+    reference = read_mean_scores(options.reference) if options.reference else None
     organs = organs_of(scores)
     cases = load_cases(options.dataset_dir, options.split, organs)
     doubted = (
@@ -117,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.doubts
         else None
     )
-    print(format_groups(groups_of(scores, measure_cases({options.split: cases}, organs), doubted)))
+    print(format_groups(groups_of(scores, measure_cases({options.split: cases}, organs), doubted), reference))
     odd = scores[implausible(scores)]
     for _, row in odd.iterrows():
         print(f"{row['case']}: {row['organ']} of {row['reference_ml']:.3g} ml in the reference, Dice {row['dice']:.3f}")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,6 +17,8 @@ from config_compositions import CONFIGS, OVERLAYS, ROOT, commands, load
 from monai.bundle import run as bundle_run
 from tiny_workflows import ABDOMEN, EVALUATE, TRAIN
 
+from development.study.quality import main as quality
+from development.study.quality import measured
 from scripts.coarse.doubts import UNSURE
 from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.doubts import main as doubts
@@ -206,6 +209,33 @@ def test_contours_that_do_not_fit_are_listed_and_training_leaves_out_what_is_mar
     }
     assert "no case 'nobody'" in complaint("training", TRAIN, "configs/data/abdomen.yaml", **paths)
     assert not (tmp_path / "next").exists()
+
+
+def test_signals_of_a_run_are_measured_and_appended(
+    trained: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("development.study.quality.RESAMPLES", 20)
+    monkeypatch.setattr("development.study.embedding.OF_TRAINING", 4)
+    folder, table = shutil.copytree(trained, tmp_path / "run"), tmp_path / "signals.csv"
+    weights = torch.load(folder / "model.pt", weights_only=True)
+    last = [key for key in weights if key.startswith("coarse.network.") and weights[key].dim() > 1][-1]
+    weights[last] *= 100  # a coarse stage that is sure of itself finds every organ somewhere
+    torch.save(weights, folder / "model.pt")
+    (folder / "run_manifest.json").unlink()  # it has the hash of the other weights
+    found = measured(str(tiny_data), str(folder), embedding=True)
+    assert len(found) >= 2 and np.isfinite(found.select_dtypes("number")).all(axis=None)
+    others = [found.assign(fold=0, case=f"p{n}", dice=n / 10, soft_dice=n / 10) for n in range(10)]
+    pd.concat(others)[["fold", *found.columns]].to_csv(table, index=False)
+    options = [str(table), "--dataset_dir", str(tiny_data), "--run_dir", str(folder), "--embedding", "--fold", "3"]
+    assert quality(options) == 0
+    appended = pd.read_csv(table).query("fold == 3").drop(columns="fold").reset_index(drop=True)
+    pd.testing.assert_frame_equal(appended, found.round(4))
+    out = capsys.readouterr().out
+    for name in ("estimated Dice", "stage agreement", "contrastive to class", "fine tuned class or background"):
+        assert f"| {name} " in out
+    (folder / "contrastive.pt").unlink()
+    with pytest.raises(ValueError, match="contrastive.pt is not a readable checkpoint"):
+        quality(options)
 
 
 def test_maps_that_know_the_contours_judge_none(trained: Path, tiny_data: Path, tmp_path: Path) -> None:

@@ -15,7 +15,15 @@ from monai.data import MetaTensor
 
 from development.study.grids import dice_through_grid, format_grids, through_grid
 from development.study.grids import main as grids_main
-from development.study.groups import format_groups, groups_of, implausible, macro_dice, main
+from development.study.groups import (
+    difference_from,
+    format_groups,
+    groups_of,
+    implausible,
+    macro_dice,
+    main,
+    read_mean_scores,
+)
 from scripts.dataset_report.measure import CaseMeasure, ContourMeasure
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.summary import scores_frame
@@ -100,6 +108,23 @@ def test_the_command_prints_the_groups_and_the_odd_references(
     assert "| pixels up to 4 mm | 4 | 4 | 0.700 | 0.700-0.700 | 0.700 |" in re.sub(" +", " ", printed)
     assert "case_6: cord of 480 ml in the reference, Dice 0.700" in printed
     assert printed.split("\n")[0].split() == format_groups({"all": scores}).split("\n")[0].split()
+
+    scores.assign(dice=0.5).to_csv(tmp_path / "before.csv", index=False)
+    main([str(tmp_path / "scores.csv"), "--dataset_dir", str(tmp_path), "--reference", str(tmp_path / "before.csv")])
+    line = re.sub(" +", " ", capsys.readouterr().out)
+    assert "| pixels up to 4 mm | 4 | 4 | 0.700 | 0.700-0.700 | 0.700 | +20.0 (+20.0 to +20.0) |" in line
+
+
+def test_several_runs_are_averaged_and_compared_contour_by_contour(tmp_path: Path) -> None:
+    other = SCORES.assign(dice=[0.6, 0.6, 0.2, 0.6])[::-1]
+    for name, scores in (("one", SCORES), ("other", other), ("fewer", SCORES[:3])):
+        scores.to_csv(tmp_path / f"{name}.csv", index=False)
+    mean = read_mean_scores([str(tmp_path / "one.csv"), str(tmp_path / "other.csv")])
+    assert mean["dice"].tolist() == pytest.approx([0.7, 0.6, 0.3, 0.6])
+    # The cord is 10 points worse in two of three patients, the larynx the same.
+    assert difference_from(SCORES, mean).startswith("-3.3 (")
+    with pytest.raises(ValueError, match=r"fewer.csv and .*one.csv score other contours"):
+        read_mean_scores([str(tmp_path / "one.csv"), str(tmp_path / "fewer.csv")])
 
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])

@@ -12,7 +12,19 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from development.study.broken import INTACT, KINDS, OTHER, TRAINING, area, broken, main
+from development.study.broken import (
+    FOLDS,
+    INTACT,
+    KINDS,
+    OTHER,
+    TRAINING,
+    area,
+    broken,
+    crossed,
+    highest,
+    main,
+    widening,
+)
 from scripts.evaluation.plausibility import ASPECTS, excess_of, fit, signs_of, warning_of
 from scripts.evaluation.quality import EstimateQualityd
 from scripts.evaluation.quality import main as fit_command
@@ -122,10 +134,32 @@ def test_the_command_prints_how_well_each_break_is_told(tmp_path: Path, capsys: 
         rows += [{"case": f"o{seed}", "kind": OTHER, "signs": signs(image, torch.zeros_like(labels))}]
     (tmp_path / "signs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main([str(tmp_path / "signs.jsonl")]) == 0
-    _, _, intact, *kinds = capsys.readouterr().out.splitlines()
+    _, _, intact, *kinds, training = capsys.readouterr().out.splitlines()
     assert [cell.strip() for cell in intact.split("|")[1:4]] == [INTACT, "10", "-"]
     for line, kind in zip(kinds, ("heavy noise", OTHER), strict=True):
-        assert kind in line and "1.000 (1.000 to 1.000)" in line and "100%" in line
+        assert kind in line and "1.000 (1.000 to 1.000)" in line and "100.0%" in line
+    assert [cell.strip() for cell in training.split("|")[1:4]] == [TRAINING, "40", "-"]
+
+
+def test_a_training_scan_is_judged_by_limits_of_the_others() -> None:
+    rows = [{"signs": one} for one in seen()]
+    image, labels = scan(100)
+    rows[7] = {"signs": signs(MetaTensor(image + 1024, affine=AFFINE), labels)}
+    distances = crossed(rows)
+    own = [row["signs"] for number, row in enumerate(rows) if number % FOLDS != 7]
+    assert distances[7] == max(excess_of(rows[7]["signs"], fit(own)).values()) > 1
+    assert (distances > 1).sum() <= 2
+
+
+def test_limits_are_widened_by_the_farthest_of_few_training_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("development.study.broken.FOLDS", 3)
+    rows = [{"signs": one} for one in seen()]
+    image, labels = scan(100)
+    rows[7] = {"signs": signs(MetaTensor(image + 1024, affine=AFFINE), labels)}
+    assert widening(rows) == crossed(rows).max() > 1
+    others = [row for number, row in enumerate(rows) if number % 3]
+    of_fold = highest(rows[::3], fit([row["signs"] for row in others])) / widening(others)
+    np.testing.assert_allclose(crossed(rows, wider=True)[::3], of_fold)
 
 
 def test_the_area_counts_pairs_in_the_right_order() -> None:

@@ -13,7 +13,7 @@ import torch
 from config_compositions import ROOT
 from monai.data import MetaTensor
 
-from development.study.quality import held_out, main, measures
+from development.study.quality import held_out, main, measures, plain_signals
 from scripts.evaluation.quality import EstimateQualityd, calibration_of, estimate, fit, read_signals, soft_dice
 from scripts.evaluation.quality import main as fit_command
 
@@ -146,3 +146,14 @@ def test_the_stored_signals_of_btcv_tell_good_from_bad_in_the_fold_left_out() ->
 
 def test_the_calibration_of_the_shipped_weights_is_theirs() -> None:
     assert calibration_of(ROOT / "models/model.pt")["organs"].keys() >= {"brainstem", "larynx"}
+
+
+def test_signals_of_a_result_by_hand() -> None:
+    # Three voxels win against the background (.9, .85, .6), the coarse stage finds the first two and the last.
+    network, coarse = scores(0.9, 0.85, 0.6, 0.3, 0.0), scores(0.7, 0.7, 0.1, 0.1, 0.9)
+    truth = torch.tensor([1, 1, 0, 1, 0])[:, None, None]
+    (found,) = plain_signals(network, coarse, truth).values()
+    entropy = -sum(p * np.log(p) + (1 - p) * np.log(1 - p) for p in (0.9, 0.85, 0.6, 0.3))
+    expected = {"dice": 2 / 3, "mean_probability": 2.35 / 3, "uncertain_share": -2 / 3, "stage_agreement": 2 / 3}
+    assert found == pytest.approx(expected | {"soft_dice": 4.7 / 5.65, "entropy": -entropy / 3}, abs=2e-3)
+    assert plain_signals(network, coarse, torch.full_like(truth, 2)) == {}  # the liver is not there, no spleen is found
