@@ -24,8 +24,8 @@ from development.benchmarks import (
 )
 from development.benchmarks.candidates import CANDIDATES, Settings
 from development.benchmarks.one_scan import measured
+from development.benchmarks.phantom_volume import write_fitted_scan, write_phantom_scan
 from development.benchmarks.public_design import PairedViews, looped_weights, weighted_contrast, write_pairs
-from development.benchmarks.scan_file import write_fitted_scan, write_phantom_scan
 from development.benchmarks.timing import Stopwatch, interleaved_medians, peak_memory, verdict
 from scripts.losses.supcon import SupConLoss
 

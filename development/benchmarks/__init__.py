@@ -5,6 +5,6 @@ code's design; sampling: query batches against a cached MONAI chain and against 
 over the number of slices; precision: number formats and memory layouts of the encoder; supcon: the loss against
 pytorch-metric-learning. They stand on timing (the clocks), phantom_bundle (the bundle's own configs on synthetic
 data, with a coarse stage that finds the organs without training), patch_chain (the MONAI chain), phantom_volume
-(volumes of any size), scan_file (one scan for all), candidates and public_design (who is compared), one_volume and
+(volumes and scans of any size), candidates and public_design (who is compared), one_volume and
 one_scan (one measurement in a process of its own). README.md has figures.
 """

@@ -24,7 +24,7 @@ import torch
 from development.benchmarks.candidates import CANDIDATES, Settings
 from development.benchmarks.one_scan import STEPS
 from development.benchmarks.phantom_bundle import CONFIGS
-from development.benchmarks.scan_file import write_fitted_scan, write_phantom_scan
+from development.benchmarks.phantom_volume import write_fitted_scan, write_phantom_scan
 from development.benchmarks.timing import verdict
 from scripts.runtime.precision import PRECISIONS, resolve_precision
 

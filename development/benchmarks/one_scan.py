@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from development.benchmarks.candidates import CANDIDATES, Candidate, Settings
-from development.benchmarks.scan_file import write_phantom_scan
+from development.benchmarks.phantom_volume import write_phantom_scan
 from development.benchmarks.timing import Stopwatch, interleaved_medians, peak_memory
 from scripts.coarse.cpu_training import keep_freed_memory
 from scripts.outputs.scan_outputs import write_labels

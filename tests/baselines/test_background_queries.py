@@ -24,7 +24,7 @@ from development.baselines.background_queries import (
     step_beside,
     steps_beside,
 )
-from development.baselines.same_image import SameImageBatches, draw_from_few
+from development.baselines.contrast_views import SameImageBatches, draw_from_few
 from scripts.queries.attention import AttentionMap
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.queries.index import Query, QueryIndex

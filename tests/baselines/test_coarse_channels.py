@@ -11,8 +11,7 @@ import torch
 from tiny_scan import WINDOW, KnownCoarse, coarse_maps_of, known_maps, stored, two_organs
 from torch import Tensor, nn
 
-from development.baselines.coarse_and_slice import CoarseAndSlice
-from development.baselines.coarse_channels import CoarseChannelBatches, CoarseChannelPredictor
+from development.baselines.coarse_channels import CoarseAndSlice, CoarseChannelBatches, CoarseChannelPredictor
 from development.baselines.self_training import SelfTrainingBatches
 from scripts.inference.predictor import Predictor
 from scripts.networks.coarse_segmenter import CoarseSegmenter

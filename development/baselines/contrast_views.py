@@ -1,4 +1,4 @@
-"""Same-image contrast: each batch is drawn from few cases, so that organs that touch are each other's negatives."""
+"""Other views to contrast: of few cases, so that organs that touch are each other's negatives; without attention."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from scripts.queries.batches import QueryBatches
 from scripts.queries.index import Query, QueryIndex
-from scripts.runtime.streams import in_turns
+from scripts.runtime.stage import batch_targets
+from scripts.runtime.streams import Batch, in_turns
 
 ADJACENT = 1  # slices on either side that count as the same image
 
@@ -51,3 +52,12 @@ def _near(index: QueryIndex, query: Query) -> Tensor:
     """Queries of a query's case within ADJACENT slices, [query, 4] as the planner gives them."""
     plan = torch.cat([plan for group in index.groups.values() for case, plan in group if case == query.case])
     return plan[(plan[:, 0] - query.slice).abs() <= ADJACENT]
+
+
+def unattended_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
+    """MONAI's prepare_batch: views [view, slice, x, y] whose attention channel, the last one, is left out.
+
+    The network is not told which organ is meant.
+    """
+    views, targets = batch_targets(batch, device, non_blocking)
+    return views[:, :-1], targets
