@@ -73,10 +73,10 @@ def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
             "--model_path."
         )
     try:
-        content = _read(path)
-    except (yaml.YAMLError, UnicodeDecodeError):
-        content = None
-    if missing := [key for key in PREDICTOR if not isinstance(content, dict) or key not in content]:
+        content = {"softmax_queries": False, **_read(path)}  # runs before version 0.12.0 do not say so
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError):
+        content = {}
+    if missing := [key for key in PREDICTOR if key not in content]:
         raise ValueError(
             f"{path} is not whole, it lacks {', '.join(missing[:3])}: delete it, and start the command of the training "
             "again, which writes it anew."
