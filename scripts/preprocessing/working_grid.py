@@ -55,9 +55,8 @@ class ToWorkingGrid(Transform):
     def __call__(self, image: MetaTensor) -> MetaTensor:
         """Resample one scan."""
         if image.dim() == 3 and len(image) == 3:  # pixels of a photograph that become one are averaged
-            reach = [int(pixels / 2) for pixels in self.spacing[:2]]
-            sides = [2 * n + 1 for n in reach]
-            image = cast("MetaTensor", avg_pool2d(image, sides, 1, reach, count_include_pad=False))
+            sides = [2 * int(pixels / 2) + 1 for pixels in self.spacing[:2]]
+            image = cast("MetaTensor", avg_pool2d(image, sides, 1, [n // 2 for n in sides], count_include_pad=False))
         volume = as_volume(image)
         self._refuse_huge_grid(volume)
         resampled: MetaTensor = self.resample(volume)
