@@ -53,11 +53,12 @@ def iou_table(runs: Mapping[str, Sequence[pd.DataFrame]]) -> str:
 def arms_table(counts: pd.DataFrame) -> str:
     """Markdown: cost, mean IoU with its range over seeds, and differences with intervals; a row for each arm."""
     counts = counts.assign(arm=counts["run"].str.split("/").str[-2])  # REGIME/LABELLED/ARM/seedK
-    cases, classes = sorted(counts["case"].unique()), 1 + int(counts[["class_index", "predicted_index"]].max(axis=None))
+    cases = sorted(counts["case"].unique())
+    classes = 1 + int(counts[["class_index", "predicted_index"]].to_numpy().max())
     drawn = np.random.default_rng(SEED).multinomial(len(cases), np.full(len(cases), 1 / len(cases)), RESAMPLES)
     weights = np.concatenate([np.ones_like(drawn[:1]), drawn])  # the first row is the set itself
     ious = {
-        arm: np.stack([_ious(run, cases, classes, weights) for _, run in of_arm.groupby("seed")])
+        str(arm): np.stack([_ious(run, cases, classes, weights) for _, run in of_arm.groupby("seed")])
         for arm, of_arm in counts.groupby("arm", sort=False)
     }
     body = []

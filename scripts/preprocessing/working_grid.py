@@ -5,7 +5,7 @@ exactly: same shape, same affine. The way back interpolates the class *scores* l
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -55,8 +55,8 @@ class ToWorkingGrid(Transform):
     def __call__(self, image: MetaTensor) -> MetaTensor:
         """Resample one scan."""
         if image.dim() == 3 and len(image) == 3:  # pixels of a photograph that become one are averaged
-            reach = [int(side / 2) for side in self.spacing[:2]]
-            image = avg_pool2d(image, [2 * n + 1 for n in reach], 1, reach, count_include_pad=False)
+            sides = [2 * int(pixels / 2) + 1 for pixels in self.spacing[:2]]
+            image = cast("MetaTensor", avg_pool2d(image, sides, 1, [n // 2 for n in sides], count_include_pad=False))
         volume = as_volume(image)
         self._refuse_huge_grid(volume)
         resampled: MetaTensor = self.resample(volume)
