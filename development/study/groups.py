@@ -96,8 +96,8 @@ def read_mean_scores(paths: Sequence[str]) -> pd.DataFrame:
     for path, one in zip(paths, dice, strict=True):
         if set(one.index) != set(dice[0].index):
             raise ValueError(f"{path} and {paths[0]} score other contours: give runs that were scored alike.")
-    mean = sum(one.loc[dice[0].index] for one in dice) / len(dice)
-    return runs[0].assign(dice=mean.to_numpy())
+    table = pd.concat([one.loc[dice[0].index] for one in dice], axis=1)
+    return runs[0].assign(dice=table.mean(axis=1, skipna=False).to_numpy())
 
 
 def difference_from(reference: pd.DataFrame, part: pd.DataFrame) -> str:
