@@ -33,9 +33,8 @@ class Series:
 def find_series(folder: str, subfolders: bool = True) -> list[Series]:
     """List the series in a folder (and its subfolders), possible CT volumes first, each kind by series number.
 
-    A localizer within a series is taken out of it. An image that lies there twice counts once. A file that cannot be
-    read counts for the series of its folder; where its folder holds no readable file, for every series. ValueError: no
-    slice can be read.
+    A localizer within a series is taken out. An image that lies there twice counts once. A file that cannot be read
+    counts for the series of its folder; where that holds no readable file, for all. ValueError: no slice can be read.
     """
     headers, unreadable = headers_below(folder, subfolders)
     if unreadable and not headers:

@@ -88,10 +88,9 @@ class Predictor(nn.Module):
 class TwoStagePredictor(Predictor):
     """Coarse stage, then a query for each organ, slice and window.
 
-    `attention` is the form of the attention channel, `segmenter` the query network, with one output channel or one for
-    the background and each organ; it gets `batch_size` queries in one pass. `adjacent_slices` neighbours on either side
-    are extra image channels (paper: 0). `coarse_weight` is the share of the coarse probability in the result (our
-    choice; paper 0; docs/studies/openkbp.md).
+    `attention` is the form of the attention channel, `segmenter` the query network, whose output is the organ, or the
+    background and each organ; it gets `batch_size` queries in one pass. `adjacent_slices` neighbours on either side are
+    extra channels (paper: 0). `coarse_weight` is the coarse share of the result (paper: 0; docs/studies/openkbp.md).
 
     forward: as of :class:`Predictor`; scores are float16. Organs that :func:`limited_to` leaves out are not queried.
     The score of the first of them is the highest coarse probability of all, so that a wanted organ does not get their

@@ -36,9 +36,8 @@ class QueryBatches(BatchStream):
     A batch has image [view, channel, x, y] (slices, then attention), label [view, 1, x, y] (1 in the organ; IGNORED
     where the truth is unknown), and per view: organ, phase, query (the same number in all views of a query), position
     (part of the volume that the slice lies in), intensity (mean of the window under the attention, in [0, 1]). With
-    `all_organs` it also has attention and classes [view, 1, x, y] (class indices, IGNORED) and annotated [view,
-    1 + organs] bool. Views of one query lie `batch_size` apart. Variants may override `_draw`, `_cut`, `_map`, `_label`
-    and `_shown`.
+    `all_organs` also attention and classes [view, 1, x, y] (indices, IGNORED) and annotated [view, 1 + organs] bool.
+    Views of one query lie `batch_size` apart. Variants may override `_draw`, `_cut`, `_map`, `_label` and `_shown`.
     """
 
     def __init__(

@@ -36,8 +36,7 @@ def asked_logits(logits: Tensor, organ: Tensor) -> Tensor:
 class SoftmaxQueryLoss(nn.Module):
     """Loss of the organ that is asked for, plus that of all organs in the patch.
 
-    forward: logits [query, 1 + organs, x, y] against the batches of
-    :class:`~scripts.queries.batches.QueryBatches` with ``all_organs``.
+    forward: logits [query, 1 + organs, x, y] against batches of QueryBatches with ``all_organs``.
     """
 
     def __init__(self, asked: QueryLoss, all_organs: PartialDiceCELoss) -> None:

@@ -60,11 +60,8 @@ def datalist(folder: str) -> dict[str, Any]:
     _refuse_missing_files(root, lists)
     own_classes = root / CLASS_NAMES
     classes = _read_classes(own_classes) if own_classes.exists() else VOC_CLASSES
-    content: dict[str, Any] = {
-        "labels": {str(value): name for value, name in enumerate(["background", *classes])},
-        "ignored": IGNORED_VALUE,
-        "voc_palette": not own_classes.exists(),
-    }
+    labels = {str(value): name for value, name in enumerate(["background", *classes])}
+    content: dict[str, Any] = {"labels": labels, "ignored": IGNORED_VALUE, "voc_palette": not own_classes.exists()}
     for list_name, names in lists.items():
         content[SPLITS.get(list_name, list_name)] = [_entry(root, name) for name in names]
     content.setdefault("test", [{"image": entry["image"]} for entry in content["validation"]])
