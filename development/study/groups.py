@@ -1,10 +1,17 @@
-"""Scores by what is known of the patients: pixel size, slice distance, completeness and plausibility of the contours.
+r"""Scores by what is known of the patients: pixel size, slice distance, completeness and plausibility of the contours.
 
     python -m development.study.groups runs/mine/evaluation/scores.csv --dataset_dir DATASET
     python -m development.study.groups FILE::without_{0,1} --reference FILE::with_{0,1} --dataset_dir DATASET
 
 Groups are made from the scans and the references alone; no score decides who belongs to which. Of several runs, such as
 seeds, each contour has its mean score. With a reference each group has the difference from it, patient by patient.
+
+The runs with_0 to without_2 of docs/results/doubts are evaluations of
+
+    python -m monai.bundle run training --config_file configs/train.yaml --dataset_dir OPENKBP --seed 0 \
+      --output_dir runs/without_0 --exclude docs/results/doubts/list.csv --spacing "[4.5,4.5,4]" \
+      --coarse_spacing "[6,6,5]" --coarse::stage::patch_size "[32,32,32]" --coarse::stage::epochs 8 \
+      --coarse::stage::fold_epochs 4 --encoder::name resnet18 --contrastive::epochs 1 --train::epochs 6
 """
 
 from __future__ import annotations
