@@ -118,7 +118,8 @@ def test_the_page_on_ones_own_data_leads_from_folders_to_a_trained_model(tmp_pat
 
 def test_the_page_on_photographs_leads_from_the_devkits_folder_to_masks_for_its_server(tmp_path: Path) -> None:
     write_voc(tmp_path / "VOCdevkit/VOC2012", train=4, val=2, test=1)
-    for command in commands("voc.md"):
+    of_the_user = [command for command in commands("voc.md") if "development.study.iou_table" not in command]
+    for command in of_the_user:
         run_command(command, **({**TINY_VOC, "coarse::stage::folds": 1} if "training" in command else {}))
     assert Path("runs/voc/evaluation/iou.csv").is_file()
     results = Path("results/VOC2012/Segmentation/comp5_test_cls")
