@@ -47,5 +47,5 @@ class SoftmaxQueryLoss(nn.Module):
         """Sum of both losses."""
         organ = targets["organ"].to(logits.device)
         logits = attended_logits(logits, targets["attention"], organ)
-        in_patch = {"label": targets["classes"], "annotated": targets["annotated"]}
-        return torch.add(self.all_organs(logits, in_patch), self.asked(asked_logits(logits, organ), targets))
+        of_all = self.all_organs(logits, {"label": targets["classes"], "annotated": targets["annotated"]})
+        return torch.add(of_all, self.asked(asked_logits(logits, organ), targets))

@@ -52,7 +52,7 @@ def _read(file: str | Path) -> Any:
     """Content of a config file, as MONAI loads it; YAML in a tenth of the time, where PyYAML has its loader in C."""
     if Path(file).suffix == ".json":
         return ConfigParser.load_config_file(file)
-    return yaml.load(Path(file).read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)(Path(file).read_text(encoding="utf-8")).get_single_data()
 
 
 def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
