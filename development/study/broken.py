@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binomtest
 from torch import Tensor
 
+from development.study.quality import auroc
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.inference_inputs import scan_inputs
 from scripts.evaluation.intervals import SEED
@@ -141,12 +142,6 @@ def widening(rows: Sequence[Row]) -> float:
     return max(1.0, float(within[min(len(within), math.ceil(QUANTILE * (len(within) + 1))) - 1]))
 
 
-def area(bad: NDArray[np.float64], good: NDArray[np.float64]) -> float:
-    """Share of pairs in which the broken scan is the farther one (AUROC)."""
-    ranks = rankdata(np.concatenate([bad, good]))[: len(bad)]
-    return float((ranks.sum() - len(bad) * (len(bad) + 1) / 2) / (len(bad) * len(good)))
-
-
 def table_rows(rows: Sequence[Row], plausible: dict[str, Any], wider: bool = False) -> list[list[str]]:
     """For each kind: scans, AUROC with its bootstrap interval, and the share of scans that are warned about."""
     rng, of_kind = np.random.default_rng(SEED), dict[str, list[Row]]()
@@ -158,11 +153,11 @@ def table_rows(rows: Sequence[Row], plausible: dict[str, Any], wider: bool = Fal
     distances[TRAINING] = crossed(training, wider)
     good, cells = distances[INTACT], []
     for kind, bad in distances.items():
-        draws = [area(rng.choice(bad, len(bad)), rng.choice(good, len(good))) for _ in range(RESAMPLES)]
+        draws = [auroc(rng.choice(bad, len(bad)), rng.choice(good, len(good))) for _ in range(RESAMPLES)]
         low, high = np.percentile(draws, [2.5, 97.5])
         warned = binomtest(int((bad > 1).sum()), len(bad))
         ends = warned.proportion_ci(method="wilson")
-        ranks = "-" if kind in (INTACT, TRAINING) else f"{area(bad, good):.3f} ({low:.3f} to {high:.3f})"
+        ranks = "-" if kind in (INTACT, TRAINING) else f"{auroc(bad, good):.3f} ({low:.3f} to {high:.3f})"
         share = f"{warned.statistic:.1%} ({ends.low:.1%} to {ends.high:.1%})"
         cells.append([kind, str(len(bad)), ranks, share])
     return cells

@@ -19,6 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
+from development.study.quality import auroc
 from scripts.coarse.doubts import DOUBTED, UNSURE, Doubt, Fit, doubt_of, fit_of, fits_of, medians_of, sums_of
 from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.doubts import maps_by_split
@@ -110,12 +111,6 @@ BREAKS: dict[str, tuple[str, Break]] = {
 """The kind that is right for each way."""
 
 
-def area(broken: Sequence[float], intact: Sequence[float]) -> float:
-    """AUROC: how often a broken contour has the higher value; equal ones count half."""
-    one, other = np.array(broken)[:, None], np.array(intact)
-    return float((one > other).mean() + (one == other).mean() / 2)
-
-
 def rank(doubt: Doubt) -> float:
     """The higher, the nearer to the top of the list."""
     return doubt.doubt - (doubt.kind == UNSURE)
@@ -124,11 +119,11 @@ def rank(doubt: Doubt) -> float:
 def rows_of(intact: Sequence[Fit], broken: dict[str, list[Fit]]) -> list[list[str]]:
     """A row for each way to break contours; the medians that doubt needs are those of the intact contours."""
     typical, rows = medians_of(intact), []
-    ranks = [rank(doubt_of(fit, *typical[fit.organ])) for fit in intact]
+    ranks = np.array([rank(doubt_of(fit, *typical[fit.organ])) for fit in intact])
     for name, fits in ((name, fits) for name, fits in broken.items() if fits):
         doubts = [doubt_of(fit, *typical[fit.organ]) for fit in fits]
-        by_dice = area([-fit.dice for fit in fits], [-fit.dice for fit in intact])
-        by_doubt = area([rank(doubt) for doubt in doubts], ranks)
+        by_dice = auroc(-np.array([fit.dice for fit in fits]), -np.array([fit.dice for fit in intact]))
+        by_doubt = auroc(np.array([rank(doubt) for doubt in doubts]), ranks)
         sure = [doubt for doubt in doubts if doubt.kind != UNSURE]
         listed = [doubt for doubt in sure if doubt.doubt >= DOUBTED]
         named = sum(doubt.kind == BREAKS[name][0] for doubt in listed) / max(len(listed), 1)

@@ -124,14 +124,25 @@ def measures(signal: NDArray[np.float64], dice: NDArray[np.float64], organ: NDAr
     The rank correlation within an organ is the mean over organs, the calibration error the mean distance of signal and
     Dice in ten groups of similar signal.
     """
-    bad, ranks = dice < LOOK_AT, rankdata(-signal)
-    pairs = bad.sum() * (~bad).sum()
-    area = (ranks[bad].sum() - bad.sum() * (bad.sum() + 1) / 2) / pairs if pairs else np.nan
+    bad = dice < LOOK_AT
     within = [rank_correlation(signal[organ == index], dice[organ == index]) for index in np.unique(organ)]
     groups = np.array_split(np.argsort(signal, kind="stable"), GROUPS)
     distances = [abs(signal[group].mean() - dice[group].mean()) for group in groups if len(group)]
     weights = [len(group) for group in groups if len(group)]
-    return [area, rank_correlation(signal, dice), np.nanmean(within), np.average(distances, weights=weights)]
+    return [
+        auroc(-signal[bad], -signal[~bad]),
+        rank_correlation(signal, dice),
+        np.nanmean(within),
+        np.average(distances, weights=weights),
+    ]
+
+
+def auroc(bad: NDArray[np.float64], good: NDArray[np.float64]) -> float:
+    """Share of pairs in which the bad one has the higher value; equal ones count half. NaN without a pair."""
+    if not len(bad) * len(good):
+        return float("nan")
+    ranks = rankdata(np.concatenate([bad, good]))[: len(bad)]
+    return float((ranks.sum() - len(bad) * (len(bad) + 1) / 2) / (len(bad) * len(good)))
 
 
 def rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -18,13 +18,13 @@ from development.study.broken import (
     KINDS,
     OTHER,
     TRAINING,
-    area,
     broken,
     crossed,
     highest,
     main,
     widening,
 )
+from development.study.quality import auroc
 from scripts.evaluation.plausibility import ASPECTS, excess_of, fit, signs_of, warning_of
 from scripts.evaluation.quality import EstimateQualityd
 from scripts.evaluation.quality import main as fit_command
@@ -163,4 +163,4 @@ def test_limits_are_widened_by_the_farthest_of_few_training_scans(monkeypatch: p
 
 
 def test_the_area_counts_pairs_in_the_right_order() -> None:
-    assert area(np.array([3.0, 1.0]), np.array([2.0, 0.0])) == 0.75
+    assert auroc(np.array([3.0, 1.0]), np.array([2.0, 0.0])) == 0.75
