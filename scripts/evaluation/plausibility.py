@@ -23,13 +23,12 @@ LEAST_SCANS = 15
 NORMAL = 1.4826  # standard deviation by median absolute deviation, of a normal distribution
 QUANTILE, MARGIN = 0.98, 2.0
 """A limit is this quantile of the training scans' distances, times a margin, and 1 at least. Our choice."""
-
-
 ASPECTS = {
     "blank": ("slices are blank", 0.05),
     "air": ("the lowest HU is not that of air", 100.0),
     "noise": ("the noise is another one", 0.1),
     "sure": ("the scores of the organs are low, or there is none", 0.02),
+    "found": ("few organs are found", 1.0),
     "volume": ("the volumes of the organs are others", 0.1),
     "density": ("the HU of the organs are others", 5.0),
     "left_right": ("organs lie elsewhere to the left or right of each other", 3.0),
@@ -37,7 +36,7 @@ ASPECTS = {
     "up_down": ("organs lie elsewhere above each other", 3.0),
 }
 """What a distance beyond the limit means, and the least spread of the values of training scans (our choice): share of
-slices, HU, logarithm of HU, soft Dice, logarithm of ml, HU, and mm."""
+slices, HU, logarithm of HU, soft Dice, organs, logarithm of ml, HU, and mm. Few organs and low scores count, not more."""
 MEASURED: Mapping[str, tuple[str, Callable[[float], float]]] = {
     "sure": ("soft_dice", float),
     "volume": ("volume_ml", math.log),
@@ -93,7 +92,7 @@ def distances_of(signs: Signs, known: Mapping[str, Mapping[str, Sequence[float]]
     for aspect, expected in known.items():
         values = _values(signs, aspect)
         apart = [(values[name] - mean) / spread for name, (mean, spread) in expected.items() if name in values]
-        worse = np.maximum(np.negative(apart), 0) if aspect == "sure" else np.abs(apart)
+        worse = np.maximum(np.negative(apart), 0) if aspect in ("sure", "found") else np.abs(apart)
         distances[aspect] = float(worse.mean()) if apart else 0.0
         if aspect == "sure" and not signs["organs"]:
             distances[aspect] = NOTHING
@@ -142,4 +141,4 @@ def _values(signs: Signs, aspect: str) -> dict[str, float]:
         axis = AXES.index(aspect)
         places = {organ: found[organ]["centre_mm"][axis] for organ in sorted(found)}
         return {f"{one} {other}": places[one] - places[other] for one, other in combinations(places, 2)}
-    return {aspect: math.log(1 + signs[aspect]) if aspect == "noise" else signs[aspect]}
+    return {aspect: {**signs, "found": len(found), "noise": math.log(1 + signs["noise"])}[aspect]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def signs(image: MetaTensor, labels: torch.Tensor, soft: float = 0.9) -> dict[st
     return signs_of(image, labels, {organ: soft * bool((labels == n).any()) for n, organ in enumerate(ORGANS, 1)})
 
 
+@cache
 def seen(count: int = 40) -> list[dict[str, Any]]:
     return [signs(*scan(seed), soft=0.88 + 0.02 * (seed % 3)) for seed in range(count)]
 
@@ -92,6 +94,13 @@ def test_each_break_is_noticed_and_named(kind: str, aspect: str) -> None:
 def test_a_scan_without_any_organ_is_noticed() -> None:
     image, labels = scan(100)
     assert ASPECTS["sure"][0] in warning_of(signs(image, torch.zeros_like(labels)), fit(seen()))
+
+
+def test_a_scan_with_one_of_three_organs_is_noticed_though_that_organ_is_as_expected() -> None:
+    image, labels = scan(100)
+    assert excess_of(signs(image, labels), plausible := fit(seen()))["found"] == 0
+    alone = signs(image, torch.where(labels == 2, labels, 0))
+    assert warning_of(alone, plausible).startswith(f"unlike the training scans: {ASPECTS['found'][0]}. ")
 
 
 def test_surer_scores_are_no_reason_to_warn() -> None:
