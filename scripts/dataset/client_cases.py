@@ -11,7 +11,7 @@ becomes, for ``organs=["spleen", "liver"]`` and the noted segments ``liver`` = 1
      "known_values": [0, 1, 2]}
 
 An organ without a segment was not contoured: it is unknown in that case, not absent. For a label of a DICOM archive
-nothing is noted: its names are in the DICOM-SEG beside it (OHIF sorts them), and the slices that it leaves out are added.
+nothing is noted: its names are in the DICOM-SEG beside it (OHIF sorts them), and the slices it leaves out are added.
 """
 
 import json
