@@ -18,7 +18,7 @@ Folders are layers, from the bottom up: none imports one below it in this list::
     report/          volume and mean HU of every organ of one scan, with pictures, in one HTML file
     dataset_report/  a picture of a data set before training
     prepare/         data as they lie on a disk -> dataset.json
-    export/          TorchScript, ONNX, weights of half the size
+    export/          TorchScript, ONNX
     monai_label/     the bundle in the MONAI Label server, and fine-tuning
     segment/         for people who know no MONAI: the inference workflow as a command and as a call in Python
 

@@ -1,4 +1,4 @@
-"""What a training step on a CPU need not cost: changing layouts, memory fetched anew, PyTorch's backward of PReLU."""
+"""Cheaper training steps on a CPU: one memory layout, freed memory is reused, a faster backward pass of PReLU."""
 
 import ctypes
 import sys

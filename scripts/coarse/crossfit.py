@@ -161,7 +161,7 @@ class CrossFittedCoarse:
         ).run()
 
     def _report(self) -> None:
-        """Log and write which organs the coarse stage misses; nothing after it can bring them back."""
+        """Log and write which organs the coarse stage misses; they cannot be recovered later."""
         path = self.output_dir / "coarse_recall.json"
         if path.exists() or not is_first_process():
             return

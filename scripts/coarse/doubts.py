@@ -2,7 +2,7 @@
 
 A contour whose Dice with the map is low is one of two things. Either the map is unsure or of an implausible size: then
 nothing is said of the contour. Or the map is sure of itself, and the contour lies elsewhere: the rules of `RULES` name
-the kind. All bounds are our choice; some were moved after a look at OpenKBP (docs/how_to/own_data.md).
+the kind. All bounds are our choice; some were moved after a look at OpenKBP (docs/studies/openkbp.md).
 """
 
 import re

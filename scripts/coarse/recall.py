@@ -1,4 +1,4 @@
-"""Coarse recall: how many organs and slices the coarse stage hands on, because nothing after it can bring them back.
+"""Coarse recall: how many organs and slices the coarse stage finds. What it misses cannot be recovered later.
 
 Recall alone would praise a map that says "here" everywhere, which is what a network makes of an organ that none of its
 training cases has contoured; so the maps' Dice stands beside it.

@@ -1,7 +1,7 @@
 """Cases as a labelling client hands them over, an image and a label, completed to what every stage consumes.
 
-MONAI Label passes two paths. Which value of a label file is which organ it notes in ``datastore_v2.json``: 3D Slicer
-numbers the segments that a person had, not in the order of the bundle's organs. So names count where there are any::
+MONAI Label passes two paths, and notes in ``datastore_v2.json`` which value of a label file is which organ. 3D Slicer
+numbers a person's segments, in another order than the bundle's organs. So names count where there are any::
 
     {"image": "/studies/x.nii.gz", "label": "/studies/labels/final/x.nii.gz"}
 
@@ -10,8 +10,8 @@ becomes, for ``organs=["spleen", "liver"]`` and the noted segments ``liver`` = 1
     {"case": "x", "image": ..., "label": ..., "annotated": ["liver"], "phase": None, "label_values": {"liver": 1},
      "known_values": [0, 1, 2]}
 
-An organ without a segment was not contoured: it is unknown in that case, not absent. Of a label from a DICOM archive
-nothing is noted; its names are in the DICOM-SEG beside it (OHIF: by the alphabet), whose missing slices are put back.
+An organ without a segment was not contoured: it is unknown in that case, not absent. For a label of a DICOM archive
+nothing is noted: its names are in the DICOM-SEG beside it (OHIF sorts them), and the slices it leaves out are added.
 """
 
 import json

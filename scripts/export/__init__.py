@@ -1,1 +1,1 @@
-"""What leaves the bundle: torchscript, the whole predictor in one file; onnx_segmenter, encoder + decoder."""
+"""Exports: torchscript, the whole predictor in one file; onnx_segmenter, encoder + decoder."""

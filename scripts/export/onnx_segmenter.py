@@ -1,6 +1,6 @@
 """Encoder + decoder as an ONNX file: queries in, logits out, for runtimes without PyTorch.
 
-    python -m scripts.export.onnx_segmenter --model_path runs/mine/model.pt --filepath runs/mine/segmenter.onnx
+    python -m scripts.export.onnx_segmenter --run_dir runs/mine --filepath runs/mine/segmenter.onnx
 
 Coarse stage, planning and fusion are loops over tiles and windows, which an ONNX graph cannot hold; a program that uses
 the file does them itself, or uses the TorchScript export instead.
@@ -88,7 +88,7 @@ def export_onnx(
     tolerance: float = TOLERANCE,
     **overrides: Any,
 ) -> None:
-    """Write encoder + decoder, queries [query, channel, x, y] -> logits [query, 1, x, y], and check the file.
+    """Write encoder + decoder, queries [query, channel, x, y] -> logits [query, output, x, y], and check the file.
 
     Several config files are merged left to right; further values replace theirs by id, such as model_path. A file whose
     logits differ from PyTorch's by more than the tolerance is not written (ValueError).

@@ -1,4 +1,4 @@
-"""Loading the predictor's weights, with a sentence where they do not fit."""
+"""Loads the predictor's weights; an error says why they do not fit."""
 
 import copy
 import logging

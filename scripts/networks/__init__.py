@@ -1,1 +1,1 @@
-"""The second stage's networks: encoder + decoder = query segmenter; encoder + projection head = contrastive network."""
+"""Networks: coarse segmenter in 3D; encoder + decoder = query segmenter; encoder + head = contrastive network."""

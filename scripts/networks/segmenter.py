@@ -1,4 +1,4 @@
-"""Segmentation stage: encoder + decoder, one binary output for the highlighted organ."""
+"""Segmentation stage: encoder + decoder, by default one binary output for the highlighted organ."""
 
 from __future__ import annotations
 

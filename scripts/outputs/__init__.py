@@ -1,1 +1,1 @@
-"""What inference writes for each scan: label map, class scores, picture, DICOM-SEG, RTSTRUCT, mask of a photograph."""
+"""What inference writes for each scan: label map, class scores, picture, DICOM-SEG, RTSTRUCT, or palette PNG."""

@@ -1,7 +1,7 @@
 """Queries whose organ competes with all others: the decoder has an output for the background and for each organ.
 
 In the paper only the attention says which organ is meant, and a sigmoid answers. Here the attention's log-odds are
-added to the output of the organ that is asked for, and a softmax answers (our choice; docs/studies/btcv.md).
+added to the output of the queried organ, and a softmax answers (our choice; docs/studies/btcv.md).
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from scripts.networks.segmenter import attention_logits
 
 
 def attended_logits(logits: Tensor, attention: Tensor, organ: Tensor) -> Tensor:
-    """Logits [query, 1 + organs, x, y] with the attention's log-odds on the output of the organ that is asked for.
+    """Logits [query, 1 + organs, x, y] with the attention's log-odds on the output of the queried organ.
 
     Attention is [query, 1, x, y]; `organ` [query] holds class indices. A query without any attention stays as it is.
     """
@@ -24,9 +24,9 @@ def attended_logits(logits: Tensor, attention: Tensor, organ: Tensor) -> Tensor:
 
 
 def asked_logits(logits: Tensor, organ: Tensor) -> Tensor:
-    """Log-odds [query, 1, x, y] of the organ that is asked for against all other outputs.
+    """Log-odds [query, 1, x, y] of the queried organ against all other outputs.
 
-    Example: of the probabilities (.5, .3, .2) with organ 1 asked, log(.3 / .7).
+    Example: of the probabilities (.5, .3, .2) with organ 1 queried, log(.3 / .7).
     """
     asked = one_hot(organ, logits.shape[1])[:, :, None, None] > 0
     others = logits.masked_fill(asked, -1.0e4).logsumexp(dim=1, keepdim=True)
@@ -34,7 +34,7 @@ def asked_logits(logits: Tensor, organ: Tensor) -> Tensor:
 
 
 class SoftmaxQueryLoss(nn.Module):
-    """Loss of the organ that is asked for, plus that of all organs in the patch.
+    """Loss of the queried organ, plus that of all organs in the patch.
 
     forward: logits [query, 1 + organs, x, y] against batches of QueryBatches with ``all_organs``.
     """

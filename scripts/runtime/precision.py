@@ -1,7 +1,7 @@
 """Precision: bfloat16 where it is faster, float32 elsewhere, and channels-last memory for 2D networks.
 
-Measured with benchmarks.precision: on a CPU with AMX autocast is nearly twice as fast as float32; with AVX-512's
-bfloat16 instructions alone it takes 1.4 times as long, and without any 20 times. "auto" asks the hardware.
+Measured with development.benchmarks.precision: on a CPU with AMX autocast is nearly twice as fast as float32; with
+AVX-512's bfloat16 instructions alone it takes 1.4 times as long, and without any 20 times. "auto" asks the hardware.
 """
 
 from collections.abc import Callable
