@@ -1,11 +1,11 @@
-"""The study's commands: run, report, embed, quality and broken."""
+"""The study's commands: run, report, embed, quality, broken and probe."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from development.study import broken, embed_command, quality, report_command, run_command
+from development.study import broken, embed_command, embedding, quality, report_command, run_command
 from scripts.runtime.plain_errors import start_command
 
 COMMANDS = {
@@ -14,6 +14,7 @@ COMMANDS = {
     "embed": embed_command.main,
     "quality": quality.main,
     "broken": broken.main,
+    "probe": embedding.main,
 }
 USAGE = f"python -m development.study {{{','.join(COMMANDS)}}} ...; COMMAND --help describes it."
 

@@ -1,99 +1,53 @@
-"""Embeddings of held-out queries by the network of a run's contrastive stage, and how far they lie from the classes."""
+"""How well the embedded queries of held-out scans tell their organs apart, with and without contrast.
+
+    python -m development.study probe docs/results/btcv_embedding/probe.csv.xz
+    python -m development.study probe runs/probe.csv --dataset_dir DATASET --run_dir runs/mine
+
+A linear classifier of the organ is fitted to the pooled output of the encoder for queries of the training cases, and
+asked about those of the validation cases. Encoders are at random, that of the contrastive stage, and the fine-tuned
+one. Queries are given whole, without their attention, or without their image. With a run its answers are appended to
+the table first; `--fold` numbers it.
+"""
 
 from __future__ import annotations
 
+import argparse
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from monai.bundle import ConfigParser
 from numpy.typing import NDArray
-from sklearn.metrics import silhouette_score
-from torch import Tensor
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from development.study.composition import OVERLAY, ROOT, composed
-from development.study.plan import Plan
+from development.study.composition import ROOT
+from scripts.evaluation.intervals import SEED
+from scripts.evaluation.score_tables import markdown_table
 from scripts.inference.weights import load_weights
 from scripts.queries.batches import QueryBatches
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.runtime.composition import trained_config
 from scripts.runtime.resume import load_checkpoint
-from scripts.runtime.stage import batch_targets
 
-PREPARE = "contrastive::trainer::prepare_batch"
 OF_TRAINING, OF_SCAN = 60, 12
 """Queries of each organ: of all training cases, and of the scan that is compared with them."""
 FAR = 1e3
 """Every coordinate of the mean of a class without queries."""
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """Embedded queries of one run of the arm with this title.
-
-    The points are unit-norm embeddings [query, dim]; every query has the class index of its organ and the index of its
-    contrast phase. The names are in the order of these indices; `phase_names` is empty if the data has no phases.
-    """
-
-    title: str
-    points: NDArray[np.float32]
-    organs: NDArray[np.int64]
-    phases: NDArray[np.int64]
-    names: list[str]
-    phase_names: list[str]
-
-
-@torch.no_grad()
-def embed_run(plan: Plan, folder: Path, dataset_dir: str, cache_dir: str, queries: int) -> Embedded:
-    """Embed queries of the validation patients, without augmentation, on the CPU.
-
-    The queries are those that the run's own coarse stage plans and in which the organ is present; organs take turns.
-    Runs that share a coarse stage get the same ones.
-
-    The folder of the run is .../REGIME/LABELLED/ARM/seedK and has contrastive.pt and coarse.pt; `dataset_dir` has the
-    dataset.json, `cache_dir` the slice cache.
-
-    Raises:
-        ValueError: the folder is of no run of the plan, or the run has no contrastive stage.
-    """
-    arm = folder.resolve().parent.name
-    if arm not in plan.arms:
-        raise ValueError(f"the study has no arm '{arm}', of which {folder} is a run: give its plan with --plan.")
-    for name in ("contrastive.pt", "coarse.pt", OVERLAY):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} has no {name}: give runs of arms with a contrastive stage, made by this study.")
-    parser = composed(plan, arm, folder / OVERLAY)
-    here = {"bundle_root": str(ROOT), "dataset_dir": dataset_dir, "output_dir": str(folder), "cache_dir": cache_dir}
-    parser.update(pairs={**here, "validation_limit": None, "device": torch.device("cpu")})
-    get = parser.get_parsed_content
-    get("coarse_segmenter").network.load_state_dict(load_checkpoint(folder / "coarse.pt")["network"])
-    network = get("contrastive::network")
-    network.load_state_dict(load_checkpoint(folder / "contrastive.pt")["network"])
-    batch = _batches(get, folder, queries).batch(0, torch.Generator().manual_seed(0))
-    prepare = get(PREPARE) if PREPARE in parser else batch_targets
-    views, targets = prepare(batch, torch.device("cpu"), False)
-    points = torch.cat([network.eval()(part) for part in views.split(64)]).float().numpy()
-    organs, phases = (targets[key].numpy() for key in ("organ", "phase"))
-    return Embedded(plan.arms[arm].title, points, organs, phases, list(get("organs")), list(get("phases")))
-
-
-def silhouette(points: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
-    """How far classes lie apart in the embedding itself, -1 to 1; NaN unless there are 2 to queries - 1 of them."""
-    if not 1 < len(set(classes.tolist())) < len(points):
-        return float("nan")
-    return float(silhouette_score(points, classes))
-
-
-def phase_silhouette(run: Embedded) -> float:
-    """How far the contrast phases lie apart within an organ: mean over the organs that are there in several."""
-    parts = [run.organs == organ for organ in set(run.organs)]
-    return float(np.nanmean([silhouette(run.points[part], run.phases[part]) for part in parts]))
+GIVEN = {"image and attention": slice(0, 0), "image": slice(-1, None), "attention": slice(None, -1)}
+"""What an encoder sees of a query, and the channels that are made 0."""
+RESAMPLES = 1000
+CONFUSED = 3
+"""Most frequent confusions that are printed."""
 
 
 def open_run(dataset_dir: str, run_dir: str) -> Any:
@@ -118,17 +72,15 @@ class ClassDistances:
         state = load_checkpoint(Path(get("output_dir")) / "contrastive.pt")["network"]
         before.load_state_dict({key[8:]: value for key, value in state.items() if key.startswith("encoder.")})
         self.encoders = {"contrastive": before.eval(), "fine_tuned": network.segmenter.encoder}
-        views, classes, _ = self._queries(get("train_cases"), get("coarse_maps"), OF_TRAINING)
-        self.means = {name: self._means(self._embed(name, views), classes) for name in self.encoders}
+        self.views, self.classes, _ = self._queries(get("train_cases"), get("coarse_maps"), OF_TRAINING)
+        self.means = {name: self._means(self.embed(name, self.views), self.classes) for name in self.encoders}
 
     def __call__(self, case: Mapping[str, Any]) -> dict[int, dict[str, float]]:
         """Signals by class index, higher for better: nearness of the class, and how much farther others are."""
-        with TemporaryDirectory() as folder:
-            store, segmenter, window = (self.get(name) for name in ("slice_store", "coarse_segmenter", "window"))
-            views, _, organs = self._queries([case], CoarseMaps(store, segmenter, window, folder), OF_SCAN)
+        views, _, organs = self.queries_of(case)
         signals: dict[int, dict[str, float]] = {int(organ): {} for organ in organs.unique()}
         for name, means in self.means.items():
-            distances = torch.cdist(self._embed(name, views), means)
+            distances = torch.cdist(self.embed(name, views), means)
             for organ, row in signals.items():
                 own, to_all = distances[organs == organ, organ], distances[organs == organ]
                 row[f"{name}_to_class"] = -float(own.mean())
@@ -136,6 +88,12 @@ class ClassDistances:
                 to_others = to_all[:, [index for index in range(1, len(means)) if index != organ]]
                 row[f"{name}_class_or_other_organ"] = float((to_others.amin(dim=1) - own).mean())
         return signals
+
+    def queries_of(self, case: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """Plain views of queries of a held-out scan, their classes (0: the organ is not there), and their organs."""
+        with TemporaryDirectory() as folder:
+            store, segmenter, window = (self.get(name) for name in ("slice_store", "coarse_segmenter", "window"))
+            return self._queries([case], CoarseMaps(store, segmenter, window, folder), OF_SCAN)
 
     def _queries(
         self, cases: Sequence[Mapping[str, Any]], maps: CoarseMaps, each: int
@@ -148,7 +106,9 @@ class ClassDistances:
         present = (batch["label"] == 1).any(dim=3).any(dim=2)[:, 0]
         return batch["image"], batch["organ"] * present, batch["organ"]
 
-    def _embed(self, name: str, views: Tensor) -> Tensor:
+    @torch.no_grad()
+    def embed(self, name: str, views: Tensor) -> Tensor:
+        """Embeddings [view, dim] of norm 1 by an encoder."""
         encoder = self.encoders[name]
         return torch.cat([normalize(encoder(part)[-1].mean(dim=(2, 3)).float(), dim=1) for part in views.split(64)])
 
@@ -158,15 +118,82 @@ class ClassDistances:
         return torch.stack(means).nan_to_num(nan=FAR)
 
 
-def _batches(get: Any, folder: Path, queries: int) -> QueryBatches:
-    """The stream of plain views of the validation patients."""
-    store, segmenter, window = (get(name) for name in ("slice_store", "coarse_segmenter", "window"))
-    return QueryBatches(
-        get("validation_cases"),
-        CoarseMaps(store, segmenter, window, str(folder / "coarse_maps_held_out")),
-        get("query_planner"),
-        get("attention"),
-        queries,
-        adjacent_slices=get("adjacent_slices"),
-        present_only=True,
-    )
+def at_random(encoder: nn.Module) -> nn.Module:
+    """A copy of an encoder with weights as at the begin of a training."""
+    fresh = copy.deepcopy(encoder)
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        for module in fresh.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+    return fresh.eval()
+
+
+def probed(get: Any) -> Iterator[dict[str, Any]]:
+    """Answers for queries of the validation cases whose organ is there: case, encoder, given, organ, found."""
+    space, names = ClassDistances(get), ["background", *get("organs")]
+    space.encoders["random"] = at_random(space.encoders["contrastive"])
+    unseen = [(case["case"], *space.queries_of(case)[:2]) for case in get("validation_cases")]
+    for encoder in space.encoders:
+        for given, hidden in GIVEN.items():
+            classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+            there = space.classes > 0
+            classifier.fit(space.embed(encoder, blanked(space.views[there], hidden)).numpy(), space.classes[there])
+            for case, views, classes in unseen:
+                there = classes > 0
+                found = classifier.predict(space.embed(encoder, blanked(views[there], hidden)).numpy())
+                for truth, answer in zip(classes[there].tolist(), found.tolist(), strict=True):
+                    row = {"case": case, "encoder": encoder, "given": given}
+                    yield {**row, "organ": names[truth], "found": names[answer]}
+
+
+def blanked(views: Tensor, channels: slice) -> Tensor:
+    """Views [view, channel, x, y] with some channels made 0."""
+    shown = views.clone()
+    shown[:, channels] = 0
+    return shown
+
+
+def table_rows(frame: pd.DataFrame) -> list[list[str]]:
+    """For each encoder and what it was given: queries, share of right answers (mean over organs), confusions.
+
+    The interval is a bootstrap over patients.
+    """
+    rng, rows = np.random.default_rng(SEED), []
+    for (encoder, given), part in frame.groupby(["encoder", "given"], sort=False):
+        right = (part["organ"] == part["found"]).groupby([part["case"], part["organ"]]).agg(["sum", "size"])
+        sums, sizes = (right[name].unstack(fill_value=0).to_numpy(float) for name in ("sum", "size"))
+        draws = [
+            mean_share(sums[chosen], sizes[chosen]) for chosen in rng.integers(0, len(sums), (RESAMPLES, len(sums)))
+        ]
+        low, high = np.percentile(draws, [2.5, 97.5])
+        wrong = part[part["organ"] != part["found"]]
+        pairs = Counter(zip(wrong["organ"], wrong["found"], strict=True)).most_common(CONFUSED)
+        most = ", ".join(f"{organ} as {found} {count}" for (organ, found), count in pairs)
+        share = f"{mean_share(sums, sizes):.3f} ({low:.3f} to {high:.3f})"
+        rows.append([str(encoder), str(given), str(len(part)), share, most.replace("_", " ")])
+    return rows
+
+
+def mean_share(right: NDArray[np.float64], queries: NDArray[np.float64]) -> float:
+    """Share of right answers, the mean over organs, of counts [patient, organ]."""
+    asked = queries.sum(axis=0) > 0
+    return float((right.sum(axis=0)[asked] / queries.sum(axis=0)[asked]).mean())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("python -m development.study probe", None, __doc__, formatter_class=form)
+    parser.add_argument("table", type=Path, help="CSV of answers (.xz: only read)")
+    parser.add_argument("--dataset_dir", help="with dataset.json, for --run_dir")
+    parser.add_argument("--run_dir", help="folder of a training with a contrastive stage; append its answers first")
+    parser.add_argument("--fold", type=int, default=0, help="number of the run in the table (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    if options.run_dir:
+        rows = pd.DataFrame(probed(open_run(options.dataset_dir, options.run_dir)))
+        rows.insert(0, "fold", options.fold)
+        rows.to_csv(options.table, mode="a", header=not options.table.exists(), index=False)
+    columns = ["encoder", "given", "queries", "right, mean over organs", "most confused"]
+    print(markdown_table(columns, table_rows(pd.read_csv(options.table))))
+    return 0

@@ -36,7 +36,7 @@ ASPECTS = {
     "up_down": ("organs lie elsewhere above each other", 3.0),
 }
 """What a distance beyond the limit means, and the least spread of the values of training scans (our choice): share of
-slices, HU, logarithm of HU, soft Dice, organs, logarithm of ml, HU, and mm. Few organs and low scores count, not more."""
+slices, HU, logarithm of HU, soft Dice, organs, logarithm of ml, HU, and mm. More organs or higher scores are fine."""
 MEASURED: Mapping[str, tuple[str, Callable[[float], float]]] = {
     "sure": ("soft_dice", float),
     "volume": ("volume_ml", math.log),

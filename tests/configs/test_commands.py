@@ -17,6 +17,7 @@ from config_compositions import CONFIGS, OVERLAYS, ROOT, commands, load
 from monai.bundle import run as bundle_run
 from tiny_workflows import ABDOMEN, EVALUATE, TRAIN
 
+from development.study.embedding import main as probe
 from development.study.quality import main as quality
 from development.study.quality import measured
 from scripts.coarse.doubts import UNSURE
@@ -211,17 +212,35 @@ def test_contours_that_do_not_fit_are_listed_and_training_leaves_out_what_is_mar
     assert not (tmp_path / "next").exists()
 
 
+def sure_run(trained: Path, folder: Path) -> Path:
+    """A copy of a run whose coarse stage is sure of itself, so that it finds every organ somewhere."""
+    shutil.copytree(trained, folder)
+    weights = torch.load(folder / "model.pt", weights_only=True)
+    last = [key for key in weights if key.startswith("coarse.network.") and weights[key].dim() > 1][-1]
+    weights[last] *= 100
+    torch.save(weights, folder / "model.pt")
+    (folder / "run_manifest.json").unlink()  # it has the hash of the other weights
+    return folder
+
+
+def test_encoders_of_a_run_are_asked_for_the_organs_of_queries(
+    trained: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, table = sure_run(trained, tmp_path / "run"), tmp_path / "probe.csv"
+    assert probe([str(table), "--dataset_dir", str(tiny_data), "--run_dir", str(folder), "--fold", "2"]) == 0
+    frame = pd.read_csv(table)
+    asked = frame.groupby(["encoder", "given"])["organ"].apply(list)
+    assert len(asked) == 9 and all(organs == asked.iloc[0] for organs in asked)
+    assert set(frame["encoder"]) == {"contrastive", "fine_tuned", "random"} and set(frame["fold"]) == {2}
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 9
+
+
 def test_signals_of_a_run_are_measured_and_appended(
     trained: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("development.study.quality.RESAMPLES", 20)
     monkeypatch.setattr("development.study.embedding.OF_TRAINING", 4)
-    folder, table = shutil.copytree(trained, tmp_path / "run"), tmp_path / "signals.csv"
-    weights = torch.load(folder / "model.pt", weights_only=True)
-    last = [key for key in weights if key.startswith("coarse.network.") and weights[key].dim() > 1][-1]
-    weights[last] *= 100  # a coarse stage that is sure of itself finds every organ somewhere
-    torch.save(weights, folder / "model.pt")
-    (folder / "run_manifest.json").unlink()  # it has the hash of the other weights
+    folder, table = sure_run(trained, tmp_path / "run"), tmp_path / "signals.csv"
     found = measured(str(tiny_data), str(folder), embedding=True)
     assert len(found) >= 2 and np.isfinite(found.select_dtypes("number")).all(axis=None)
     others = [found.assign(fold=0, case=f"p{n}", dice=n / 10, soft_dice=n / 10) for n in range(10)]

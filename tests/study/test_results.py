@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from config_compositions import CONFIGS, ROOT
 from PIL import Image
 from torch import nn
@@ -16,8 +17,8 @@ from torch import nn
 from development.study.baseline_costs import NO_ROW, baseline_budgets, budget_table, multiply_adds
 from development.study.baseline_costs import main as baseline_costs
 from development.study.costs import main, stage_costs
-from development.study.embed_command import save_map, summary
-from development.study.embedding import Embedded, phase_silhouette, silhouette
+from development.study.embed_command import Embedded, phase_silhouette, save_map, silhouette, summary
+from development.study.embedding import at_random, blanked, table_rows
 from development.study.results import (
     RUNS,
     SCORES,
@@ -259,3 +260,28 @@ def test_the_optional_package_has_one_version_in_both_requirement_files() -> Non
         for name in ("requirements-baselines.txt", "requirements-dev.txt")
     ]
     assert pins[0] == pins[1] != []
+
+
+def test_answers_count_by_organ_and_confusions_stand_behind_them() -> None:
+    answers = [("a", "liver", "liver")] * 3 + [("a", "liver", "stomach"), ("b", "stomach", "stomach")]
+    answers += [("b", "stomach", "left_kidney")] * 2 + [("b", "liver", "liver")] * 4
+    frame = pd.DataFrame(answers, columns=["case", "organ", "found"]).assign(encoder="random", given="image")
+    ((encoder, given, queries, share, confused),) = table_rows(frame)
+    assert (encoder, given, queries) == ("random", "image", "11")
+    assert share.startswith("0.604 (")  # of 7 / 8 and 1 / 3
+    assert confused == "stomach as left kidney 2, liver as stomach 1"
+
+
+def test_an_encoder_at_random_is_the_same_at_every_call_and_none_of_the_trained_one() -> None:
+    trained = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))
+    before = trained[0].weight.detach().clone()
+    one, other = at_random(trained), at_random(trained)
+    torch.testing.assert_close(one[0].weight, other[0].weight)
+    assert not torch.allclose(one[0].weight, before) and torch.equal(trained[0].weight, before)
+
+
+def test_blanked_channels_are_zero_and_the_others_as_before() -> None:
+    views = torch.ones(2, 4, 3, 3)
+    assert blanked(views, slice(-1, None))[:, :, 0, 0].tolist() == [[1, 1, 1, 0]] * 2
+    assert blanked(views, slice(None, -1))[:, :, 0, 0].tolist() == [[0, 0, 0, 1]] * 2
+    assert torch.equal(blanked(views, slice(0, 0)), views) and views.min() == 1
