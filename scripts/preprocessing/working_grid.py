@@ -92,12 +92,10 @@ class ToWorkingGridd(MapTransform):
 class ScoresToScanLabelsd(MapTransform):
     """Class scores [class, x, y, z] on the working grid, background first -> label map [1, i, j, k] of the scan's grid.
 
-    Args:
-        reference: the image key; its meta data know the working affine and the scan's original affine and shape.
-        threshold: score that a class has to reach.
-        background: let the background's own score compete with the classes; then a threshold of 0 gives the argmax.
-        organs: names of the classes 1, 2, ...
-        one_piece: organs of which only the largest connected part is kept; names that are none of `organs` do nothing.
+    The meta data of the image under `reference` know the working affine and the scan's original affine and shape. A
+    class has to reach the threshold. `background` lets the background's own score compete with the classes; then a
+    threshold of 0 gives the argmax. `organs` are the names of the classes 1, 2, ...; of those in `one_piece` only the
+    largest connected part is kept, other names in it do nothing.
     """
 
     def __init__(
