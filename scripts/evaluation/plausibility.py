@@ -24,7 +24,6 @@ NORMAL = 1.4826  # standard deviation by median absolute deviation, of a normal 
 QUANTILE, MARGIN = 0.98, 2.0
 """A limit is this quantile of the training scans' distances, times a margin, and 1 at least. Our choice."""
 
-
 ASPECTS = {
     "blank": ("slices are blank", 0.05),
     "air": ("the lowest HU is not that of air", 100.0),
