@@ -19,7 +19,6 @@ from torch.nn.functional import avg_pool2d
 from scripts.preprocessing.organ_labels import as_volume
 from scripts.preprocessing.resampling import resample_classes
 
-HOUNSFIELD_AIR = -1000.0
 MAX_GRID_VOXELS = 2**29
 """Of the working grid: 2 GiB of float32, twice a whole body at 1.5 mm; our choice."""
 TOUCHING = np.ones((3, 3, 3))
