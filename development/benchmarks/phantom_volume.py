@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from development.benchmarks.phantom_bundle import bundle_config, coarse_maps_of_labels
 from development.phantom.anatomy import make_phantom_case
-from scripts.preprocessing.working_grid import HOUNSFIELD_AIR
+from development.phantom.tissues import HOUNSFIELD_AIR
 from scripts.queries.attention import maps_on_slices
 
 Voxels = NDArray[Any]

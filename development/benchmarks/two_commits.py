@@ -38,7 +38,7 @@ def write_scans(folder: Path, task: str, cases: int) -> None:
 
     from development.benchmarks.phantom_volume import in_plane
     from development.phantom.anatomy import make_phantom_case
-    from scripts.preprocessing.working_grid import HOUNSFIELD_AIR
+    from development.phantom.tissues import HOUNSFIELD_AIR
 
     listed = []
     for number in range(cases):

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from torch import Tensor
 
+from development.phantom.tissues import HOUNSFIELD_AIR
 from development.study.quality import auroc
 from scripts.dataset.datalists import load_cases
 from scripts.dataset.inference_inputs import scan_inputs
@@ -36,7 +37,7 @@ from scripts.evaluation.score_tables import markdown_table
 from scripts.inference.weights import WeightsLoader
 from scripts.outputs.scan_outputs import SIGNS
 from scripts.preprocessing.scan_reader import load_volume
-from scripts.preprocessing.working_grid import HOUNSFIELD_AIR, ToWorkingGrid
+from scripts.preprocessing.working_grid import ToWorkingGrid
 from scripts.segment.workflow import inference_workflow
 
 KINDS = ("upside down", "prone", "mirrored", "HU + 1024", "heavy noise", "a quarter blank")

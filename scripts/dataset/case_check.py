@@ -94,7 +94,7 @@ def count_values(
         found = f"{listed(unknown)}, expected among: {', '.join(map(str, sorted(known)))}"
         findings.refuse(Kind.UNKNOWN_VALUE, case["label"], found)
     present = {organ: sum(voxels.get(value, 0) for value in its_own) for organ, its_own in own.items()}
-    findings.organ_voxels = {organ: present[organ] for organ in case["annotated"] if organ in present}
+    findings.organ_voxels = {organ: present[organ] for organ in case.get("annotated", present) if organ in present}
     return present, known & set(voxels)
 
 

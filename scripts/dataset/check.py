@@ -110,7 +110,7 @@ def _judge(
         split: {organ: sum(bool(case.organ_voxels.get(organ)) for case in cases) for organ in organs}
         for split, cases in findings.items()
     }
-    problems += _too_few_cases(splits, labelled, folds) + _duplicates(splits, findings) + _divided_patients(splits)
+    problems += _too_few_cases(splits, labelled, folds) + _duplicates(splits, findings)
     if training := splits.get(TRAINING):
         for organ in (organ for organ, count in organ_cases[TRAINING].items() if count == 0):
             annotated = sum(organ in case["annotated"] for case in training)
@@ -152,16 +152,6 @@ def _duplicates(splits: Splits, findings: Findings) -> list[Problem]:
             if earlier is not here:
                 problems.append(Problem(Kind.DUPLICATE, here, f"the same {what} as {earlier}"))
     return problems
-
-
-def _divided_patients(splits: Splits) -> list[Problem]:
-    """Patients with scans in more than one split; cases that name no patient are left out."""
-    scans: dict[str, dict[str, str]] = {}
-    for split, cases in splits.items():
-        for case in cases:
-            if case.get("patient"):
-                scans.setdefault(case["patient"], {}).setdefault(split, f"{case['image']} ({split})")
-    return [Problem(Kind.PATIENT, who, ", ".join(where.values())) for who, where in scans.items() if len(where) > 1]
 
 
 def dataset_digest(splits: Splits, settings: Sequence[Any]) -> str:

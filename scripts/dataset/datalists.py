@@ -26,7 +26,7 @@ from typing import Any
 from scripts.dataset import datalist_file
 from scripts.dataset.exclusions import read_exclusions, without
 from scripts.dataset.label_values import LabelValues, organs_of_datalist, read_label_values
-from scripts.dataset.problems import listed
+from scripts.dataset.problems import DatasetError, Kind, Problem, listed
 
 logger = logging.getLogger(__name__)
 
@@ -44,25 +44,15 @@ def load_cases(
 ) -> list[dict[str, Any]]:
     """List the cases of one split.
 
-    Organs of the dataset that ``organs`` does not name become background; one log line per datalist says so.
+    ``dataset_dir`` is the folder that the paths in the datalist, a file in it or an absolute path, are relative to. The
+    organs are those of the config, in the order of their class indices; other organs of the dataset become background,
+    and one log line per datalist says so. ``limit`` keeps the first so many cases. ``labelled`` leaves out scans
+    without a label, with a log line: they cannot be scored. ``labelled_fraction`` and ``seed`` are those of
+    :func:`keep_labels_of`; ``exclude`` is a table of contours that do not count (:mod:`scripts.dataset.exclusions`).
 
-    Args:
-        dataset_dir: folder that the paths in the datalist are relative to.
-        split: key of the datalist, e.g. ``training``, ``validation`` or ``test``.
-        organs: organs of the config, in the order of their class indices.
-        datalist: name of the JSON file inside ``dataset_dir``, or its absolute path.
-        limit: keep only the first so many cases; None keeps them all.
-        labelled: leave out scans without a label, with a log line: they cannot be scored.
-        labelled_fraction: share of the labelled cases that keep their label; see :func:`keep_labels_of`. None: all.
-        seed: seed of that choice.
-        exclude: table of contours that count as not contoured; see :mod:`scripts.dataset.exclusions`. None: all count.
-
-    Returns:
-        A dictionary per case, as shown above; ``label`` and ``patient`` only where the entry has one, values of an
-        organ that has several as a list, and ``ignored_value`` (of unknown pixels) if the dataset has ``ignored``.
-
-    Raises:
-        ValueError: the datalist is broken, does not have the split or an organ, or an entry is incomplete.
+    Returned is a dictionary per case, as shown above; ``label`` and ``patient`` only where the entry has one, values of
+    an organ that has several as a list, and ``ignored_value`` (of unknown pixels) if the dataset has ``ignored``.
+    ValueError: the datalist is broken, divides a patient, has no such split or organ, or an entry is incomplete.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}, expected at least 1 case; leave it out (null) to use all of them.")
@@ -74,6 +64,7 @@ def load_cases(
         )
     path = os.path.join(root, os.path.expanduser(datalist))
     content = datalist_file.read_datalist(path)
+    _refuse_overlap(content, root)
     known_organs = organs_of_datalist(content, path)
     _require_known_organs(organs, known_organs, path)
     shared = read_label_values(content.get("labels"), f"datalist {path}")
@@ -96,10 +87,27 @@ def load_cases(
 
 def case_names(content: Mapping[str, Any]) -> set[str]:
     """Names of the cases of all splits: a table of exclusions may be about several."""
-    entries = [entry for split in datalist_file.split_names(content) for entry in content[split]]
-    stated = [{"image": entry} if isinstance(entry, str) else entry for entry in entries]
-    whole = filter(datalist_file.has_image, stated)
-    return {entry.get("case") or datalist_file.case_name(entry["image"]) for entry in whole}
+    entries = (entry for split in datalist_file.split_names(content) for entry in _scans_of(content, split))
+    return {entry.get("case") or datalist_file.case_name(entry["image"]) for entry in entries}
+
+
+def _scans_of(content: Mapping[str, Any], split: str) -> list[Any]:
+    stated = [{"image": entry} if isinstance(entry, str) else entry for entry in content.get(split) or ()]
+    return [entry for entry in stated if datalist_file.has_image(entry)]
+
+
+def _refuse_overlap(content: Mapping[str, Any], root: str) -> None:
+    """Refuse patients of several splits and training scans in others: a training reads a part of the others only."""
+    seen: dict[tuple[Kind, str], list[str]] = {}
+    for split in ("training", "validation", "test"):
+        entries = _scans_of(content, split)
+        patients = {(Kind.PATIENT, str(entry["patient"])) for entry in entries if entry.get("patient")}
+        for one in patients | {(Kind.DUPLICATE, os.path.realpath(os.path.join(root, e["image"]))) for e in entries}:
+            seen.setdefault(one, []).append(split)
+    several = {one: splits for one, splits in seen.items() if len(splits) > 1}
+    wrong = [one for one, splits in several.items() if one[0] is Kind.PATIENT or splits[0] == "training"]
+    if problems := [Problem(*one, f"in {' and '.join(several[one])}") for one in wrong]:
+        raise DatasetError(sorted(problems, key=str))
 
 
 def _with_label(cases: list[dict[str, Any]], split: str, path: str) -> list[dict[str, Any]]:

@@ -90,10 +90,8 @@ def measure_case(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> 
     spacing = display.display_spacing(affine)
     labels = np.zeros(voxels.shape, np.uint8)
     if case.get("label"):
-        loaded = load_organ_labels(case, organs)
+        loaded = load_organ_labels(case, organs, scan=scan)
         labels = display.to_display_order(loaded[0].numpy(), np.asarray(loaded.affine, dtype=np.float64))
-        if labels.shape != voxels.shape:
-            raise ValueError(f"label of shape {labels.shape} on an image of {voxels.shape}; resample it to that grid.")
     counts, _ = np.histogram(voxels, HU_EDGES)
     soft = voxels[(voxels > SOFT_TISSUE_HU[0]) & (voxels < SOFT_TISSUE_HU[1])]
     return CaseMeasure(

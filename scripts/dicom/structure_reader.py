@@ -87,7 +87,7 @@ class Structures:
             listed = [(roi.ROINumber, roi.get("ROIName")) for roi in self.content.get("StructureSetROISequence", [])]
         else:
             listed = [(segment.SegmentNumber, segment.get("SegmentLabel")) for segment in self.content.SegmentSequence]
-        self.names = {int(number): str(name or "").strip() for number, name in listed if number}
+        self.names = {int(n or 0): str(name or "").strip() for n, name in listed if n or self.is_contours}
         """Number -> name, without the background that a DICOM-SEG of label values has."""
 
     def region(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
@@ -121,7 +121,7 @@ def _on_grid(contour: Header, stack: SliceStack) -> tuple[float, Points, bool]:
     places = np.array(text.strip(b" \0").split(b"\\"), dtype=float).reshape(-1, 3)
     to_index = np.linalg.inv(TO_RAS @ stack.affine)
     index = places @ to_index[:3, :3].T + to_index[:3, 3]
-    if np.ptp(index[:, 2]) > 2 * PLACE_TOLERANCE:
+    if not np.ptp(index[:, 2]) <= 2 * PLACE_TOLERANCE:  # negated, so that a NaN is refused as well
         raise ValueError("its contours are not parallel to the slices; export it on the slices of this series.")
     return float(index[:, 2].mean()), index[:, :2], contour.ContourGeometricType == CLOSED[1]
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from scripts.evaluation.plausibility import fit as fit_limits
 from scripts.evaluation.plausibility import signs_of, warning_of
 from scripts.files.atomic_write import write_text
-from scripts.files.result_files import SUFFIXES, weights_digest
+from scripts.files.result_files import SUFFIXES, read_manifest, weights_digest
 from scripts.outputs.scan_outputs import RESULT, SIGNS, scan_name
 from scripts.preprocessing.scan_reader import WARNINGS
 from scripts.runtime.plain_errors import command_parser
@@ -142,7 +142,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--training_scans", type=Path, help="output folder of inference on them with save_statistics")
     given = parser.parse_args(arguments)
     path, said = given.model_path.with_name(CALIBRATION), []
-    content = {**calibration_of(given.model_path), "weights_sha256": weights_digest(given.model_path)}
+    weights = weights_digest(given.model_path)
+    for folder in filter(None, [*given.evaluations, given.training_scans]):
+        for case, entry in read_manifest(folder).get("cases", {}).items():
+            if [*entry["weights_sha256"].values()] != [weights]:
+                raise ValueError(f"{folder}: {case} was segmented with other weights than {given.model_path}.")
+    content = {**calibration_of(given.model_path), "weights_sha256": weights}
     if given.evaluations:
         frame = read_signals(given.evaluations)
         content |= fit(*(frame[name].tolist() for name in ("organ", "soft_dice", "dice")))

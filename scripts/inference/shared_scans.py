@@ -2,8 +2,10 @@
 
 A process claims a scan by making a file of its name, and writes there what came of it. It holds a lock that the system
 takes back however it ends. So a run's first process clears away what a killed run left, and the last reports for all.
+Only torchrun and srun start processes that share: another command, which may have another scan of the same name, waits.
 """
 
+import logging
 import os
 import shutil
 import sys
@@ -17,6 +19,7 @@ from scripts.runtime.processes import launched
 DONE = "done"
 LOST = "its process ended before it was done (killed, or out of memory?): run the same command again"
 POLL_S = 0.1
+logger = logging.getLogger(__name__)
 
 
 class SharedScans:
@@ -57,7 +60,7 @@ class SharedScans:
         for case in done:
             if self.claim(case):
                 self.settle(case)
-        if self._lock is not None and self.is_first:
+        if self._lock is not None and self.is_first and launched()[1] > 1:
             _locked(self._lock, "shared")
 
     def claim(self, case: str) -> bool:
@@ -82,7 +85,7 @@ class SharedScans:
 
     def leave(self) -> bool:
         """Stop working; return whether this is the last process, which has the folder to itself from here on."""
-        if not self._left and self._lock is not None:
+        if not self._left and self._lock is not None and launched()[1] > 1:
             _locked(self._lock, "none")  # of two that leave at once, each would see the other's lock
             self._is_last = _locked(self._lock, "alone")
         self._left = True
@@ -94,15 +97,18 @@ class SharedScans:
 
     def _take_lock(self) -> int | None:
         """Lock the folder: alone if nobody works there, else together with the others when the first allows it."""
-        path = self.folder / "lock"
+        path, waiting = self.folder / "lock", False
         while True:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
                 self.is_first = _locked(descriptor, "alone")
-                if self.is_first or _locked(descriptor, "shared"):
+                if self.is_first or (launched()[1] > 1 and _locked(descriptor, "shared")):
                     if os.path.samestat(os.fstat(descriptor), path.stat()):
                         return descriptor
+                elif launched()[1] == 1 and not waiting:
+                    logger.warning("another command writes to %s: this one waits for its end", self.output_dir)
+                    waiting = True
                 os.close(descriptor)
             except FileNotFoundError:
                 pass  # the last process of the run before is just removing the folder

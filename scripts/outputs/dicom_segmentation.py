@@ -68,18 +68,10 @@ def write_segmentation(
 ) -> None:
     """Write a DICOM-SEG file, whole or not at all; the number of a segment is the class index of its organ.
 
-    With `classes` it is the place among these, since DICOM wants the numbers without gaps.
-
-    Args:
-        labels: label map [column, row, slice].
-        affine: its 4 x 4 matrix from voxel indices to mm (RAS).
-        series: folder of the DICOM series that was segmented.
-        organs: organ names in the order of their class indices.
-        path: the file to write.
-        classes: class indices of the organs that have a segment, in ascending order; None: all.
-        estimated_dice: by organ; the descriptions state it.
-
-    ValueError: the label map is not on the grid of the series.
+    With `classes` (of the organs that have a segment, in ascending order; None: all) it is the place among these, since
+    DICOM wants the numbers without gaps. The label map is [column, row, slice], its affine leads to mm (RAS); `series`
+    is the folder of the series that was segmented. The organs stand in the order of their class indices. Descriptions
+    state the estimated Dice. ValueError: the label map is not on the grid of the series.
     """
     _, images = images_of_labels(labels, affine, series, path)
     shown = list(classes or range(1, len(organs) + 1))

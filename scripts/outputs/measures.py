@@ -49,18 +49,10 @@ def organ_measures(
     classes: Sequence[int] | None = None,
     noted: Mapping[str, Mapping[str, float]] | None = None,
 ) -> list[OrganFinding]:
-    """Measure organs.
+    """Measure the organs of these class indices (None: all) in a CT [x, y, z] in HU and its label map.
 
-    Args:
-        image: CT [x, y, z] in HU.
-        labels: label map [x, y, z]; class index of an organ = position in `organs` + 1.
-        affine: 4 x 4 matrix from voxel indices to mm.
-        organs: names.
-        classes: class indices of the organs that are measured; None: all.
-        noted: further measures by name and organ.
-
-    Raises:
-        ValueError: the shapes differ, or a class index has no name.
+    The class index of an organ is its position in `organs` + 1. The affine, 4 x 4, leads from voxel indices to mm;
+    `noted` are further measures by name and organ. ValueError: the shapes differ, or a class index has no name.
     """
     highest = int(labels.max(initial=0))
     if image.shape != labels.shape or highest > len(organs):

@@ -63,10 +63,8 @@ class ScanSaverd(MapTransform):
 
     Clients strip savers of what they take: MONAI Label by class SaveImaged, MONAI Deploy by "SaveImage" in the name.
 
-    Args:
-        keys: label maps [1, i, j, k] on the scan's grid, or what the subclass says.
-        output_dir: folder of the files.
-        organs: organ names in the order of their class indices, where the files name organs.
+    The keys are of label maps [1, i, j, k] on the scan's grid, or what the subclass says, `output_dir` is the folder of
+    the files, and the organs stand in the order of their class indices, where the files name organs.
     """
 
     kinds: tuple[str, ...]

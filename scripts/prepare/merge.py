@@ -63,7 +63,8 @@ def _entry(
         joined["patient"] = f"{cohort}_{entry['patient']}"
     if entry.get("label"):
         contoured = entry["annotated"] if entry.get("annotated") is not None else own
-        joined["annotated"] = list(dict.fromkeys(renamed.get(organ, organ) for organ in contoured))
+        partly = {renamed.get(organ, organ) for organ in own if organ not in contoured}
+        joined["annotated"] = [organ for organ in labels.values() if organ not in {BACKGROUND, *partly}]
     return joined
 
 

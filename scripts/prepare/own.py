@@ -37,7 +37,7 @@ def prepare_own(options: argparse.Namespace) -> list[Path]:
     if bool(options.table) == bool(options.images):
         raise ValueError("give either --images (and --labels) or --table.")
     if options.table:
-        scans = read_table(options.table)
+        scans = read_table(options.table, options.patient_pattern)
     else:
         scans = find_scans(options.images, None if options.structures else options.labels, options.patient_pattern)
     if options.structures:

@@ -139,8 +139,8 @@ def _patient(name: str, path: str, pattern: str | None) -> str | None:
     return str(series[0].headers[0].get("PatientID") or "").strip() or None if series else None
 
 
-def read_table(path: str) -> list[ScanEntry]:
-    """Read a table of scans, separated by commas, semicolons or tabs; a ValueError names all rows to fix at once."""
+def read_table(path: str, patient_pattern: str | None = None) -> list[ScanEntry]:
+    """Read a table with commas, semicolons or tabs; patients as in `find_scans`; a ValueError names all rows to fix."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"table '{path}' does not exist; fix the path.")
     try:
@@ -158,7 +158,7 @@ def read_table(path: str) -> list[ScanEntry]:
     if problems or not rows:
         found = "\n  ".join(problems or ["it has no row"])
         raise ValueError(f"table {path} has rows to fix:\n  {found}")
-    return [_scan(row, root) for row in rows]
+    return [_scan(row, root, patient_pattern) for row in rows]
 
 
 def _check_columns(columns: Sequence[str], path: str) -> None:
@@ -185,7 +185,7 @@ def _row_problem(row: Mapping[Any, str]) -> str:
     return ""
 
 
-def _scan(row: Mapping[Any, str], root: str) -> ScanEntry:
+def _scan(row: Mapping[Any, str], root: str, patient_pattern: str | None) -> ScanEntry:
     image = _absolute(row["image"], root)
     organs = tuple(name.strip() for name in row.get("organs", "").split(";") if name.strip())
     return ScanEntry(
@@ -194,7 +194,7 @@ def _scan(row: Mapping[Any, str], root: str) -> ScanEntry:
         label=_absolute(row["label"], root) if row.get("label") else None,
         phase=row.get("phase") or None,
         organs=organs or None,
-        patient=row.get("patient") or None,
+        patient=row.get("patient") or _patient(case_name(image), image, patient_pattern),
         split=SPELLINGS[row["split"].lower()] if row.get("split") else None,
     )
 

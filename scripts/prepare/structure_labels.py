@@ -100,6 +100,8 @@ def _chosen(files: Sequence[StructureFile], wanted: str | None, case: str) -> St
         described = "; ".join(f"{one.path} ({', '.join(one.labels)}; {one.made or 'no date'})" for one in files)
         what = f"of which {len(newest)} are {f'called {wanted!r}' if wanted else 'the newest'}: {described}"
         raise ValueError(f"{case} has {len(files)} structure files, {what}. Name one with --structure_set LABEL.")
+    if len(files) > 1:
+        logger.warning("%s has %d structure files, only %s counts.", case, len(files), newest[0].path)
     return newest[0]
 
 

@@ -11,6 +11,7 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scripts.dataset.case_check import CaseFindings, count_values
 from scripts.dataset.label_values import values_of
 from scripts.dataset.problems import Kind, Problem, VolumeError
 from scripts.dataset.scan_rules import other_grid
@@ -26,7 +27,8 @@ def load_organ_labels(
     """Label map [1, i, j, k] uint8 of a case on the scan's grid, with class indices in the order of `organs`.
 
     The case's label_values say which file value (or values) an organ has, by default its class index; its
-    ignored_value, if there is one, becomes IGNORED. Labels on another grid than that of a given scan are refused.
+    ignored_value, if there is one, becomes IGNORED. Labels on another grid than that of a given scan are refused, and
+    those with a value that a data set (known_values) does not declare: as background it would spoil training or scores.
     """
     loaded = as_volume(load_volume(case[key], as_stored=True))
     if scan is not None:
@@ -34,6 +36,10 @@ def load_organ_labels(
         difference = other_grid(loaded.shape[1:], np.asarray(loaded.affine), scan.shape[1:], np.asarray(scan.affine))
         if difference:
             raise VolumeError(Problem(Kind.GRID, str(case[key]), difference))
+    if "known_values" in case:
+        count_values(loaded.numpy(), case, findings := CaseFindings())
+        if findings.problems:
+            raise VolumeError(findings.problems[0])
     values = case.get("label_values", {organ: index for index, organ in enumerate(organs, start=1)})
     named = [(v, index) for index, organ in enumerate(organs, start=1) for v in values_of(values.get(organ, ()))]
     if case.get("ignored_value") is not None:

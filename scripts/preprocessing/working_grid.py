@@ -19,7 +19,6 @@ from torch.nn.functional import avg_pool2d
 from scripts.preprocessing.organ_labels import as_volume
 from scripts.preprocessing.resampling import resample_classes
 
-HOUNSFIELD_AIR = -1000.0
 MAX_GRID_VOXELS = 2**29
 """Of the working grid: 2 GiB of float32, twice a whole body at 1.5 mm; our choice."""
 TOUCHING = np.ones((3, 3, 3))
@@ -92,12 +91,10 @@ class ToWorkingGridd(MapTransform):
 class ScoresToScanLabelsd(MapTransform):
     """Class scores [class, x, y, z] on the working grid, background first -> label map [1, i, j, k] of the scan's grid.
 
-    Args:
-        reference: the image key; its meta data know the working affine and the scan's original affine and shape.
-        threshold: score that a class has to reach.
-        background: let the background's own score compete with the classes; then a threshold of 0 gives the argmax.
-        organs: names of the classes 1, 2, ...
-        one_piece: organs of which only the largest connected part is kept; names that are none of `organs` do nothing.
+    The meta data of the image under `reference` know the working affine and the scan's original affine and shape. A
+    class has to reach the threshold. `background` lets the background's own score compete with the classes; then a
+    threshold of 0 gives the argmax. `organs` are the names of the classes 1, 2, ...; of those in `one_piece` only the
+    largest connected part is kept, other names in it do nothing.
     """
 
     def __init__(

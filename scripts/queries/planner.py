@@ -51,12 +51,9 @@ def window_corners(low: Tensor, high: Tensor, patch: int, overlap: float, size: 
 class QueryPlanner(nn.Module):
     """The places of a volume to query: coarse maps -> queries.
 
-    Args:
-        patch_size: side of a window in pixels of the working grid (public code: 128). A multiple of 16.
-        threshold: coarse probability that makes an organ worth a query.
-        margin_slices: slices above and below the coarse organ that are queried too.
-        overlap: smallest overlap of neighbouring windows of a large organ, as a fraction of the patch.
-        pad: pixels around the organ's box that a window should contain.
+    A window has a side of `patch_size` pixels of the working grid, a multiple of 16 (public code: 128), and should
+    contain `pad` pixels around the organ's box. The coarse probability `threshold` makes an organ worth a query; the
+    `margin_slices` above and below are queried too. Neighbouring windows share the fraction `overlap` at least.
     """
 
     def __init__(

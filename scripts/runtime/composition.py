@@ -163,9 +163,12 @@ def _listed(files: Sequence[str]) -> str:
 
 
 def check_ids(parser: ConfigParser, overrides: Mapping[str, Any]) -> None:
-    """Refuse ids that no config states, which MONAI would add without a word."""
-    for written in overrides:
+    """Refuse ids that no config states, which MONAI would add without a word, and texts that it would take for true."""
+    for written, value in overrides.items():
         key = written.replace("#", "::")
+        if value in ("false", "null") and not key.startswith("save_"):  # those understand the text
+            meant = {"false": False, "null": None}[value]
+            raise ValueError(f"--{written} {value} is a text here, and no text is false: write --{written} {meant}.")
         if key in NOT_OF_A_CONFIG or key.startswith("_meta_") or key in parser:
             continue
         parent, _, name = key.rpartition("::")

@@ -1,8 +1,9 @@
 """One folder, one run: its config and the checksums of its weights are kept, and no other run may go on in it."""
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ MAY_DIFFER = (
     r"bundle_root|dataset_dir|output_dir|cache_dir|model_path|run_dir|device.*|precision|.*\.(num_)?workers",
     r"network_def\.batch_size|coarse_segmenter\.tile|contrastive\.loss\.loss\.gather",
     # what is shown of the training, and where
-    r"val_interval|validation_limit|validate\.dataset.*|tracking.*|experiment_name|run_name|save_execute_config",
+    r"val_interval|validation_limit|validate\.dataset.*|tracking.*|experiment_name|run_(name|folder.*)|save_execute_config",
     # what a training does not read
     r"fine_tuning.*|run|initialize.*",
 )
@@ -41,10 +42,18 @@ def placed(path: str | Path, place: RunPlace | None) -> Path:
     return Path(path) if place is None else place.folder / path
 
 
-def claim_run_folder(output_dir: str, training_cases: int) -> Path:
+def claim_run_folder(output_dir: str, training_cases: int, cases: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Create the folder of the run whose config is running, or check that the folder belongs to it (ValueError)."""
+    told = [[key, _apart_from_place(value)] for case in cases for key, value in case.items()]
+    data = hashlib.sha256(str(told).encode()).hexdigest()[:12]
     with one_rank_first():  # the others then find its config
-        return claim(Path(output_dir), running_config(), {"training_cases": training_cases})
+        return claim(Path(output_dir), running_config(), {"training_cases": training_cases, "training_data": data})
+
+
+def _apart_from_place(value: Any) -> Any:
+    """Name and size of a file in place of its path: data may be moved, and not changed after a stage has used them."""
+    path = Path(str(value))
+    return [path.name, path.is_file() and path.stat().st_size] if path.is_absolute() else value
 
 
 def changed_settings(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
@@ -57,7 +66,7 @@ def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]
     """Do as :func:`claim_run_folder` for a given config; `began_with` are plain values that the run also depends on."""
     path, manifest = folder / CONFIG, _read(folder / MANIFEST, json.loads)
     if path.exists():
-        found = _compared(_read(path, yaml.safe_load), manifest.get("began_with", began_with))
+        found = _compared(_read(path, yaml.safe_load), {**began_with, **manifest.get("began_with", {})})
         if changed := changed_settings(found, _compared(config, began_with)):
             raise ValueError(
                 f"{folder} holds a run with other settings:\n{changed}\nGive another --output_dir, or delete that "

@@ -19,7 +19,6 @@ from scripts.files.result_files import bundle_identity
 if TYPE_CHECKING:
     from scripts.segment.workflow import Outcome
 
-TRAINING = Path(__file__).resolve().parents[2] / "configs/train.yaml"
 OUTPUTS = {
     "overlay": ("save_overlay", "CASE_overlay.png: slices with the organs drawn over them"),
     "report": ("save_report", "CASE_report.html and CASE_organs.csv: volume and mean HU of every organ, pictures"),
@@ -49,8 +48,6 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder of a training whose weights and settings are used; of one of version 0.9.0 or earlier the config "
         "files of its training, beginning with configs/train.yaml, and --model_path",
     )
-    # Before version 0.9.1: overlays of the training.
-    parser.add_argument("--config", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--model_path", help="weights (default: those of the run, else those of the bundle)")
     parser.add_argument("--series", help="which of several DICOM series: its number in the list, or its UID")
     parser.add_argument("--list_series", action="store_true", help="list the DICOM series in SCAN and stop")
@@ -106,7 +103,6 @@ def _outcomes(chosen: argparse.Namespace) -> list[Outcome]:
     gc.enable()
     bundle = bundle_identity()
     print(f"{bundle.name} {bundle.version}. {bundle.intended_use}")
-    run_dir = [str(TRAINING), *chosen.config] if chosen.config else chosen.run_dir
     written = [*chosen.write, *["statistics"] * chosen.json]  # a line of JSON is read from it
     started = time.monotonic()
     outcomes = run_workflow(
@@ -115,7 +111,7 @@ def _outcomes(chosen: argparse.Namespace) -> list[Outcome]:
         output_dir=chosen.output_dir,
         quiet=chosen.quiet,
         model_path=chosen.model_path,
-        run_dir=run_dir and (run_dir if len(run_dir) > 1 else run_dir[0]),
+        run_dir=chosen.run_dir and (chosen.run_dir if len(chosen.run_dir) > 1 else chosen.run_dir[0]),
         device=chosen.device,
         organs=chosen.organs,
         **{setting: output in written for output, (setting, _) in OUTPUTS.items()},

@@ -13,7 +13,8 @@ from monai.bundle import ConfigWorkflow
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from scripts.files.result_files import SUFFIXES, read_manifest, result_path
+from scripts.files.result_files import read_manifest
+from scripts.inference.manifest import Manifest
 from scripts.outputs.measures import OrganFinding, findings_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,14 +100,14 @@ def run_workflow(
         return []
     listed = read_manifest(output_dir).get("cases", {})  # none if every scan failed
     failed = {name: Outcome(name, error=reason) for name, reason in evaluator.failures.items()}
-    return [failed.get(name) or _outcome(name, output_dir, listed[name]["warnings"]) for name in names]
+    return [failed.get(name) or _outcome(name, evaluator.manifest, listed[name]["warnings"]) for name in names]
 
 
-def _outcome(name: str, output_dir: str, warnings: list[str]) -> Outcome:
-    """Of a scan with results."""
-    files = [str(path) for kind in SUFFIXES if (path := result_path(output_dir, name, kind)).is_file()]
-    statistics = result_path(output_dir, name, "statistics")
-    return Outcome(name, sorted(files), findings_in(statistics) if statistics.is_file() else [], warnings)
+def _outcome(name: str, manifest: Manifest, warnings: list[str]) -> Outcome:
+    """Of a scan with results; files of kinds that this run does not write are of another, perhaps by other settings."""
+    there = {kind: path for kind, path in zip(manifest.kinds, manifest.files_of(name), strict=True) if path.is_file()}
+    findings = findings_in(there["statistics"]) if "statistics" in there else []
+    return Outcome(name, sorted(map(str, there.values())), findings, warnings)
 
 
 def quoted(text: str) -> str:

@@ -55,6 +55,13 @@ def test_an_unknown_id_is_refused_with_the_nearest_known_one(given: str, said: s
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(("value", "meant"), [("false", "False"), ("null", "None")])
+def test_a_word_that_would_count_as_true_is_refused(value: str, meant: str) -> None:
+    # `--multi_class false` trained with the setting on: MONAI reads Python's words alone, and a text is true.
+    said = complaint("training", TRAIN, multi_class=value)
+    assert said == f"--multi_class {value} is a text here, and no text is false: write --multi_class {meant}."
+
+
 @pytest.mark.parametrize(
     "given", ["train#trainer#max_epochs", "contrastive::network::head::hidden", "_meta_::version", "decoder::width"]
 )

@@ -214,16 +214,6 @@ def test_formats_that_only_itk_reads_are_checked_alike(tmp_path: Path) -> None:
     assert_only_problem(refusal(case), Kind.UNREADABLE, case["image"], "file cannot be read (1)")
 
 
-def test_a_patient_in_two_splits_is_reported_with_both_scans(tmp_path: Path) -> None:
-    training = [write_case(tmp_path, "a1", 1, patient="anna"), write_case(tmp_path, "b", 2)]
-    validation = [write_case(tmp_path, "a2", 3, patient="anna"), write_case(tmp_path, "c", 4)]
-    with pytest.raises(DatasetError) as caught:
-        check_dataset({"training": training, "validation": validation}, ORGANS, progress=False)
-    (problem,) = caught.value.problems
-    assert problem.kind is Kind.PATIENT and problem.where == "anna"
-    assert "a1.nii.gz (training)" in problem.found and "a2.nii.gz (validation)" in problem.found
-
-
 def test_scans_of_one_patient_in_one_split_are_fine(tmp_path: Path) -> None:
     training = [write_case(tmp_path, name, seed, patient="anna") for seed, name in enumerate("ab")]
     check_dataset({"training": training}, ORGANS, progress=False)

@@ -72,7 +72,7 @@ def test_annotated_of_an_entry_with_labels_of_its_own_names_only_these(tmp_path:
 
 def test_an_entry_may_name_its_patient_and_its_case(tmp_path: Path) -> None:
     entries = [{"image": "a/ct.nii", "case": "anna", "patient": "p1"}, {"image": "b/ct.nii"}]
-    folder = write_datalist(tmp_path, training=entries, test=entries)
+    folder = write_datalist(tmp_path, training=entries)
     named, plain = load_cases(folder, "training", ["liver"])
     assert (named["case"], named["patient"]) == ("anna", "p1")
     assert plain["case"] == "ct" and "patient" not in plain
@@ -85,6 +85,23 @@ def test_a_datalist_elsewhere_still_lists_paths_relative_to_the_dataset_folder(t
     write_datalist(tmp_path / "lists", training=[{"image": "a.nii"}])
     cases = load_cases(str(tmp_path / "data"), "training", ["liver"], str(tmp_path / "lists" / "dataset.json"))
     assert cases[0]["image"] == str(tmp_path / "data" / "a.nii")
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_whoever_trains_is_not_scored(split: str, tmp_path: Path) -> None:
+    # Of the validation a training checks the first cases only; a test split it does not see.
+    (tmp_path / "link.nii.gz").symlink_to(tmp_path / "b.nii.gz")
+    trained = [{"image": "a.nii.gz", "patient": "anna"}, {"image": "b.nii.gz"}]
+    others = [{"image": f"{number}.nii.gz"} for number in range(9)]
+    for scored, found in (
+        ({"image": "c.nii.gz", "patient": "anna"}, "one patient in several splits .*\n  - anna"),
+        ({"image": "link.nii.gz"}, "one scan listed as several cases .*\n  - .*b.nii.gz"),
+    ):
+        folder = write_datalist(tmp_path, training=trained, **{split: [*others, scored]})
+        for loaded in ("training", split):
+            with pytest.raises(ValueError, match=f"{found}: in training and {split}"):
+                load_cases(folder, loaded, ["spleen"], limit=1)
+    load_cases(write_datalist(tmp_path, training=trained, trainval=trained), "training", ["spleen"])
 
 
 def test_limit_keeps_the_first_cases(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from monai.data import MetaTensor
 from development.study.quality import held_out, main, measures, plain_signals
 from scripts.evaluation.quality import EstimateQualityd, calibration_of, estimate, fit, read_signals, soft_dice
 from scripts.evaluation.quality import main as fit_command
+from scripts.files.result_files import FORMAT
 
 ORGANS = ["liver", "spleen"]
 
@@ -88,6 +89,19 @@ def test_a_calibration_counts_for_its_own_weights_only(tmp_path: Path) -> None:
     assert EstimateQualityd("pred", ORGANS, [str(weights)])(item)["result"] == {"soft_dice": soft}
     weights.write_bytes(b"other weights")
     assert calibration_of(weights) == {} and step(item)["result"] == {"soft_dice": soft}
+
+
+@pytest.mark.parametrize("option", [[], ["--training_scans"]], ids=["evaluation", "training scans"])
+def test_results_of_other_weights_are_no_measure_of_these(option: list[str], tmp_path: Path) -> None:
+    weights, made_with = tmp_path / "model.pt", {"model.pt": "0" * 64}
+    weights.write_bytes(b"weights")
+    write_scores(tmp_path / "evaluation", results())
+    cases = {"p01": {"weights_sha256": made_with, "results": {}}}
+    manifest = json.dumps({"format": FORMAT, "cases": cases})
+    (tmp_path / "evaluation" / "manifest.json").write_text(manifest)
+    with pytest.raises(ValueError, match="evaluation: p01 was segmented with other weights than .*model.pt"):
+        fit_command(["--model_path", str(weights), *option, str(tmp_path / "evaluation")])
+    assert not (tmp_path / "quality.json").exists()
 
 
 def test_scores_without_a_signal_are_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,12 @@ SCANS = [f"scan {n}" for n in range(20)]
 BAD, DEADLY = "scan 3", "scan 5"
 
 
-def work(folder: Path, die: bool) -> None:
+def work(folder: Path, die: bool, all_joined: Barrier) -> None:
     """What an evaluator does: every scan that it gets is written down, and the last process reports."""
     shared = SharedScans(folder)
     with shared.joined():
         shared.open_to_others((folder / "segmented").read_text().splitlines())
+        all_joined.wait()  # one that comes after the others have left would be a run of its own
         for scan in SCANS:
             if shared.claim(scan):
                 time.sleep(0.01)
@@ -43,9 +45,13 @@ def work(folder: Path, die: bool) -> None:
 
 def processes(folder: Path, count: int, die: bool = False) -> list[BaseProcess]:
     (folder / "segmented").touch()
-    started = [multiprocessing.get_context("fork").Process(target=work, args=(folder, die)) for _ in range(count)]
+    os.environ["WORLD_SIZE"] = str(count)
+    context = multiprocessing.get_context("fork")
+    all_joined = context.Barrier(count)
+    started: list[BaseProcess] = [context.Process(target=work, args=(folder, die, all_joined)) for _ in range(count)]
     for process in started:
         process.start()
+    del os.environ["WORLD_SIZE"]
     while die and all(process.exitcode is None for process in started):
         time.sleep(0.01)
     if die:
@@ -101,3 +107,33 @@ def test_where_files_cannot_be_locked_several_processes_are_refused(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="start one process"):
         work(tmp_path, die=False)
+
+
+def work_alone(folder: Path, name: str) -> None:
+    """A command of one process with a scan called ct, which it does not get done."""
+    shared = SharedScans(folder)
+    with shared.joined():
+        shared.open_to_others([])
+        assert shared.claim("ct"), "the scan of another command has the name"
+        (folder / f"{name} begins").touch()
+        while not (folder / "both began").exists():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        shared.settle("ct", f"{name} failed")
+        if shared.leave():
+            (folder / name).write_text(str(shared.failures()))
+
+
+def test_a_command_with_another_scan_of_the_same_name_waits_and_both_report_their_own(tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    first, second = (fork.Process(target=work_alone, args=(tmp_path, work)) for work in ("anna", "ben"))
+    first.start()
+    while not (tmp_path / "anna begins").exists():
+        time.sleep(0.01)
+    second.start()
+    (tmp_path / "both began").touch()
+    for process in (first, second):
+        process.join(60)
+        assert process.exitcode == 0
+    assert (tmp_path / "anna").read_text() == "{'ct': 'anna failed'}"
+    assert (tmp_path / "ben").read_text() == "{'ct': 'ben failed'}"

@@ -61,12 +61,19 @@ def datalist(labels: dict[str, str], **entry: Any) -> dict[str, Any]:
     return {"labels": labels, "training": [{"image": "/a.nii", **entry}]}
 
 
-def test_two_organs_of_one_new_name_are_joined() -> None:
-    lungs = datalist({"1": "left_lung", "2": "right_lung", "3": "heart"}, label="/l.nii", annotated=["left_lung"])
+@pytest.mark.parametrize(
+    ("contoured", "joined"),
+    [(["left_lung", "right_lung"], ["lung"]), (["left_lung", "heart"], ["heart"])],
+    ids=["both", "one of two: the other would be background"],
+)
+def test_two_organs_of_one_new_name_are_joined_where_both_are_contoured(
+    contoured: list[str], joined: list[str]
+) -> None:
+    lungs = datalist({"1": "left_lung", "2": "right_lung", "3": "heart"}, label="/l.nii", annotated=contoured)
     content = merge_datalists({"x": lungs}, {"left_lung": "lung", "right_lung": "lung"})
     (entry,) = content["training"]
     assert entry["labels"] == {"0": "background", "1,2": "lung", "3": "heart"}
-    assert entry["annotated"] == ["lung"]
+    assert entry["annotated"] == joined
 
 
 def test_an_unlabelled_scan_has_no_contours() -> None:

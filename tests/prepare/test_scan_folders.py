@@ -127,6 +127,15 @@ def test_a_row_says_what_is_known_about_a_scan(tmp_path: Path) -> None:
     assert (first.patient_or_case, second.patient_or_case) == ("p1", "second")
 
 
+def test_a_table_that_names_no_patient_takes_that_of_the_series_or_of_the_pattern(tmp_path: Path) -> None:
+    for phase in ("plain", "venous"):
+        write_series(tmp_path / "ct" / phase, 3, patient="p7")
+    table = write(tmp_path, "image,patient", "ct/plain,", "ct/venous,", "a_1.nii.gz,", "a_2.nii.gz,anna")
+    assert [scan.patient for scan in read_table(table)] == ["p7", "p7", None, "anna"]
+    table = write(tmp_path, "image", "a_1.nii.gz", "a_2.nii.gz")
+    assert [scan.patient for scan in read_table(table, "^(.)_")] == ["a", "a"]
+
+
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_a_table_as_spreadsheets_save_it_is_read(tmp_path: Path, separator: str) -> None:
     path = write(tmp_path, separator.join(["Image", "Patient"]), separator.join(["a.nii", "007"]), encoding="utf-8-sig")

@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from config_compositions import ROOT
 from ct_series import AXIAL, LPS, write_ct_series
@@ -110,7 +111,16 @@ def test_where_structures_overlap_the_one_named_later_is_seen(export: Path, capl
     assert f"{(alone - sizes[NAMES[0]]) * 0.03:.2f} ml of cord lie in ptv and count for it" in caplog.text
 
 
-def test_of_several_structure_sets_the_newest_is_taken_or_the_one_that_is_named(export: Path) -> None:
+def test_a_structure_may_have_the_number_0(export: Path) -> None:
+    content = pydicom.dcmread(path := export / "anna" / "RS.anna.dcm")
+    content.StructureSetROISequence[0].ROINumber = content.ROIContourSequence[0].ReferencedROINumber = 0
+    content.save_as(path)
+    assert cases_of(prepare(export), ["cord", "parotid"])["anna"]["annotated"] == ["cord", "parotid"]
+
+
+def test_of_several_structure_sets_the_newest_is_taken_or_the_one_that_is_named(
+    export: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ben = export / "ben"
     draft = {"StructureSetLabel": "Draft", "StructureSetDate": "20250101"}
     write_contours(ben / "RS.new.dcm", ben, {"Myelon": tube(20, 20, 6)}, **draft)
@@ -119,6 +129,7 @@ def test_of_several_structure_sets_the_newest_is_taken_or_the_one_that_is_named(
         for options in ([], ["--structure_set", "plan*"])
     ]
     np.testing.assert_allclose(sizes, [np.pi * 6**2, np.pi * 14**2], rtol=0.2)
+    assert caplog.text.count("ben has 2 structure files, only ") == 2 and "RS.new.dcm counts." in caplog.text
 
 
 def test_plans_beside_a_series_are_passed_over_and_results_of_this_bundle_unless_they_are_given_as_labels(

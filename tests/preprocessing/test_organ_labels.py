@@ -57,6 +57,15 @@ def test_a_file_of_floats_is_rounded(tmp_path: Path) -> None:
     assert load(tmp_path, [0.0, 0.9999999, 2.0000002], dtype=np.float32) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("other", [2, 300, -1])
+def test_a_value_that_the_data_set_does_not_declare_is_no_background(other: int, tmp_path: Path) -> None:
+    # The liver is 1, and a tumour in it 2: as background it would be scored as an error of whoever finds the liver.
+    declared = {"label_values": {"liver": 1}, "known_values": [0, 1, 9]}
+    assert load(tmp_path, [0, 1, 9], np.int16, **declared) == [0, 2, 0]
+    with pytest.raises(ValueError, match=rf"label.nii.gz: label values that .*\({other}, expected among: 0, 1, 9\)"):
+        load(tmp_path, [0, 1, other], np.int16, **declared)
+
+
 def test_the_label_map_keeps_the_grid_of_its_file(tmp_path: Path) -> None:
     path = save(tmp_path / "label.nii.gz", np.zeros((4, 3, 2), np.uint8))
     loaded = LoadOrganLabelsd("label", ORGANS)({"label": path, "case": "x"})

@@ -9,7 +9,7 @@ import yaml
 
 from scripts.runtime.composition import CONFIG
 from scripts.runtime.resume import save_weights
-from scripts.runtime.run_folder import MANIFEST, check_weights, claim, flat_settings
+from scripts.runtime.run_folder import MANIFEST, check_weights, claim, claim_run_folder, flat_settings
 
 SETTINGS: dict[str, Any] = {"organs": ["liver"], "spacing": [2.0, 2.0, 3.0], "train": {"epochs": 3}, "device": "cpu"}
 BEGAN = {"training_cases": 4}
@@ -35,6 +35,30 @@ def test_other_settings_are_refused_and_each_change_is_named(tmp_path: Path) -> 
         "  training_cases: was 4, now 5",
     ]
     assert "spacing" not in str(caught.value)
+
+
+def test_a_run_goes_on_with_its_data_set_moved_but_not_with_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.runtime.run_folder.running_config", lambda: SETTINGS)
+
+    def claimed(folder: str, voxels: str = "voxels", organs: list[str] | None = None) -> None:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        label = tmp_path / folder / "a.nii.gz"
+        label.write_text(voxels)
+        case = {"case": "a", "label": str(label), "annotated": organs or ["liver"], "label_values": {"liver": 1}}
+        claim_run_folder(str(tmp_path / "run"), 1, [case])
+
+    claimed("data")
+    claimed("moved")
+    for changed in ({"voxels": "corrected voxels"}, {"organs": ["liver", "spleen"]}):
+        with pytest.raises(ValueError, match="  training_data: was [0-9a-f]{12}, now [0-9a-f]{12}\nGive another"):
+            claimed("data", **changed)
+
+
+def test_a_run_that_did_not_note_its_data_set_goes_on(tmp_path: Path) -> None:
+    claim(tmp_path, SETTINGS, BEGAN)
+    assert claim(tmp_path, SETTINGS, {**BEGAN, "training_data": "of today"}) == tmp_path
 
 
 def test_a_refused_claim_leaves_the_folder_to_its_owner(tmp_path: Path) -> None:

@@ -145,6 +145,19 @@ def test_a_nifti_needs_no_dicom_and_what_is_not_wanted_is_not_written(
     assert names_in(out) == ["manifest.json", f"{name}_overlay.png", f"{name}_seg.nii.gz"]
 
 
+def test_results_of_an_earlier_run_are_not_taken_for_those_of_this_one(
+    phantom_dir: Path, weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = sorted((phantom_dir / "images").iterdir())[0]
+    options = [str(scan), "--output_dir", str(tmp_path), *weights]
+    assert main([*options, "--write", "statistics"]) == 0
+    capsys.readouterr()
+    assert main([*options, "--organs", "liver", "--write"]) == 0
+    name = scan.name.removesuffix(".nii.gz")
+    assert (tmp_path / f"{name}_statistics.json").is_file(), "with the findings of all organs"
+    assert capsys.readouterr().out.splitlines()[-1].strip() == f"{name}_seg.nii.gz"
+
+
 def test_a_scan_that_fails_is_said_and_the_others_are_done(
     phantom_dir: Path, weights: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

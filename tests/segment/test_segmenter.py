@@ -143,7 +143,8 @@ def small_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def weights_beside(small_scan: Path) -> list[str]:
     folder = small_scan.parent
-    return ["--model_path", str(folder / "model.pt"), "--config", str(folder / "tiny.yaml"), "--device", "cpu"]
+    configs = [str(ROOT / "configs/train.yaml"), str(folder / "tiny.yaml")]
+    return ["--model_path", str(folder / "model.pt"), "--run_dir", *configs, "--device", "cpu"]
 
 
 def segment(small_scan: Path, *options: Any, console: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
