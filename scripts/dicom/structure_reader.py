@@ -111,8 +111,7 @@ class Structures:
         volume = hd.seg.segread(self.path).get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
         to_volume = np.linalg.inv(volume.affine) @ TO_RAS @ stack.affine
         nearest = affine_transform(volume.array, to_volume, output_shape=stack.shape, order=0, mode="grid-constant")
-        region: NDArray[np.bool_] = nearest > 0
-        return region
+        return np.asarray(nearest > 0)
 
 
 def _on_grid(contour: Header, stack: SliceStack) -> tuple[float, Points, bool]:
@@ -173,5 +172,4 @@ def _between(one: NDArray[np.bool_], other: NDArray[np.bool_], share: float) -> 
         (1 - share) * distance_transform_edt(first) + share * distance_transform_edt(second)
         for first, second in ((one, other), (~one, ~other))
     )
-    region: NDArray[np.bool_] = inside > outside
-    return region
+    return np.asarray(inside > outside)

@@ -76,7 +76,10 @@ def label_maps_of(
         if scan.label and not found:
             raise ValueError(f"no structures in {scan.label} refer to the series in {scan.image}.")
         if found:
-            structures = Structures(_chosen(found, wanted, scan.case).path)
+            chosen = _chosen(found, wanted, scan.case)
+            if chosen.frames and series.headers[0].get("FrameOfReferenceUID") not in chosen.frames:
+                logger.warning("%s: %s is drawn in another frame of reference, look at it.", scan.case, chosen.path)
+            structures = Structures(chosen.path)
             organs = _organs_of(structures, spellings)
             unnamed.update({name for number, name in structures.names.items() if number not in organs.values()})
             path = Path(output_dir).absolute() / FOLDER / f"{scan.case}.nii.gz"
@@ -134,8 +137,7 @@ def _with_labels(
     scan: ScanEntry, structures: Structures, numbers: Mapping[str, int], order: list[str], stack: SliceStack, path: Path
 ) -> ScanEntry:
     """Write the label map; where structures overlap, the organ that is named later is seen."""
-    labels = np.zeros(stack.shape, dtype=np.uint8)
-    contoured = []
+    labels, contoured = np.zeros(stack.shape, dtype=np.uint8), list[str]()
     for organ, number in numbers.items():
         region = structures.region(number, stack)
         if not region.any():

@@ -118,6 +118,20 @@ def test_a_structure_may_have_the_number_0(export: Path) -> None:
     assert cases_of(prepare(export), ["cord", "parotid"])["anna"]["annotated"] == ["cord", "parotid"]
 
 
+def test_structures_in_another_frame_of_reference_than_their_series_are_warned_about(
+    export: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare(export)
+    assert "another frame of reference" not in caplog.text
+    for place in (export / "anna").iterdir():
+        content = pydicom.dcmread(place)
+        if content.Modality == "CT":
+            content.FrameOfReferenceUID += ".9"
+            content.save_as(place)
+    prepare(export)
+    assert f"anna: {export / 'anna' / 'RS.anna.dcm'} is drawn in another frame of reference, look at it." in caplog.text
+
+
 def test_of_several_structure_sets_the_newest_is_taken_or_the_one_that_is_named(
     export: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
