@@ -62,7 +62,7 @@ def test_the_store_keeps_which_pixels_are_unknown(folder: Path, tmp_path: Path) 
     assert stored.label is not None and stored.label.shape == (1, WIDTH, HEIGHT)
     assert torch.equal(stored.label[0], torch.from_numpy(mask.T.copy()))
     without = photograph_case(folder)
-    del without["ignored_value"]
+    without["known_values"] = [*without["known_values"], without.pop("ignored_value")]  # declared: background
     unknown_gone = store_in(tmp_path).open(without)  # another entry of the cache
     assert unknown_gone.label is not None and not bool((unknown_gone.label == IGNORED).any())
 

@@ -90,7 +90,8 @@ def test_one_run_of_a_table_of_several_is_read_by_its_name_and_seeds_by_that_of_
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "docs/results").iterdir()), ids=lambda folder: folder.name)
 def test_a_stored_study_has_no_stray_files_and_every_run_has_scores(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} <= {SCORES, RUNS, "signals.csv.xz", "signs.jsonl.xz", "list.csv"}
+    others = {"signals.csv.xz", "signs.jsonl.xz", "probe.csv.xz", "list.csv"}
+    assert {path.name for path in folder.iterdir()} <= {SCORES, RUNS, *others}
     runs = Results(folder).records
     if (folder / SCORES).exists() and runs:
         assert set(read_scores(folder / SCORES)["run"]) == set(runs)
