@@ -31,7 +31,7 @@ class SharedScans:
     def __init__(self, output_dir: str | Path) -> None:
         self.output_dir, self.folder = Path(output_dir), Path(output_dir) / ".running"
         self.scans = self.folder / "scans"
-        self.is_first, self._is_last, self._left = True, True, False
+        self.is_first, self._is_last, self._left, self._shares = True, True, False, launched()[1] > 1
         self._lock: int | None = None
 
     @contextmanager
@@ -60,7 +60,7 @@ class SharedScans:
         for case in done:
             if self.claim(case):
                 self.settle(case)
-        if self._lock is not None and self.is_first and launched()[1] > 1:
+        if self._lock is not None and self.is_first and self._shares:
             _locked(self._lock, "shared")
 
     def claim(self, case: str) -> bool:
@@ -85,7 +85,7 @@ class SharedScans:
 
     def leave(self) -> bool:
         """Stop working; return whether this is the last process, which has the folder to itself from here on."""
-        if not self._left and self._lock is not None and launched()[1] > 1:
+        if not self._left and self._lock is not None and self._shares:
             _locked(self._lock, "none")  # of two that leave at once, each would see the other's lock
             self._is_last = _locked(self._lock, "alone")
         self._left = True
@@ -103,17 +103,17 @@ class SharedScans:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
                 self.is_first = _locked(descriptor, "alone")
-                if self.is_first or (launched()[1] > 1 and _locked(descriptor, "shared")):
+                if self.is_first or (self._shares and _locked(descriptor, "shared")):
                     if os.path.samestat(os.fstat(descriptor), path.stat()):
                         return descriptor
-                elif launched()[1] == 1 and not waiting:
+                elif not (self._shares or waiting):
                     logger.warning("another command writes to %s: this one waits for its end", self.output_dir)
                     waiting = True
                 os.close(descriptor)
             except FileNotFoundError:
                 pass  # the last process of the run before is just removing the folder
             except OSError as error:
-                if launched()[1] == 1:
+                if not self._shares:
                     return None
                 raise ValueError(
                     f"several processes share scans by file locks, which {self.folder} does not allow ({error}): give "
