@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 from development.study import broken, embed_command, embedding, quality, report_command, run_command
-from scripts.runtime.plain_errors import start_command
 
 COMMANDS = {
     "run": run_command.main,
@@ -26,7 +25,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked_for_help = bool(given) and given[0] in ("-h", "--help")
         print(USAGE, file=sys.stdout if asked_for_help else sys.stderr)
         return 0 if asked_for_help else 2
-    start_command()
     return COMMANDS[given[0]](given[1:])
 
 

@@ -11,7 +11,6 @@ the file lacks are measured first and appended to it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import lzma
 import math
@@ -38,6 +37,7 @@ from scripts.inference.weights import WeightsLoader
 from scripts.outputs.scan_outputs import SIGNS
 from scripts.preprocessing.scan_reader import load_volume
 from scripts.preprocessing.working_grid import ToWorkingGrid
+from scripts.runtime.plain_errors import command_parser
 from scripts.segment.workflow import inference_workflow
 
 KINDS = ("upside down", "prone", "mirrored", "HU + 1024", "heavy noise", "a quarter blank")
@@ -166,8 +166,7 @@ def table_rows(rows: Sequence[Row], plausible: dict[str, Any], wider: bool = Fal
 
 def main(arguments: Sequence[str]) -> int:
     """Print the table."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m development.study broken", None, __doc__, formatter_class=form)
+    parser = command_parser("development.study broken", __doc__)
     parser.add_argument("signs", type=Path, help="file of measured signs, JSON lines (.xz: only read)")
     parser.add_argument("--dataset_dir", help="with dataset.json; measure what the file lacks")
     parser.add_argument("--run_dir", help="folder of a training (default: the weights of the bundle)")

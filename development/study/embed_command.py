@@ -8,11 +8,9 @@ Each point is a query of a validation patient, in the embedding that the contras
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,10 +23,10 @@ from sklearn.manifold import TSNE
 from sklearn.metrics import silhouette_score
 
 from development.study.composition import OVERLAY, ROOT, composed
+from development.study.embedding import maps_in, plain_batch
 from development.study.plan import Plan, read_plan
 from scripts.files.atomic_write import replacing
-from scripts.queries.batches import QueryBatches
-from scripts.queries.coarse_maps import CoarseMaps
+from scripts.runtime.plain_errors import command_parser
 from scripts.runtime.resume import load_checkpoint
 from scripts.runtime.stage import batch_targets
 
@@ -79,7 +77,9 @@ def embed_run(plan: Plan, folder: Path, dataset_dir: str, cache_dir: str, querie
     get("coarse_segmenter").network.load_state_dict(load_checkpoint(folder / "coarse.pt")["network"])
     network = get("contrastive::network")
     network.load_state_dict(load_checkpoint(folder / "contrastive.pt")["network"])
-    batch = _batches(get, folder, queries).batch(0, torch.Generator().manual_seed(0))
+    batch = plain_batch(
+        get, get("validation_cases"), maps_in(get, folder / "coarse_maps_held_out"), queries, present_only=True
+    )
     prepare = get(PREPARE) if PREPARE in parser else batch_targets
     views, targets = prepare(batch, torch.device("cpu"), False)
     points = torch.cat([network.eval()(part) for part in views.split(64)]).float().numpy()
@@ -100,24 +100,9 @@ def phase_silhouette(run: Embedded) -> float:
     return float(np.nanmean([silhouette(run.points[part], run.phases[part]) for part in parts]))
 
 
-def _batches(get: Any, folder: Path, queries: int) -> QueryBatches:
-    """The stream of plain views of the validation patients."""
-    store, segmenter, window = (get(name) for name in ("slice_store", "coarse_segmenter", "window"))
-    return QueryBatches(
-        get("validation_cases"),
-        CoarseMaps(store, segmenter, window, str(folder / "coarse_maps_held_out")),
-        get("query_planner"),
-        get("attention"),
-        queries,
-        adjacent_slices=get("adjacent_slices"),
-        present_only=True,
-    )
-
-
 def main(arguments: Sequence[str]) -> int:
     """Embed the queries of all runs and draw them."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m development.study embed", None, __doc__, formatter_class=form)
+    parser = command_parser("development.study embed", __doc__)
     parser.add_argument("--model_path", nargs="+", required=True, help="folders of runs with a contrastive stage")
     parser.add_argument("--dataset_dir", required=True, help="folder with a dataset.json")
     parser.add_argument("--cache_dir", default="runs/study/cache", help="slice cache (default: %(default)s)")

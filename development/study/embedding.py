@@ -11,10 +11,10 @@ the table first; `--fold` numbers it.
 
 from __future__ import annotations
 
-import argparse
 import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,7 +37,9 @@ from scripts.inference.weights import load_weights
 from scripts.queries.batches import QueryBatches
 from scripts.queries.coarse_maps import CoarseMaps
 from scripts.runtime.composition import trained_config
+from scripts.runtime.plain_errors import command_parser
 from scripts.runtime.resume import load_checkpoint
+from scripts.runtime.streams import Batch
 
 OF_TRAINING, OF_SCAN = 60, 12
 """Queries of each organ: of all training cases, and of the scan that is compared with them."""
@@ -59,6 +61,20 @@ def open_run(dataset_dir: str, run_dir: str) -> Any:
     return get
 
 
+def maps_in(get: Any, folder: str | Path) -> CoarseMaps:
+    """Coarse maps of other cases than those of training, in a folder."""
+    return CoarseMaps(get("slice_store"), get("coarse_segmenter"), get("window"), str(folder))
+
+
+def plain_batch(
+    get: Any, cases: Sequence[Mapping[str, Any]], maps: CoarseMaps, count: int, present_only: bool = False
+) -> Batch:
+    """Queries of cases without augmentation; organs take turns."""
+    planner, attention, neighbours = (get(name) for name in ("query_planner", "attention", "adjacent_slices"))
+    stream = QueryBatches(cases, maps, planner, attention, count, adjacent_slices=neighbours, present_only=present_only)
+    return stream.batch(0, torch.Generator().manual_seed(0))
+
+
 class ClassDistances:
     """How far the embedded queries of a scan lie from the means of the classes of a run's training cases.
 
@@ -73,7 +89,11 @@ class ClassDistances:
         before.load_state_dict({key[8:]: value for key, value in state.items() if key.startswith("encoder.")})
         self.encoders = {"contrastive": before.eval(), "fine_tuned": network.segmenter.encoder}
         self.views, self.classes, _ = self._queries(get("train_cases"), get("coarse_maps"), OF_TRAINING)
-        self.means = {name: self._means(self.embed(name, self.views), self.classes) for name in self.encoders}
+
+    @cached_property
+    def means(self) -> dict[str, Tensor]:
+        """Means of the classes in training, by encoder."""
+        return {name: self._means(self.embed(name, self.views), self.classes) for name in self.encoders}
 
     def __call__(self, case: Mapping[str, Any]) -> dict[int, dict[str, float]]:
         """Signals by class index, higher for better: nearness of the class, and how much farther others are."""
@@ -92,17 +112,13 @@ class ClassDistances:
     def queries_of(self, case: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """Plain views of queries of a held-out scan, their classes (0: the organ is not there), and their organs."""
         with TemporaryDirectory() as folder:
-            store, segmenter, window = (self.get(name) for name in ("slice_store", "coarse_segmenter", "window"))
-            return self._queries([case], CoarseMaps(store, segmenter, window, folder), OF_SCAN)
+            return self._queries([case], maps_in(self.get, folder), OF_SCAN)
 
     def _queries(
         self, cases: Sequence[Mapping[str, Any]], maps: CoarseMaps, each: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Plain views of as many queries of each organ, their classes (0: the organ is not there), and their organs."""
-        planner, attention, neighbours = (self.get(name) for name in ("query_planner", "attention", "adjacent_slices"))
-        count = each * len(self.get("organs"))
-        stream = QueryBatches(cases, maps, planner, attention, count, adjacent_slices=neighbours)
-        batch = stream.batch(0, torch.Generator().manual_seed(0))
+        batch = plain_batch(self.get, cases, maps, each * len(self.get("organs")))
         present = (batch["label"] == 1).any(dim=3).any(dim=2)[:, 0]
         return batch["image"], batch["organ"] * present, batch["organ"]
 
@@ -183,8 +199,7 @@ def mean_share(right: NDArray[np.float64], queries: NDArray[np.float64]) -> floa
 
 def main(arguments: Sequence[str]) -> int:
     """Print the table."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m development.study probe", None, __doc__, formatter_class=form)
+    parser = command_parser("development.study probe", __doc__)
     parser.add_argument("table", type=Path, help="CSV of answers (.xz: only read)")
     parser.add_argument("--dataset_dir", help="with dataset.json, for --run_dir")
     parser.add_argument("--run_dir", help="folder of a training with a contrastive stage; append its answers first")

@@ -13,7 +13,6 @@ queries of an organ lie from the means of the classes in training (:mod:`develop
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from scripts.evaluation.quality import estimate, fit, read_signals, soft_dice
 from scripts.evaluation.score_tables import markdown_table
 from scripts.inference.predictor import CoarseOnly, TwoStagePredictor
 from scripts.outputs.measures import LOOK_AT
+from scripts.runtime.plain_errors import command_parser
 
 RESAMPLES = 1000
 GROUPS = 10
@@ -173,8 +173,7 @@ def rows_of(frame: pd.DataFrame, signals: Sequence[str]) -> list[list[str]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the table."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m development.study quality", None, __doc__, formatter_class=form)
+    parser = command_parser("development.study quality", __doc__)
     parser.add_argument("tables", nargs="+", help="a CSV table, or output folders of the evaluate workflow")
     parser.add_argument("--run_dir", help="folder of a training; append the signals of its validation scans first")
     parser.add_argument("--dataset_dir", help="with dataset.json, for --run_dir")

@@ -13,7 +13,6 @@ What arms cost on one machine, although their runs were made on others, comes fr
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from development.study.composition import ROOT
 from development.study.plan import Plan, check_names, read_plan
 from development.study.results import GROUP, Results
 from development.study.tables import group_tables
+from scripts.runtime.plain_errors import command_parser
 
 REFERENCES = ("slice", "attention_only")
 
@@ -40,8 +40,7 @@ RECORDED = "as each run took them"
 
 def main(arguments: Sequence[str]) -> int:
     """Print the report."""
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("python -m development.study report", None, __doc__, formatter_class=form)
+    parser = command_parser("development.study report", __doc__)
     parser.add_argument("--results_dir", default="docs/results/study", help="stored results (default: %(default)s)")
     parser.add_argument("--costs_dir", help="results of short runs on one machine (default: none)")
     parser.add_argument("--plan", default="configs/study/plan.yaml", help="the study (default: %(default)s)")

@@ -23,6 +23,7 @@ from development.study.composition import ROOT, Places, commands_of, composed, c
 from development.study.plan import Plan, Run, check_names, read_plan
 from development.study.results import Results
 from development.study.single_run import RunFailed, carry_out
+from scripts.runtime.plain_errors import command_parser
 from scripts.runtime.progress import readable_duration
 from scripts.runtime.run_folder import changed_settings
 
@@ -138,10 +139,8 @@ def _exists(parser: ConfigParser, key: str) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        "python -m development.study run", None, __doc__, formatter_class=form, allow_abbrev=False
-    )
+    parser = command_parser("development.study run", __doc__)
+    parser.allow_abbrev = False  # other options are settings
     parser.add_argument("--dataset_dir", required=True, help="folder with a dataset.json")
     parser.add_argument("--output_dir", default="runs/study", help="folder of the runs (default: %(default)s)")
     parser.add_argument("--results_dir", default="docs/results/study", help="of the two files (default: %(default)s)")
