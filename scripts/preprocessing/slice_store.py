@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scripts.dataset import datalist_file
+from scripts.dicom.headers import file_states
 from scripts.files.atomic_write import replacing
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.resampling import resample_labels
@@ -122,8 +122,7 @@ class SliceStore:
 
     def folder(self, case: Mapping[str, Any]) -> Path:
         """Folder of a case, named after everything that its arrays depend on."""
-        files = datalist_file.files_of([case])
-        stamp = [[file, os.stat(file).st_size, os.stat(file).st_mtime_ns] for file in files]
+        stamp = [state for file in datalist_file.files_of([case]) for state in file_states(file)]
         values = sorted((case.get("label_values") or {}).items())
         if case.get("ignored_value") is not None:
             values.append(("", case["ignored_value"]))

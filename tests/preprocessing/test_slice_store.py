@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
-from tiny_dataset import AFFINE, ORGANS, ct_voxels, label_voxels, save, write_case
+from tiny_dataset import AFFINE, ORGANS, ct_voxels, label_voxels, save, write_case, write_series
 
 from scripts.preprocessing.slice_store import SliceStore
 
@@ -115,6 +115,17 @@ def test_what_the_arrays_depend_on_makes_new_arrays(tmp_path: Path, changed: str
     if changed in ("organs", "label_values"):
         assert stored.label is not None
         assert int((stored.label == 1).sum()) == 2, "spleen and liver have to have changed places"
+
+
+def test_a_dicom_series_that_is_exported_again_into_its_folder_is_read_again(tmp_path: Path) -> None:
+    """The folder's own time stays when its files are overwritten."""
+    case = {"image": str(tmp_path / "series"), "case": "x"}
+    write_series(tmp_path / "series", seed=1)
+    before = store_in(tmp_path).open(case).image.clone()
+    folder_time = os.stat(case["image"]).st_mtime_ns
+    write_series(tmp_path / "series", seed=2)
+    os.utime(case["image"], ns=(folder_time, folder_time))
+    assert not torch.equal(store_in(tmp_path).open(case).image, before)
 
 
 def test_a_case_whose_preparation_was_cut_short_is_prepared_again(tmp_path: Path) -> None:
