@@ -119,11 +119,11 @@ def _organs_of(structures: Structures, spellings: Spellings) -> dict[str, int]:
         for spelling in names:
             fitting = [n for n, name in structures.names.items() if _fits(name, spelling)]
             if len(fitting) > 1:
-                found = ", ".join(structures.names[number] for number in fitting)
-                raise ValueError(
-                    f"'{spelling}' fits {len(fitting)} structures of {structures.path}: {found}. Put the one that is "
-                    f"meant first: '{organ}={structures.names[fitting[0]]},{spelling}'."
-                )
+                found = [structures.names[number] for number in fitting]
+                what = f"'{spelling}' fits {len(fitting)} structures of {structures.path}: {', '.join(found)}. "
+                if len({name.lower() for name in found}) == 1:
+                    raise ValueError(f"{what}Rename all but the one that is meant, in the program that drew them.")
+                raise ValueError(f"{what}Put the one that is meant first: '{organ}={found[0]},{spelling}'.")
             if fitting:
                 organs[organ] = fitting[0]
                 break

@@ -172,6 +172,7 @@ def test_a_dicom_seg_is_a_label_too(export: Path) -> None:
 REFUSED = {
     "two of the newest": (NAMES, "ben has 2 structure files, of which 2 are the newest: .*--structure_set LABEL"),
     "two that fit": (["cord=*"], r"'\*' fits 2 structures of .*RS.anna.dcm: .*Put the one that is meant first"),
+    "two of one name": (["cord=cord*"], "fits 2 structures of .*RS.anna.dcm: Cord, CORD. Rename all but the one that"),
     "one for two": (["cord=spinal*,myelon", "back=spinal*"], "gives 'SpinalCord' of .* to cord and back; name it once"),
     "none": (["liver=Leber"], "no scan has a structure that --structures names"),
     "form": (["liver"], "--structures says once for each organ .* got liver"),
@@ -184,9 +185,11 @@ def test_what_could_be_meant_otherwise_is_refused_and_nothing_is_left_behind(nam
     names, message = REFUSED[name]
     if name == "two of the newest":
         write_contours(export / "ben" / "RS.copy.dcm", export / "ben", {"Myelon": tube(20, 20, 6)})
-    if name == "two that fit":
+    if two := {"two that fit": "ab", "two of one name": ["Cord", "CORD"]}.get(name):
         (export / "anna" / "RS.anna.dcm").unlink()
-        write_contours(export / "anna" / "RS.anna.dcm", export / "anna", {"a": tube(9, 9, 9), "b": tube(30, 20, 9)})
+        write_contours(
+            export / "anna" / "RS.anna.dcm", export / "anna", {two[0]: tube(9, 9, 9), two[1]: tube(30, 20, 9)}
+        )
     with pytest.raises(ValueError, match=message):
         prepare(export, names=names)
     assert not (export.parent / "out0").exists()
