@@ -54,25 +54,26 @@ def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]
         _put_on_grid(case["label"], case["image"])
     segments = noted_segments(case["label"]) if case.get("label") else {}
     if segments:
-        values = {organ: segments[organ.casefold()] for organ in organs if organ.casefold() in segments}
+        names = {organ.casefold().replace(" ", "_"): organ for organ in organs}
+        values = {organ: segments[name] for name, organ in names.items() if name in segments}
         if not values:
             raise ValueError(
                 f"the label {case['label']} has the segments {', '.join(segments)}, and the bundle's organs are "
                 f"{', '.join(organs)}: give the segments the names of the organs they show, and save the label again."
             )
-        if others := sorted(set(segments) - {organ.casefold() for organ in organs}):
+        if others := sorted(set(segments) - set(names)):
             logger.info("%s: segments that are none of the organs become background: %s.", case["label"], others)
         completed["annotated"] = list(values)
     return {**completed, "label_values": values, "known_values": sorted({0, *values.values(), *segments.values()})}
 
 
 def noted_segments(label: str) -> dict[str, int]:
-    """Name (case folded) and value of each segment of a label, from MONAI Label or the DICOM-SEG; else empty."""
+    """Name, spelled like ``left_kidney``, and value of each segment of a label, from MONAI Label or the DICOM-SEG."""
+    found = [(one["name"], one["idx"]) for one in _noted(label).get("label_info") or [] if {"name", "idx"} <= {*one}]
     if files := _archived(label):
         of_archive = pydicom.dcmread(files[0], stop_before_pixels=True).SegmentSequence
-        return {str(one.SegmentLabel).casefold().replace(" ", "_"): int(one.SegmentNumber) for one in of_archive}
-    segments = _noted(label).get("label_info") or []
-    return {str(item["name"]).casefold(): int(item["idx"]) for item in segments if {"name", "idx"} <= item.keys()}
+        found = [(one.SegmentLabel, one.SegmentNumber) for one in of_archive]
+    return {str(name).strip().casefold().replace(" ", "_"): int(number) for name, number in found}
 
 
 def _noted(label: str) -> dict[str, Any]:

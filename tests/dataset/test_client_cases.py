@@ -46,6 +46,12 @@ def test_the_names_of_the_segments_say_which_value_is_which_organ(tmp_path: Path
     ]
 
 
+def test_a_name_may_be_typed_with_spaces_and_capitals(tmp_path: Path) -> None:
+    case = study(tmp_path, [{"name": "Left Kidney ", "idx": 4}, {"name": "portal vein", "idx": 2}])
+    completed = complete_cases([case], ["left_kidney", "Portal Vein", "aorta"])[0]
+    assert completed["label_values"] == {"left_kidney": 4, "Portal Vein": 2}
+
+
 @pytest.mark.parametrize("segments", [None, []])
 def test_without_names_the_values_are_class_indices(segments: list[Any] | None, tmp_path: Path) -> None:
     completed = complete_cases([study(tmp_path, segments)], ORGANS)[0]
