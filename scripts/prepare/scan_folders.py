@@ -50,7 +50,7 @@ def find_scans(images: str, labels: str | None = None, patient_pattern: str | No
     """
     scans = _named_files(images, IMAGES)
     named = _named_files(labels, "labels") if labels else {}
-    label_of = {_scan_of_label(name, scans): path for name, path in named.items()}
+    label_of = _one_each([(_scan_of_label(name, scans), path) for name, path in named.items()], "labels")
     if orphans := sorted(name for name in label_of if name not in scans):
         raise ValueError(
             f"{len(orphans)} labels have no scan of the same name: {listed(orphans)}; scans are named "
@@ -75,12 +75,17 @@ def _named_files(place: str, what: str) -> dict[str, str]:
             f"{what} '{place}' holds no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series; fix the path, or "
             "give RTSTRUCT and DICOM-SEG with --structures."
         )
+    return _one_each(sorted(found), what)
+
+
+def _one_each(found: Sequence[tuple[str, str]], what: str) -> dict[str, str]:
+    """Pairs of name and path as a dictionary; ValueError for two of one name, the second of which would count."""
     paths: dict[str, str] = {}
     for name, path in found:
         if name in paths:
-            raise ValueError(f"{what} {paths[name]} and {path} have one name, '{name}'; rename one of them.")
+            raise ValueError(f"{what} {paths[name]} and {path} have one name, '{name}'; rename one of them or move it.")
         paths[name] = path
-    return dict(sorted(paths.items()))
+    return paths
 
 
 def _volumes_below(folder: str, results: bool) -> Iterator[str]:

@@ -51,6 +51,13 @@ def test_the_channel_of_nnunets_scans_is_no_part_of_the_name(tmp_path: Path) -> 
     assert scan.label == str(tmp_path / "labelsTr/a.nii.gz")
 
 
+def test_two_labels_of_one_scan_are_refused(tmp_path: Path) -> None:
+    # A first contour and a corrected one: whichever came last in the alphabet would have been trained on.
+    touch(tmp_path / "ct/anna.nii.gz", tmp_path / "seg/anna.nii.gz", tmp_path / "seg/anna_seg.nii.gz")
+    with pytest.raises(ValueError, match=r"labels \S+/anna.nii.gz and \S+/anna_seg.nii.gz have one name, 'anna'"):
+        find_scans(str(tmp_path / "ct"), str(tmp_path / "seg"))
+
+
 def test_the_patient_is_found_in_the_name(tmp_path: Path) -> None:
     touch(tmp_path / "p1_venous.nii.gz", tmp_path / "p1_plain.nii.gz")
     assert {scan.patient for scan in find_scans(str(tmp_path), patient_pattern="^(p[0-9]+)_")} == {"p1"}
