@@ -20,7 +20,7 @@ from development.release.half_precision import write_half_precision
 from development.release.metadata import METADATA, bundle_name, read_metadata
 from development.standalone_configs import write_copies
 from scripts.evaluation.quality import calibration_of
-from scripts.files.result_files import digest
+from scripts.files.result_files import digest, read_manifest, weights_digest
 from scripts.runtime.composition import PREDICTOR, trained_config
 from scripts.runtime.run_folder import check_weights
 
@@ -50,11 +50,12 @@ def build_run_bundle(
     folder of the bundle and the folder of the release.
 
     Raises:
-        ValueError: the name or a check of the release does not pass, or a folder of this name is there.
+        ValueError: the name or a check of the release does not pass, a folder of this name is there, or the scores are
+            those of other weights.
         FileNotFoundError: no such run, no weights, or no licence.
     """
     run, weights = trained_config(str(run_dir)), run_dir / "model.pt"
-    metadata = run_metadata(read_metadata(root), run, identity, scores_of(run_dir))
+    metadata = run_metadata(read_metadata(root), run, identity, scores_of(run_dir, weights))
     folder = output_dir / bundle_name(metadata)
     for needed in (weights, identity.licence):
         if not needed.is_file():
@@ -127,10 +128,19 @@ def run_metadata(
     }
 
 
-def scores_of(run_dir: Path) -> dict[str, float]:
-    """The macro mean Dice of the run's evaluation; nothing where it was not evaluated."""
+def scores_of(run_dir: Path, weights: Path) -> dict[str, float]:
+    """The macro mean Dice of the run's evaluation; nothing where it was not evaluated.
+
+    ValueError for scores of other weights: an evaluation during the training is not one of its result.
+    """
     path = run_dir / "evaluation/summary.json"
-    if not path.is_file():
+    if not path.is_file() or not weights.is_file():
         return {}
+    made_of = read_manifest(path.parent).get("tables", {}).get(path.name, {}).get("weights_sha256", {})
+    if [*made_of.values()] != [weights_digest(weights)]:
+        raise ValueError(
+            f"{path} is not known to be of {weights}: its folder's manifest names other weights, or none. Delete that "
+            "folder and evaluate the run again, or move it away to release without scores."
+        )
     mean = json.loads(path.read_text(encoding="utf-8"))["macro_mean"]["dice_mean"]
     return {"macro_mean_dice": round(float(mean), 3)}

@@ -16,7 +16,7 @@ from monai.bundle import load as load_bundle
 
 from development.release.__main__ import main
 from scripts.evaluation.quality import calibration_of
-from scripts.files.result_files import digest
+from scripts.files.result_files import FORMAT, MANIFEST, digest
 
 pytestmark = pytest.mark.slow
 ABOUT = {"name": "Synthetic abdomen", "version": "1.2.3", "authors": "A. Person", "description": "Thirteen organs."}
@@ -30,9 +30,16 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "evaluation").mkdir()
     summary = {"macro_mean": {"dice_mean": 0.51234}}
     (folder / "evaluation/summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    write_manifest(folder / "evaluation", digest(folder / "model.pt"))
     calibration = {"weights_sha256": digest(folder / "model.pt"), "soft_dice": [0.0, 0.9, 1.0], "dice": [0.0, 0.8, 1.0]}
     (folder / "quality.json").write_text(json.dumps(calibration), encoding="utf-8")
     return folder
+
+
+def write_manifest(evaluation: Path, weights: str) -> None:
+    """As an evaluation with weights of this checksum leaves it behind."""
+    tables = {"summary.json": {"weights_sha256": {"model.pt": weights}}}
+    (evaluation / MANIFEST).write_text(json.dumps({"format": FORMAT, "cases": {}, "tables": tables}), encoding="utf-8")
 
 
 def options(run_dir: Path, output_dir: Path, **changes: str) -> list[str]:
@@ -99,3 +106,14 @@ def test_what_does_not_fit_is_refused_and_nothing_is_left(
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(options(tmp_path, tmp_path / "dist")) == 1
     assert "holds no config.yaml" in capsys.readouterr().err
+
+
+def test_scores_of_other_weights_are_not_those_of_the_bundle(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The run was evaluated at half time, then trained to its end.
+    shutil.copytree(run_dir, tmp_path / "run")
+    write_manifest(tmp_path / "run/evaluation", "0" * 64)
+    assert main(options(tmp_path / "run", tmp_path / "dist")) == 1
+    assert "evaluation/summary.json is not known to be of" in capsys.readouterr().err
+    assert not (tmp_path / "dist").exists()
