@@ -67,13 +67,9 @@ def _read(path: str, findings: CaseFindings) -> VolumeFile | None:
 
 def _check_label(voxels: NDArray[Any], case: Mapping[str, Any], findings: CaseFindings) -> None:
     path, annotated = case["label"], case["annotated"]
-    odd = voxels[~np.isfinite(voxels) | (np.rint(voxels) != voxels)] if voxels.dtype.kind == "f" else np.empty(0)
-    if odd.size:
-        findings.refuse(Kind.NOT_INTEGER, path, f"{odd.size} voxels, such as {odd[0]:g}")
-        return
     present, declared = count_values(voxels, case, findings)
     # Any organ of the dataset will do: the scan may end before those of the config, and was contoured all the same.
-    if annotated and not declared - {0}:
+    if annotated and declared == {0}:
         findings.refuse(Kind.NO_CONTOUR, path, f"no voxel of any organ, annotated for: {', '.join(annotated)}")
     if stray := [organ for organ, count in present.items() if count and organ not in annotated]:
         findings.warnings.append(Problem(Kind.NOT_ANNOTATED, path, ", ".join(stray)))
@@ -82,10 +78,14 @@ def _check_label(voxels: NDArray[Any], case: Mapping[str, Any], findings: CaseFi
 def count_values(
     label: NDArray[Any], case: Mapping[str, Any], findings: CaseFindings
 ) -> tuple[dict[str, int], set[int]]:
-    """Count the voxels of the config's organs in a label, and the declared values there are; refuse undeclared ones."""
+    """Count the voxels of the config's organs in a label, and the declared values there are; refuse all others."""
+    odd = label[~np.isfinite(label) | (np.rint(label) != label)] if label.dtype.kind == "f" else np.empty(0)
+    if odd.size:  # of an interpolated label, whose values between two organs may be those of others
+        findings.refuse(Kind.NOT_INTEGER, case["label"], f"{odd.size} voxels, such as {odd[0]:g}")
+        return {}, set()
     # numpy sorts 16-bit integers several times faster than bytes, wider ones or floats.
     if label.dtype != np.int16 and label.min() >= INT16_MIN and label.max() <= INT16_MAX:
-        label = (np.rint(label) if label.dtype.kind == "f" else label).astype(np.int16)
+        label = label.astype(np.int16)
     values, counts = np.unique(label, return_counts=True)
     voxels = {int(value): int(count) for value, count in zip(values, counts, strict=True)}
     own = {organ: values_of(value) for organ, value in case["label_values"].items()}

@@ -66,6 +66,15 @@ def test_a_value_that_the_data_set_does_not_declare_is_no_background(other: int,
         load(tmp_path, [0, 1, other], np.int16, **declared)
 
 
+@pytest.mark.parametrize("odd", [1.5, float("nan")])
+def test_a_label_that_was_interpolated_is_refused_and_not_rounded(odd: float, tmp_path: Path) -> None:
+    # Between background and liver (2) an interpolated label has values near 1, which would be scored as the spleen.
+    declared = {"label_values": {"spleen": 1, "liver": 2}, "known_values": [0, 1, 2]}
+    assert load(tmp_path, [0, 1, 2], np.float32, **declared) == [0, 1, 2]
+    with pytest.raises(ValueError, match=rf"label.nii.gz: .* that are no integers \(1 voxels, such as {odd}\)"):
+        load(tmp_path, [0, 1, odd], np.float32, **declared)
+
+
 def test_the_label_map_keeps_the_grid_of_its_file(tmp_path: Path) -> None:
     path = save(tmp_path / "label.nii.gz", np.zeros((4, 3, 2), np.uint8))
     loaded = LoadOrganLabelsd("label", ORGANS)({"label": path, "case": "x"})
