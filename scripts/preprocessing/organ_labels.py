@@ -64,7 +64,7 @@ def _relabel(file_values: NDArray[Any], named: Sequence[tuple[float, int]]) -> T
 
 
 class LoadOrganLabelsd(MapTransform):
-    """Dictionary form of :func:`load_organ_labels`; a case without label stays as it is."""
+    """Contoured organs by :func:`load_organ_labels`, to score against; a case without label stays as it is."""
 
     def __init__(self, keys: KeysCollection, organs: Sequence[str]) -> None:
         super().__init__(keys, allow_missing_keys=True)
@@ -72,10 +72,11 @@ class LoadOrganLabelsd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load the labels under the keys."""
-        loaded = dict(data)
+        loaded, case, scan = dict(data), dict(data), data.get("image")
+        if "label_values" in case and "annotated" in case:
+            case["label_values"] = {name: v for name, v in case["label_values"].items() if name in case["annotated"]}
         for key in self.key_iterator(loaded):
-            scan = data.get("image")
-            loaded[key] = load_organ_labels(data, self.organs, key, scan if isinstance(scan, MetaTensor) else None)
+            loaded[key] = load_organ_labels(case, self.organs, key, scan if isinstance(scan, MetaTensor) else None)
         return loaded
 
 

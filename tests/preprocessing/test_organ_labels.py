@@ -75,6 +75,13 @@ def test_a_label_that_was_interpolated_is_refused_and_not_rounded(odd: float, tm
         load(tmp_path, [0, 1, odd], np.float32, **declared)
 
 
+def test_only_contoured_organs_are_loaded_to_be_scored(tmp_path: Path) -> None:
+    # What is there of an organ that does not count as contoured may be a part of it: it is no truth to score against.
+    path = save(tmp_path / "label.nii.gz", np.array([0, 1, 2, 3], np.uint8).reshape(-1, 1, 1))
+    case = {"label": path, "label_values": {"spleen": 1, "liver": 2, "aorta": 3}, "annotated": ["spleen", "aorta"]}
+    assert LoadOrganLabelsd("label", ORGANS)(case)["label"].flatten().tolist() == [0, 1, 0, 3]
+
+
 def test_the_label_map_keeps_the_grid_of_its_file(tmp_path: Path) -> None:
     path = save(tmp_path / "label.nii.gz", np.zeros((4, 3, 2), np.uint8))
     loaded = LoadOrganLabelsd("label", ORGANS)({"label": path, "case": "x"})
