@@ -47,7 +47,7 @@ def load_cases(
     ``dataset_dir`` is the folder that the paths in the datalist, a file in it or an absolute path, are relative to. The
     organs are those of the config, in the order of their class indices; other organs of the dataset become background,
     and one log line per datalist says so. ``limit`` keeps the first so many cases. ``labelled`` leaves out scans
-    without a label, with a log line: they cannot be scored. ``labelled_fraction`` and ``seed`` are those of
+    without a label of the organs, with a log line: none can be scored. ``labelled_fraction`` and ``seed`` are those of
     :func:`keep_labels_of`; ``exclude`` is a table of contours that do not count (:mod:`scripts.dataset.exclusions`).
 
     Returned is a dictionary per case, as shown above; ``label`` and ``patient`` only where the entry has one, values of
@@ -111,12 +111,13 @@ def _refuse_overlap(content: Mapping[str, Any], root: str) -> None:
 
 
 def _with_label(cases: list[dict[str, Any]], split: str, path: str) -> list[dict[str, Any]]:
-    """The cases that have a label; at least one must."""
-    kept = [case for case in cases if "label" in case]
+    """The cases that have a label of a configured organ; at least one must."""
+    kept = [case for case in cases if "label" in case and case["annotated"]]
     if not kept:
-        raise ValueError(f"split '{split}' of {path} has no labelled case, expected one; add 'label' to an entry.")
-    if len(kept) < len(cases):
-        logger.info("%s: %d scans of split '%s' have no label and are left out.", path, len(cases) - len(kept), split)
+        expected = "expected one that is contoured for an organ of the config; fix its 'label' or 'annotated'"
+        raise ValueError(f"split '{split}' of {path} has no labelled case, {expected}.")
+    if left_out := len(cases) - len(kept):
+        logger.info("%s: %d scans of split '%s' have no label of the organs and are left out.", path, left_out, split)
     return kept
 
 

@@ -124,6 +124,15 @@ def test_scans_without_label_are_left_out_where_cases_are_scored(
         load_cases(folder, "test", ["spleen"], labelled=True)
 
 
+def test_a_label_without_an_organ_of_the_config_cannot_be_scored_either(tmp_path: Path) -> None:
+    # An evaluation of nothing but such cases would segment them all, and then have no score to write.
+    liver = {"image": "a.nii", "label": "la.nii", "annotated": ["liver"]}
+    folder = write_datalist(tmp_path, validation=[liver], test=[liver, {"image": "b.nii", "label": "lb.nii"}])
+    assert [case["case"] for case in load_cases(folder, "test", ["spleen"], labelled=True)] == ["b"]
+    with pytest.raises(ValueError, match="no labelled case, expected one that is contoured for an organ of the config"):
+        load_cases(folder, "validation", ["spleen"], labelled=True)
+
+
 def test_organs_that_the_config_does_not_list_are_mentioned_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
