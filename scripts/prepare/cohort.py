@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from scripts.dataset.check import DatasetSummary, check_dataset
 from scripts.dataset.datalist_file import PATH_KEYS, files_of, read_datalist, split_names
@@ -173,14 +174,12 @@ def _write_overlay(
     # The extent of the median scan, bounded by what a training step can hold.
     voxels = np.minimum(np.median([case.extent for case in cases], axis=0), COARSE_FIELD_MM) / coarse
     rounded = [COARSE_MULTIPLE * round(size / COARSE_MULTIPLE) for size in voxels.tolist()]
-    organ_lines = "\n".join(f"- {organ}" for organ in organs)
+    named = yaml.safe_dump({"organs": list(organs), "phases": list(phases)}, sort_keys=False, allow_unicode=True)
     text = f"""\
 # {name}. Overrides train.yaml. Written by scripts.prepare; a starting point.
 
 +initialize: {{_target_: scripts.runtime.composition.require_base}}
-organs:
-{organ_lines}
-phases: [{", ".join(phases)}]
+{named}\
 spacing: {[pixel, pixel, between]}   # mm, the median of the scans within bounds
 coarse_spacing: {coarse}   # mm
 +query_planner: {{patch_size: {patch}}}   # {patch} x {pixel:g} mm = {patch * pixel:.0f} mm

@@ -137,6 +137,17 @@ def test_a_table_gives_phase_organs_patient_and_split(scans: Path) -> None:
     assert yaml.safe_load((scans / "out/cohort.yaml").read_text())["phases"] == ["non_contrast", "portal_venous"]
 
 
+def test_names_that_yaml_takes_for_something_else_stay_names(scans: Path) -> None:
+    rows = ["image,label,phase,split"]
+    for name, phase, split in (("anna", "no", "training"), ("ben", "yes", "training"), ("cleo", "no", "validation")):
+        rows.append(f"scans/{name}.nii.gz,labels/{name}.nii.gz,{phase},{split}")
+    (scans / "scans.csv").write_text("\n".join(rows))
+    values = ["--values", "1=spleen #1", "2=12"]
+    main(["--table", str(scans / "scans.csv"), *values, "--output_dir", str(scans / "out")])
+    overlay = yaml.safe_load((scans / "out/cohort.yaml").read_text())
+    assert (overlay["organs"], overlay["phases"]) == (["spleen #1", "12"], ["no", "yes"])
+
+
 def test_phases_that_some_scans_lack_are_not_used(scans: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = ["image,label,phase", "scans/anna.nii.gz,labels/anna.nii.gz,portal_venous"]
     rows += [f"scans/{name}.nii.gz,labels/{name}.nii.gz," for name in ("ben", "cleo")]
