@@ -59,12 +59,14 @@ def check_dataset(
     folds: int = 1,
     stamp: str | None = None,
     progress: bool = True,
+    known: dict[str, CaseFindings] | None = None,
 ) -> DatasetSummary:
     """Check all cases of a dataset, report every problem at once by a DatasetError, and log the dataset in numbers.
 
     The splits hold cases of ``load_cases``. What is demanded of training applies to the split named ``training``, if
     there is one, and each fold of cross-fitting needs a labelled case of it; ``validation`` must have a labelled case.
-    `stamp` is the file that remembers a check without problems; None checks anew each time.
+    `stamp` is the file that remembers a check without problems; None checks anew each time. `known` keeps what
+    was found in each case for the next check, of other splits of these cases.
     """
     if not organs or not splits or folds < 1:
         raise ValueError(
@@ -78,7 +80,8 @@ def check_dataset(
             summary = DatasetSummary(**remembered)
             logger.info("No file of the dataset changed since it was checked (%s).", stamp)
         else:
-            summary = _judge(splits, _check_cases(splits, organs, phases, progress), organs, phases, folds)
+            found = _check_cases(splits, organs, phases, progress, {} if known is None else known)
+            summary = _judge(splits, found, organs, phases, folds)
             if stamp:
                 _write_stamp(stamp, digest, asdict(summary))
     for warning in summary.warnings:
@@ -87,9 +90,13 @@ def check_dataset(
     return summary
 
 
-def _check_cases(splits: Splits, organs: Sequence[str], phases: Sequence[str], progress: bool) -> Findings:
+def _check_cases(
+    splits: Splits, organs: Sequence[str], phases: Sequence[str], progress: bool, known: dict[str, CaseFindings]
+) -> Findings:
     def check(case: Mapping[str, Any]) -> CaseFindings:
-        return (check_photograph if is_photograph(case["image"]) else check_case)(case, organs, phases)
+        if (key := json.dumps(case, default=str)) not in known:
+            known[key] = (check_photograph if is_photograph(case["image"]) else check_case)(case, organs, phases)
+        return known[key]
 
     jobs = [case for cases in splits.values() for case in cases]
     # If it is interrupted, map cancels the files that are left.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from scripts.dataset.case_check import CaseFindings
 from scripts.dataset.check import DatasetSummary, check_dataset
 from scripts.dataset.datalist_file import PATH_KEYS, files_of, read_datalist, split_names
 from scripts.dataset.datalists import load_cases
@@ -85,12 +86,13 @@ def read_absolute(path: str) -> dict[str, Any]:
     return content
 
 
-def check_datalist(content: Mapping[str, Any], organs: Sequence[str], phases: Sequence[str] = ()) -> DatasetSummary:
-    """Open every file of a datalist before it is written; a ``DatasetError`` lists all problems at once."""
+def check_datalist(content: Mapping[str, Any], organs: Sequence[str], **options: Any) -> DatasetSummary:
+    """Check a datalist before it is written, with the options of `check_dataset`; DatasetError lists all problems."""
+    logger.info("Checking %s.", content.get("split", "the data set"))
     with tempfile.TemporaryDirectory() as folder:
         write_datalist(folder, content)
         splits = {split: load_cases(folder, split, organs) for split in split_names(content) if content[split]}
-    return check_dataset(splits, organs, phases)
+    return check_dataset(splits, organs, **options)
 
 
 def write_cohort(output_dir: str, folds: Contents, organs: Sequence[str], inputs: Sequence[Path] = ()) -> list[Path]:
@@ -106,10 +108,11 @@ def write_cohort(output_dir: str, folds: Contents, organs: Sequence[str], inputs
     claim_outputs([*(folder / DATALIST for folder in folders), *made], [*inputs, *files_listed(folds[0])])
     claim_datalists(folders, folds, made)
     phases = phases_of(folds[0])
-    warnings = check_datalist(folds[0], organs, phases).warnings
+    known = dict[str, CaseFindings]()
+    checked = [check_datalist(content, organs, phases=phases, known=known) for content in folds]
     for folder, content in zip(folders, folds, strict=True):
         write_datalist(folder, content)
-    cases = report_dataset(str(folders[0]), str(output / REPORT), organs, warnings)
+    cases = report_dataset(str(folders[0]), str(output / REPORT), organs, checked[0].warnings)
     name = str(folds[0].get("name") or output.name)
     _write_overlay(output / OVERLAY, name, organs, phases, [case for case in cases if not case.failure])
     return folders

@@ -124,6 +124,20 @@ def test_folds_hold_every_labelled_patient_out_once(scans: Path) -> None:
     assert (scans / "out/cohort.yaml").exists() and (scans / "out/report.html").exists()
 
 
+def test_every_fold_is_checked_before_the_first_is_trained(scans: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # Of the second fold the only scan that is contoured for the spleen is held out: its training would be refused.
+    rows = ["image,label,organs,split", "scans/anna.nii.gz,labels/anna.nii.gz,,"]
+    rows += [f"scans/{name}.nii.gz,labels/{name}.nii.gz,liver," for name in ("ben", "cleo")]
+    (scans / "scans.csv").write_text("\n".join(rows))
+    folds = [{"train": ["anna", "ben"], "val": ["cleo"]}, {"train": ["ben", "cleo"], "val": ["anna"]}]
+    (scans / "folds.json").write_text(json.dumps(folds))
+    arguments = ["--table", str(scans / "scans.csv"), *VALUES, "--split", str(scans / "folds.json")]
+    with caplog.at_level("INFO"), pytest.raises(DatasetError, match="organ without a training example") as caught:
+        main([*arguments, "--output_dir", str(scans / "out")])
+    assert [problem.where for problem in caught.value.problems] == ["spleen"]
+    assert caplog.messages[-1].startswith("Checking fold 1 of 2") and not (scans / "out").exists()
+
+
 def test_a_table_gives_phase_organs_patient_and_split(scans: Path) -> None:
     rows = ["image,label,phase,organs,patient,split"]
     for name, split in zip(["anna", "ben", "cleo"], ["training", "training", "validation"], strict=True):
