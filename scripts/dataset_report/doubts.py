@@ -8,9 +8,10 @@ a run the weights of the bundle judge: of cases that they were trained on they k
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from torch.nn.functional import interpolate
 from tqdm import tqdm
 
 from scripts.coarse.doubts import fits_of, judge
-from scripts.dataset.datalist_file import datalist_path, read_datalist, split_names
+from scripts.dataset.datalist_file import datalist_path, read_datalist, refuse_equal_names, split_names
 from scripts.dataset.datalists import load_cases
 from scripts.drawing.html import embedded, png, table, write_page
 from scripts.drawing.overlay import overlay_figure
@@ -65,6 +66,13 @@ def maps_by_split(splits: Sequence[str], run_dir: str | None, scratch: str) -> d
     return maps
 
 
+def by_name(cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Split and case by its name, which maps and table go by; a case of training is one whatever else lists it."""
+    of_image = {case["image"]: (split, case) for split in sorted(cases, key=TRAINING.__eq__) for case in cases[split]}
+    refuse_equal_names([case for _, case in of_image.values()], "the data set")
+    return {stored_name(case): (split, case) for split, case in of_image.values()}
+
+
 def find_doubts(dataset_dir: str, run_dir: str | None, splits: Sequence[str], output: str) -> pd.DataFrame:
     """Write the page and, beside it, the table of doubted contours; return the table. Without splits all are judged."""
     beside = Path(output).with_suffix(".csv")
@@ -80,7 +88,7 @@ def find_doubts(dataset_dir: str, run_dir: str | None, splits: Sequence[str], ou
                 f"{run_dir} keeps no coarse maps of {', '.join(unknown[:3])}: it was not trained on these cases. Give "
                 "the data set of the run, or --splits without training."
             )
-        jobs = {stored_name(case): (split, case) for split in cases for case in cases[split]}
+        jobs = by_name(cases)
         bar = tqdm(jobs.values(), desc="comparing", unit="scan")
         fits = [fit for split, case in bar for fit in fits_of(store.open(case), maps[split].of(case), store)]
         rows, blocks = list[dict[str, str]](), list[str]()

@@ -15,6 +15,7 @@ from matplotlib.image import imread
 from tiny_dataset import ct_voxels, label_voxels, save, truncate
 
 from scripts.dataset_report.__main__ import main, report_dataset
+from scripts.dataset_report.doubts import by_name
 from scripts.dataset_report.measure import GAP, HEIGHT, MAX_WIDTH, thumbnail
 
 
@@ -119,3 +120,13 @@ def test_a_clinical_data_set_is_reported(tmp_path: Path) -> None:
     assert len(cases) == 201 and not [case for case in cases if case.failure]
     # Two patients whose spinal cord is contoured to twenty times its volume.
     assert "spinal cord has 543 ml" in Page(tmp_path / "report.html").text
+
+
+def test_doubted_contours_are_those_of_one_scan_and_of_training_by_maps_that_do_not_know_them() -> None:
+    # Maps and table know a case by its name: of two scans of one name the second was judged by the first one's maps.
+    anna, ben = ({"case": name, "image": f"/ct/{name}.nii.gz"} for name in ("anna", "ben"))
+    # The whole network, by which all other splits are judged, was trained on the cases of training.
+    jobs = by_name({"training": [anna], "trainval": [anna, ben]})
+    assert jobs == {"anna": ("training", anna), "ben": ("trainval", ben)}
+    with pytest.raises(ValueError, match="'anna': /ct/anna.nii.gz and /later/anna.nii.gz"):
+        by_name({"validation": [anna], "test": [{"case": "anna", "image": "/later/anna.nii.gz"}]})
