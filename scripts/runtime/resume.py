@@ -12,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.files.atomic_write import replacing
-from scripts.runtime.processes import broadcast_buffers, is_first_process, unwrap
+from scripts.runtime.processes import broadcast_buffers, is_first_process, unwrap, world_size
 from scripts.runtime.run_folder import RunPlace, placed, record_weights
 from scripts.runtime.streams import BatchStream
 
@@ -86,11 +86,6 @@ class Resume:
         self.objects, self.batches = dict(objects), batches
         self.began, self.before = dict.fromkeys(CLOCKS, 0.0), dict.fromkeys(CLOCKS, 0.0)
 
-    @property
-    def path(self) -> Path:
-        """The checkpoint file."""
-        return placed(self.file, self.place)
-
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
         engine.add_event_handler(Events.STARTED, self.restore)
@@ -98,9 +93,9 @@ class Resume:
 
     def restore(self, engine: Engine) -> None:
         """Load the checkpoint if there is one."""
-        self.began = {name: clock() for name, clock in CLOCKS.items()}
-        if self.path.exists():
-            content = load_checkpoint(self.path, remedy="delete it to start again")
+        self.began, path = {name: clock() for name, clock in CLOCKS.items()}, placed(self.file, self.place)
+        if path.exists():
+            content = load_checkpoint(path, remedy="delete it to start again")
             self.before = {name: float(content.get(name, 0.0)) for name in CLOCKS}
             for name, item in self.objects.items():
                 unwrap(item).load_state_dict(content[name])
@@ -108,7 +103,7 @@ class Resume:
             engine.state.iteration = engine.state.epoch * int(engine.state.epoch_length or 0)
             done = engine.state.epoch >= int(engine.state.max_epochs or 0)
             word = "done before, skipped" if done else f"resumed after epoch {engine.state.epoch}"
-            logger.info("%s: %s (%s)", self.path.stem, word, self.path)
+            logger.info("%s: %s (%s)", path.stem, word, path)
         self.batches.start_at(engine.state.iteration)
 
     def save(self, engine: Engine) -> None:
@@ -119,20 +114,18 @@ class Resume:
             content = {name: unwrap(item).state_dict() for name, item in self.objects.items()}
             costs = {name: self.before[name] + clock() - self.began[name] for name, clock in CLOCKS.items()}
             costs["peak_mib"] = peak_memory_mib()
-            save_atomically({"epoch": engine.state.epoch, **costs, **content}, self.path)
+            save_atomically({"epoch": engine.state.epoch, **costs, **content}, placed(self.file, self.place))
 
 
 class BestModel:
-    """Handler of the validation engine: keep the weights with the highest key metric; `path` is relative to `place`."""
+    """Handler of the validation engine: keep the weights with the highest key metric; `path` is relative to `place`.
+
+    The highest on other validation cases does not count: a run may go on with more of them, or fewer.
+    """
 
     def __init__(self, path: str, network: torch.nn.Module, place: RunPlace | None = None) -> None:
         self.file, self.place, self.network = path, place, network
-        self.best = float("-inf")
-
-    @property
-    def path(self) -> Path:
-        """The file for the weights."""
-        return placed(self.file, self.place)
+        self.best, self.cases = float("-inf"), list[int | str]()
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator that has a key metric."""
@@ -140,22 +133,28 @@ class BestModel:
 
     def keep(self, engine: Engine) -> None:
         """Write the weights if the validation was the best so far."""
-        name = engine.state.key_metric_name  # type: ignore[attr-defined]
+        name, path = engine.state.key_metric_name, placed(self.file, self.place)  # type: ignore[attr-defined]
         value = float(engine.state.metrics[name])
+        data = getattr(getattr(engine.state.dataloader, "dataset", None), "data", ())
+        cases: list[int | str] = [world_size(), *(str(case["case"]) for case in data)]
+        if self.cases[:1] == cases[:1] and self.cases != cases:  # each of another number of processes has others
+            logger.warning("validation: the cases are others than before, with which the best so far does not compare")
+            self.best = float("-inf")
+        self.cases = cases
         best = "the first" if math.isinf(self.best) else f"best before {self.best:.4f}"
         logger.info("validation: %s %.4f (%s)", name, value, best)
         if math.isnan(value):
             logger.warning("validation: %s is not a number; are the validation cases contoured for any organ?", name)
         # Even without a number a run has to end with weights.
-        if value > self.best or (math.isnan(value) and not self.path.exists()):
+        if value > self.best or (math.isnan(value) and not path.exists()):
             self.best = max(self.best, value)
             if is_first_process():
-                save_weights(self.network.state_dict(), self.path)
+                save_weights(self.network.state_dict(), path)
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
         """What a resumed run has to know."""
-        return {"best": self.best}
+        return {"best": self.best, "cases": self.cases}
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
-        self.best = float(state["best"])
+        self.best, self.cases = float(state["best"]), list(state.get("cases", ()))

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.data import DataLoader, Dataset
 
 from scripts.runtime.resume import BestModel, Resume, load_checkpoint, save_atomically
 
@@ -137,13 +138,14 @@ def test_a_file_that_is_no_dictionary_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "tensor.pt")
 
 
-def validated(best: BestModel, value: float) -> None:
-    """One validation with this key metric."""
+def validated(best: BestModel, value: float, *cases: str) -> None:
+    """One validation with this key metric, on these cases."""
     engine = Engine(lambda engine, batch: None)
     engine.state.key_metric_name = "dice"  # type: ignore[attr-defined]
     best.attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: engine.state.metrics.update(dice=value))
-    engine.run([0], max_epochs=1)
+    data = Dataset([{"case": case} for case in cases or ["anna"]])
+    engine.run(DataLoader(data, batch_size=len(data)), max_epochs=1)
 
 
 def test_only_a_better_validation_replaces_the_weights(tmp_path: Path) -> None:
@@ -168,6 +170,21 @@ def test_a_resumed_run_remembers_the_best_validation(tmp_path: Path, caplog: pyt
     assert Path(path).stat().st_mtime_ns == written
     assert "validation: dice 0.7000 (the first)" in caplog.text
     assert "validation: dice 0.6000 (best before 0.7000)" in caplog.text
+
+
+def test_the_best_on_other_validation_cases_does_not_keep_later_weights_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A run of validation_limit 1 goes on with all cases, of which the others are harder: .6 may well be better than .7.
+    path, network = str(tmp_path / "model.pt"), torch.nn.Linear(1, 1, bias=False)
+    before, resumed = BestModel(path, network), BestModel(path, network)
+    validated(before, 0.7, "anna")
+    resumed.load_state_dict(before.state_dict())
+    for value, kept in ((0.6, 0.6), (0.5, 0.6)):
+        network.weight.data.fill_(value)
+        validated(resumed, value, "anna", "ben")
+        assert float(load_checkpoint(path)["weight"]) == pytest.approx(kept)
+    assert caplog.text.count("the cases are others than before") == 1
 
 
 def test_a_validation_without_a_number_still_leaves_weights(tmp_path: Path) -> None:
