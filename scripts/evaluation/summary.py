@@ -196,6 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.pool:
         frames, names = [pd.concat(frames, ignore_index=True)], names[:1]
     print(format_table({name: summarise(frame) for name, frame in zip(names, frames, strict=True)}))
+    if len({frozenset(zip(frame["case"], frame["organ"], strict=True)) for frame in frames}) > 1:
+        print("\nNot the same contours were scored: these means do not compare.")
 
 
 if __name__ == "__main__":

@@ -207,6 +207,19 @@ def test_the_command_prints_the_table_of_the_runs_it_is_given(
     assert "| coarse |" in capsys.readouterr().out
 
 
+def test_means_over_other_cases_are_not_compared_without_a_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # As many patients in both, of two folds: the table alone would show one method better than the other.
+    for name, case in (("coarse", "001"), ("final", "002"), ("again", "001")):
+        write_report([found(case, "aorta", 1, 0.8)], tmp_path / name, "x")
+    coarse, final, again = (str(tmp_path / name / "scores.csv") for name in ("coarse", "final", "again"))
+    main([coarse, final])
+    assert capsys.readouterr().out.endswith("\nNot the same contours were scored: these means do not compare.\n")
+    main([coarse, again])
+    assert "Not the same" not in capsys.readouterr().out
+
+
 def test_the_folds_of_a_cross_validation_are_pooled_to_one_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
