@@ -112,7 +112,7 @@ class CrossFittedCoarse:
             for number, held_out in enumerate(self.folds):
                 self._cross_fit(number, held_out, copy.deepcopy(untrained))
         self._train("coarse", self.data, self.segmenter, self.epochs)
-        self._write_maps(self.data, self.segmenter, "coarse maps")
+        self.maps.prepare(self.data, self.segmenter, "coarse maps")
         self._report()
         barrier()  # the report is of the cross-fitted maps
         if len(self.folds) > 1 and self.least_dice > 0:
@@ -133,10 +133,7 @@ class CrossFittedCoarse:
             return
         others = [case for n, case in enumerate(self.data) if n not in set(held_out)]
         self._train(f"coarse_fold{number}", others, segmenter, self.fold_epochs)
-        self._write_maps(unseen, segmenter, f"maps of fold {number}")
-
-    def _write_maps(self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, title: str) -> None:
-        self.maps.prepare(cases, segmenter, title)
+        self.maps.prepare(unseen, segmenter, f"maps of fold {number}")
 
     def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
         """Train one network, resuming from its checkpoint; a finished one is only loaded."""

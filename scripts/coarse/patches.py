@@ -76,7 +76,9 @@ class CoarsePatches(BatchStream):
         image, label = (torch.stack(part) for part in zip(*patches, strict=True))
         if self.intensity is not None:
             image = self.intensity(image, generator)
-        return {"image": image, "label": label, "annotated": torch.stack([self._annotated(n) for n, _ in drawn])}
+        contoured = [self.store.open(self.data[number]).annotated for number, _ in drawn]
+        annotated = [[index in organs for index in range(1 + len(self.store.organs))] for organs in contoured]
+        return {"image": image, "label": label, "annotated": torch.tensor(annotated)}
 
     def _organs(self) -> list[int]:
         """Organs that some case was contoured for, with those cases kept in `_showing`."""
@@ -109,11 +111,6 @@ class CoarsePatches(BatchStream):
             label = self._volume(number)[1].permute(1, 2, 0)
             self._voxels[number, organ] = torch.nonzero(label == organ).to("cpu", torch.int16)
         return self._voxels[number, organ]
-
-    def _annotated(self, number: int) -> Tensor:
-        contoured = torch.zeros(len(self.store.organs) + 1, dtype=torch.bool)
-        contoured[list(self.store.open(self.data[number]).annotated)] = True
-        return contoured
 
     def _volume(self, number: int) -> tuple[Tensor, Tensor]:
         """Image [z, channel, x, y] and label [z, x, y] on the coarse grid, kept on the device as float16 and uint8."""

@@ -26,10 +26,7 @@ MEAN, MEAN_OF_CLASSES = "mean", "mean without background"
 
 
 def class_ious(matrix: Tensor) -> Tensor:
-    """IoU of each class of a confusion matrix [reference, prediction]; NaN where a class is in neither.
-
-    Example: [[3, 1], [0, 4]] gives 3 / 4 and 4 / 5.
-    """
+    """IoU of each class of a matrix [reference, prediction], NaN if in neither: [[3, 1], [0, 4]] gives 3/4 and 4/5."""
     counts = matrix.double()
     common = counts.diag()
     return common / (counts.sum(dim=0) + counts.sum(dim=1) - common)

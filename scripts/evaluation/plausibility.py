@@ -100,10 +100,7 @@ def distances_of(signs: Signs, known: Mapping[str, Mapping[str, Sequence[float]]
 
 
 def fit(scans: Sequence[Signs]) -> dict[str, Any]:
-    """Mean and spread of the values of training scans, and the limit of their distance in each aspect.
-
-    Raises: ValueError for fewer than 15 scans.
-    """
+    """Mean and spread of training scans' values, the limit of their distance in each aspect; ValueError below 15."""
     if len(scans) < LEAST_SCANS:
         raise ValueError(f"{len(scans)} scans are given, expected {LEAST_SCANS} or more: segment the training scans.")
     known: dict[str, dict[str, list[float]]] = {}

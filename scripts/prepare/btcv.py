@@ -192,8 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Path]:
     parser.add_argument("--no_test", action="store_true", help="the 20 test scans are not there")
     options = parser.parse_args(arguments)
     paths = prepare_btcv(options.raw_dir, options.output_dir, options.split, not options.no_test)
-    for path in paths:
-        print(path)
+    print(*paths, sep="\n")
     return paths
 
 

@@ -14,10 +14,7 @@ def check_window(window: Sequence[float]) -> tuple[float, float]:
 
 
 def soft_tissue_window(hu: Tensor, lower: float, upper: float) -> Tensor:
-    """Map [lower, upper] HU linearly to [0, 1] and clip (public code: -175 to 275 HU).
-
-    Example: -175, 50, 275 and 1000 HU become 0, .5, 1 and 1.
-    """
+    """Map [lower, upper] HU linearly to [0, 1] and clip: of -175 to 275 HU (public code), 50 becomes .5, 1000 1."""
     # In place on the difference: a whole volume is held twice at most.
     return (hu - lower).div_(upper - lower).clamp_(0.0, 1.0)
 

@@ -74,10 +74,7 @@ class ToWorkingGrid(Transform):
 
 
 class ToWorkingGridd(MapTransform):
-    """Dictionary wrapper of :class:`ToWorkingGrid`.
-
-    MONAI's own ``Spacingd`` writes into every key that begins with ``image_``, which breaks in MONAI Label (1.6.x).
-    """
+    """Dictionary form; MONAI's ``Spacingd`` writes to each key that begins with ``image_``: MONAI Label 1.6 breaks."""
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float], allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)

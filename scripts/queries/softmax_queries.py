@@ -24,10 +24,7 @@ def attended_logits(logits: Tensor, attention: Tensor, organ: Tensor) -> Tensor:
 
 
 def asked_logits(logits: Tensor, organ: Tensor) -> Tensor:
-    """Log-odds [query, 1, x, y] of the queried organ against all other outputs.
-
-    Example: of the probabilities (.5, .3, .2) with organ 1 queried, log(.3 / .7).
-    """
+    """Log-odds [query, 1, x, y] of the queried organ against all others: of (.5, .3, .2), organ 1, log(.3 / .7)."""
     asked = one_hot(organ, logits.shape[1])[:, :, None, None] > 0
     others = logits.masked_fill(asked, -1.0e4).logsumexp(dim=1, keepdim=True)
     return logits.masked_fill(~asked, 0.0).sum(dim=1, keepdim=True) - others

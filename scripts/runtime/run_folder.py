@@ -79,7 +79,8 @@ def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]
             f"{folder} holds a model.pt that no training of this folder wrote, and it would be written over: give "
             "another --output_dir."
         )
-    _write_manifest(folder, {**manifest, "bundle": bundle_identity().version, "began_with": dict(began_with)})
+    noted = {**manifest, "bundle": bundle_identity().version, "began_with": dict(began_with)}
+    write_text(folder / MANIFEST, json.dumps(noted, indent=1) + "\n")
     write_text(path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     return folder
 
@@ -89,7 +90,7 @@ def record_weights(path: Path, written: Path) -> None:
     if manifest := _read(path.parent / MANIFEST, json.loads):
         known = manifest.setdefault("sha256", {})
         known[path.name] = [digest(written), *known.get(path.name, [])[:1]]  # the last one, if they never get there
-        _write_manifest(path.parent, manifest)
+        write_text(path.with_name(MANIFEST), json.dumps(manifest, indent=1) + "\n")
 
 
 def check_weights(path: Path) -> None:
@@ -130,7 +131,3 @@ def _read(path: Path, load: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not whole: delete it, and the run goes on with the settings of the next command.")
     return content
-
-
-def _write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
-    write_text(folder / MANIFEST, json.dumps(content, indent=1) + "\n")

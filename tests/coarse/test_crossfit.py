@@ -70,12 +70,13 @@ class Recorded(CrossFittedCoarse):
     def note(self) -> None:
         self.trained: dict[int, set[str]] = {}
         self.predicted: dict[str, int] = {}
+        self.maps.prepare = self._predict  # type: ignore[method-assign]
 
     def _train(self, name: str, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, epochs: int) -> None:
         self.trained[id(segmenter)] = {case["case"] for case in cases}
         self.kept = [*getattr(self, "kept", []), segmenter]
 
-    def _write_maps(self, cases: Sequence[Mapping[str, Any]], segmenter: CoarseSegmenter, title: str) -> None:
+    def _predict(self, cases: Sequence[Mapping[str, Any]], segmenter: Any = None, title: str = "") -> None:
         for case in cases:
             self.predicted.setdefault(case["case"], id(segmenter))
 
