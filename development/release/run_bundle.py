@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from monai.bundle import ConfigParser
 
 from development.release.build import UPLOAD, build_release
 from development.release.bundle_files import QUALITY, WEIGHTS, bundle_files
@@ -22,6 +23,7 @@ from development.standalone_configs import write_copies
 from scripts.evaluation.quality import calibration_of
 from scripts.files.result_files import digest, read_manifest, weights_digest
 from scripts.runtime.composition import PREDICTOR, trained_config
+from scripts.runtime.resume import load_checkpoint
 from scripts.runtime.run_folder import check_weights
 
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "cache_dir", "model_path", "run_dir", "device")
@@ -50,8 +52,8 @@ def build_run_bundle(
     folder of the bundle and the folder of the release.
 
     Raises:
-        ValueError: the name or a check of the release does not pass, a folder of this name is there, or the scores are
-            those of other weights.
+        ValueError: the name or a check of the release does not pass, a folder of this name is there, the training is
+            not finished, or the scores are those of other weights.
         FileNotFoundError: no such run, no weights, or no licence.
     """
     run, weights = trained_config(str(run_dir)), run_dir / "model.pt"
@@ -63,6 +65,7 @@ def build_run_bundle(
     if folder.exists():
         raise ValueError(f"{folder} exists: give another --name or --output_dir, or move it away.")
     check_weights(weights)
+    require_finished(run_dir, run)
     output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output_dir, prefix=".") as temporary:
         made = Path(temporary) / folder.name
@@ -88,6 +91,19 @@ def build_run_bundle(
         release = build_release(made, output_dir)
     shutil.unpack_archive(release / UPLOAD / f"{release.name}.zip", output_dir)
     return folder, release
+
+
+def require_finished(run_dir: Path, run: Mapping[str, Any]) -> None:
+    """Raise ValueError for a training that was stopped: a model.pt is there from its first validation on."""
+    checkpoint = run_dir / "segmentation.pt"
+    if checkpoint.is_file():
+        done = load_checkpoint(checkpoint)["epoch"]
+        epochs = ConfigParser(dict(run)).get_parsed_content("train::total_epochs")
+        if done < epochs:
+            raise ValueError(
+                f"{run_dir} holds a training that was stopped after {done} of {epochs} epochs of the segmentation "
+                "stage: give its command again, which goes on with it."
+            )
 
 
 def write_configs(folder: Path, run: Mapping[str, Any]) -> None:

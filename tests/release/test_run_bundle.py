@@ -117,3 +117,13 @@ def test_scores_of_other_weights_are_not_those_of_the_bundle(
     assert main(options(tmp_path / "run", tmp_path / "dist")) == 1
     assert "evaluation/summary.json is not known to be of" in capsys.readouterr().err
     assert not (tmp_path / "dist").exists()
+
+
+def test_a_training_that_was_stopped_is_not_released(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run_dir, tmp_path / "run")
+    torch.save({"epoch": 3}, tmp_path / "run/segmentation.pt")
+    assert main(options(tmp_path / "run", tmp_path / "dist")) == 1
+    assert "was stopped after 3 of " in capsys.readouterr().err
+    assert not (tmp_path / "dist").exists()
