@@ -109,10 +109,7 @@ def score_organ(
 
 
 def joint_box(first: Box | None, second: Box | None) -> Box:
-    """The smallest box [x, y, z] around two boxes, either of which may be None (nothing there).
-
-    Example: x from 2 to 5 and x from 4 to 9 give x from 2 to 9. Two times None gives an empty box.
-    """
+    """The smallest box [x, y, z] around two, where None is empty: x from 2 to 5 and from 4 to 9 give x from 2 to 9."""
     boxes = [box for box in (first, second) if box is not None] or [(slice(0, 0),) * 3]
     x, y, z = (slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
     return (x, y, z)

@@ -151,7 +151,9 @@ def split_scans(
         return splits
     placed = _placed_patients(scans)
     free = sorted({scan.patient_or_case for scan in scans if scan.label} - set(placed))
-    if not free or (folds == 1 and VALIDATION in placed.values()):
+    if folds > 1 and VALIDATION in placed.values():
+        raise ValueError(f"each of {folds} folds validates on patients of its own: clear 'validation' in the table.")
+    if not free or VALIDATION in placed.values():
         drawn: list[Split] = [{}]
     elif folds > 1:
         drawn = deal_folds(free, folds)

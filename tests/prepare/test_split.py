@@ -122,6 +122,13 @@ def test_what_a_scan_says_holds_for_all_scans_of_its_patient() -> None:
     assert split == {"a": "validation", "b": "validation", "c": "training", "d": "training"}
 
 
+def test_a_validation_that_is_given_is_not_that_of_every_fold() -> None:
+    # Scored once in each fold, it would be refused when the scores of all trained folds are pooled.
+    scans = [scan("a", split="validation"), scan("b"), scan("c")]
+    with pytest.raises(ValueError, match="each of 2 folds validates on patients of its own"):
+        split_scans(scans, ORGANS, folds=2)
+
+
 def test_a_patient_put_into_two_splits_is_refused() -> None:
     scans = [scan("a", patient="p1", split="validation"), scan("b", patient="p1", split="training")]
     with pytest.raises(ValueError, match="patient p1 is in the splits validation and training"):
