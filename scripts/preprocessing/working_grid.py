@@ -74,7 +74,7 @@ class ToWorkingGrid(Transform):
 
 
 class ToWorkingGridd(MapTransform):
-    """Dictionary form; MONAI's ``Spacingd`` writes to each key that begins with ``image_``: MONAI Label 1.6 breaks."""
+    """Dictionary form. MONAI's ``Spacingd`` would write to each key that begins with ``image_``, as in MONAI Label."""
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float], allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
