@@ -40,8 +40,8 @@ class Manifest:
         settings: Any = None,
     ) -> None:
         self.folder, self.kinds, self.tables = Path(output_dir), list(kinds), dict(tables or {})
-        there = [Path(path) for path in weights if Path(path).is_file()]
-        self.weights = {path.name: result_files.weights_digest(path) for path in there}
+        there = [(path.name, result_files.weights_digest(path)) for path in map(Path, weights) if path.is_file()]
+        self.weights = {name: " ".join(sha for one, sha in there if one == name) for name, _ in there}
         self.settings, self.journal = settings, self.folder / result_files.JOURNALS.replace("*", uuid.uuid4().hex)
         self.cases: dict[str, Mapping[str, Any]] = {}
         self._digests: dict[str, str] = {}

@@ -70,6 +70,29 @@ def test_a_result_is_replaced_only_by_the_same_scan_and_only_unchanged(scan: Pat
         Manifest(out, ["labels"], []).claim(cases)
 
 
+def test_the_weights_of_every_fold_count_though_all_files_are_called_alike(scan: Path) -> None:
+    paths = [str(scan.parent / f"fold{number}/model.pt") for number in range(3)]
+    for path in map(Path, paths):
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    cases, out = [{"case": "anna", "image": str(scan)}], scan.parent / "out"
+
+    def ensemble(*folds: int) -> Manifest:
+        return Manifest(out, ["labels"], [paths[fold] for fold in folds])
+
+    first = ensemble(0, 2)
+    first.claim(cases)
+    first.begin("anna")
+    (out / "anna_seg.nii.gz").write_bytes(b"labels")
+    first.record("anna")
+    assert ensemble(0, 2).claim(cases) == ["anna"]
+    for other in (ensemble(1, 2), ensemble(2)):
+        with pytest.raises(ValueError, match="made with other weights"):
+            other.claim(cases)
+
+
+
+
 def scored(scan: Path, **changes: Any) -> Manifest:
     """An evaluation of one scan, before its work."""
     given = {"settings": {"title": "ours"}, "label": "spleen", "weights": "weights", **changes}
