@@ -134,7 +134,9 @@ class Manifest:
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **what,
         }
-        entry["results"] = self._entries.get(case, {}).get("results", {}) | what["results"]
+        before, made_by = self._entries.get(case, {}), ("input_sha256", "weights_sha256")
+        kept = before["results"] if all(before.get(key) == entry[key] for key in made_by) else {}
+        entry["results"] = kept | what["results"]
         self._entries[case] = entry
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.journal.open("a", encoding="utf-8") as journal:

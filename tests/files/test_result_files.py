@@ -91,6 +91,24 @@ def test_the_weights_of_every_fold_count_though_all_files_are_called_alike(scan:
             other.claim(cases)
 
 
+def test_what_is_left_of_another_scan_of_the_same_name_is_not_listed_as_of_this_one(scan: Path) -> None:
+    out, other = scan.parent / "out", scan.parent / "other/anna.nii.gz"
+    other.parent.mkdir()
+    other.write_bytes(b"another patient")
+    for image, kinds in ((scan, ["labels", "report"]), (other, ["labels"])):
+        (out / "anna_seg.nii.gz").unlink(missing_ok=True)  # moved elsewhere by the user
+        run = Manifest(out, kinds, [])
+        run.claim([{"case": "anna", "image": str(image)}])
+        run.begin("anna")
+        for path in run.files_of("anna"):
+            path.write_bytes(b"result")
+        run.record("anna")
+        run.finish()
+    assert [*read_manifest(out)["cases"]["anna"]["results"]] == ["anna_seg.nii.gz"]
+    with pytest.raises(ValueError, match=r"anna_report.html: no run listed in manifest.json has written it"):
+        Manifest(out, ["report"], []).claim([{"case": "anna", "image": str(other)}])
+
+
 
 
 def scored(scan: Path, **changes: Any) -> Manifest:
