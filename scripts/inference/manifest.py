@@ -64,13 +64,13 @@ class Manifest:
         self.cases = {str(case["case"]): case for case in cases}
         outputs = [path for case in self.cases for path in self.files_of(case)]
         outputs += [self.folder / name for name in self.tables]
-        space = sum(SPACE_PER_SCAN + _size(Path(case["image"])) // 4 for case in cases)
-        manifest = self.folder / result_files.MANIFEST
+        manifest, content = self.folder / result_files.MANIFEST, result_files.read_manifest(self.folder)
+        self._entries, listed = content.get("cases", {}), content.get("tables", {})
+        done = dict.fromkeys(case for case in self.cases if case in checked or self._is_done(case))
+        space = sum(SPACE_PER_SCAN + _size(Path(self.cases[case]["image"])) // 4 for case in self.cases.keys() - done)
         result_files.claim_outputs([*outputs, manifest], files_of(cases), space)
-        content = result_files.read_manifest(self.folder)
         if manifest.exists() and not content:
             raise ValueError(f"{manifest} is not a list of this bundle's results: give another output folder.")
-        self._entries, listed = content.get("cases", {}), content.get("tables", {})
         results = [(case, path) for case in self.cases if case not in checked for path in self.files_of(case)]
         tables = [] if checked else [self.folder / name for name in self.tables]
         reasons = {path: self._problem(case, path) for case, path in results if os.path.lexists(path)}
@@ -82,7 +82,7 @@ class Manifest:
                 f"results would be lost, since these files exist already:\n  {lines}\nGive another output folder, or "
                 "move or delete them."
             )
-        return [case for case in self.cases if case in checked or self._is_done(case)]
+        return list(done)
 
     def turn(self, case: Mapping[str, Any]) -> tuple[bool, int]:
         """Sort key: large scans first, and last what an earlier run began and did not end: it may end this run too."""

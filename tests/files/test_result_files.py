@@ -11,6 +11,7 @@ import pytest
 
 from scripts.dataset.inference_inputs import scan_inputs
 from scripts.files.result_files import MANIFEST, claim_outputs, read_manifest, results_in
+from scripts.inference import manifest as manifests
 from scripts.inference.manifest import Manifest
 
 
@@ -109,6 +110,12 @@ def test_what_is_left_of_another_scan_of_the_same_name_is_not_listed_as_of_this_
         Manifest(out, ["report"], []).claim([{"case": "anna", "image": str(other)}])
 
 
+def test_room_has_to_be_free_for_scans_that_are_not_done(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segmented(scan)
+    monkeypatch.setattr(manifests, "SPACE_PER_SCAN", 2**60)
+    assert segmented(scan).found_done == ["anna"]  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="MiB free and the results may need"):
+        segmented(scan, settings="bfloat16")
 
 
 def scored(scan: Path, **changes: Any) -> Manifest:
