@@ -73,7 +73,7 @@ class SharedScans:
 
     def settle(self, case: str, outcome: str = DONE) -> None:
         """Say what came of a scan: that it is done, or why it failed."""
-        (self.scans / case).write_text(outcome, encoding="utf-8")
+        (self.scans / case).write_text(outcome, encoding="utf-8", errors="backslashreplace")
 
     def done(self) -> list[str]:
         """Scans that are done so far."""

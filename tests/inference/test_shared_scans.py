@@ -138,3 +138,11 @@ def test_a_command_with_another_scan_of_the_same_name_waits_and_both_report_thei
         assert process.exitcode == 0
     assert (tmp_path / "anna").read_text() == "{'ct': 'anna failed'}"
     assert (tmp_path / "ben").read_text() == "{'ct': 'ben failed'}"
+
+
+def test_the_reason_of_a_failure_may_name_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    shared, name = SharedScans(tmp_path / "out"), os.fsdecode(b"\xff.nii.gz")
+    with shared.joined():
+        shared.claim("scan")
+        shared.settle("scan", f"{name}: file cannot be read")
+        assert shared.failures() == {"scan": "\\udcff.nii.gz: file cannot be read"}
