@@ -15,7 +15,7 @@ from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 
 from scripts.dataset.datalist_file import is_photograph
-from scripts.dataset.problems import VolumeError, sentence
+from scripts.dataset.problems import Kind, Problem, VolumeError, sentence
 from scripts.dataset.scan_rules import check_scan_arrays
 from scripts.dataset.volume_file import VolumeFile, read_volume_file
 
@@ -84,10 +84,12 @@ def _loader(as_stored: bool) -> LoadImage:
 
 
 def check_scan(scan: MetaTensor) -> MetaTensor:
-    """Refuse a scan [1, x, y, z] that cannot be a CT in HU (VolumeError); log and keep warnings; photographs pass."""
-    if scan.dim() != 4:
-        return scan
+    """Refuse a scan [1, x, y, z] that cannot be a CT in HU (VolumeError); log, keep warnings; RGB photographs pass."""
     where = str(scan.meta.get("filename_or_obj", "the scan"))
+    if scan.dim() != 4:
+        if is_photograph(where) and len(scan) != 3:
+            raise VolumeError(Problem(Kind.NOT_HU, where, f"a picture of {len(scan)} channels, expected a CT volume"))
+        return scan
     affine = np.asarray(scan.affine, dtype=np.float64)
     for channel in scan.as_tensor().detach().cpu().numpy():
         problems, found = check_scan_arrays(channel, affine, where, scan.meta.get("header_spacing"))

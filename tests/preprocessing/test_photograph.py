@@ -13,7 +13,9 @@ from monai.transforms import LoadImage
 from PIL import Image
 from tiny_voc import CLASSES, HEIGHT, WIDTH, photograph_case, shapes, write_voc
 
+from scripts.dataset.problems import VolumeError
 from scripts.preprocessing.organ_labels import IGNORED, as_volume, load_organ_labels
+from scripts.preprocessing.scan_reader import check_scan, load_volume
 from scripts.preprocessing.slice_store import SliceStore, open_array, save_array
 from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGrid
 
@@ -114,3 +116,13 @@ def test_thousands_of_open_arrays_hold_no_file_open(tmp_path: Path) -> None:
     assert opened[0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]] and opened[0].dtype == torch.int16
     opened[0][:] = 0
     assert opened[1].sum() == 66, "a private copy of what is written to"
+
+
+def test_a_picture_of_a_slice_is_no_scan_and_a_photograph_is_not_asked_for_hu(folder: Path, tmp_path: Path) -> None:
+    """A predictor of CT takes one channel, so that such a picture would be segmented, by colours in place of HU."""
+    photograph = load_volume(photograph_case(folder)["image"])
+    assert check_scan(photograph) is photograph
+    for name in ("slice.png", "slice.jpg"):
+        Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8)).save(tmp_path / name)
+        with pytest.raises(VolumeError, match=f"{name}: intensities are not Hounsfield units .a picture of 1 channels"):
+            check_scan(load_volume(tmp_path / name))
