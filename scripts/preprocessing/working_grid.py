@@ -108,6 +108,11 @@ class ScoresToScanLabelsd(MapTransform):
         self.reference, self.threshold, self.background = reference, threshold, background
         self.one_piece = [index for index, organ in enumerate(organs, start=1) if organ in one_piece]
 
+    def limited_to(self, classes: Sequence[int]) -> "ScoresToScanLabelsd":
+        """Itself, which takes no part of other classes away: one of these has the scores of all that are left out."""
+        self.one_piece = [index for index in self.one_piece if index in classes]
+        return self
+
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Restore the labels under the keys."""
         restored = dict(data)

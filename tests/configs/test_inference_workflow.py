@@ -120,6 +120,14 @@ def test_a_flag_set_to_false_on_the_command_line_is_false(said: str | bool, scan
     assert eval(disabled[1:].replace("@save_overlay", "'true'")) is False
 
 
+def test_a_part_is_only_taken_away_from_organs_that_are_wanted() -> None:
+    parser = composed(("configs/inference.yaml",))
+    parser.update({"organs": ORGANS, "one_piece": ORGANS, "wanted_organs": ORGANS[1:2]})
+    parser.parse()
+    (step,) = (one for one in parser.get_parsed_content("postprocessing").transforms if hasattr(one, "one_piece"))
+    assert step.one_piece == [2]
+
+
 def test_weights_of_other_organs_are_refused_with_both_lists(scans: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(Exception) as caught:
         run("inference", dataset_dir=str(scans), **{**settings, "organs": ["liver", "spleen"]})

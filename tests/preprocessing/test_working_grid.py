@@ -321,3 +321,13 @@ def test_the_label_map_has_the_largest_part_alone() -> None:
     assert labels[0, :, 0, 0].tolist() == [1, 1, 1, 0, 2, 0, 0, 0]
     everything = ScoresToScanLabelsd("pred")({"image": image, "pred": scores})["pred"]
     assert everything[0, :, 0, 0].tolist() == [1, 1, 1, 0, 2, 0, 1, 0]
+
+
+def test_no_part_of_organs_that_are_not_wanted_goes_to_one_that_is() -> None:
+    """Class 1 has the scores of two such organs, at voxels 0 to 2 and 6; the aorta, less sure, reaches over it."""
+    scores = torch.zeros(3, 8, 1, 1)
+    scores[1, :3], scores[1, 6], scores[2, 4:8] = 0.9, 0.9, 0.6
+    meta = {"original_affine": torch.eye(4).numpy(), "spatial_shape": [8, 1, 1]}
+    image = MetaTensor(torch.zeros(1, 8, 1, 1), affine=torch.eye(4), meta=meta)
+    to_labels = ScoresToScanLabelsd("pred", organs=["liver", "aorta"], one_piece=["liver", "aorta"]).limited_to([2])
+    assert to_labels({"image": image, "pred": scores})["pred"].flatten().tolist() == [1, 1, 1, 0, 2, 2, 1, 0]
