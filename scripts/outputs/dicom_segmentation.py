@@ -149,6 +149,7 @@ class SaveOnSeriesd(ScanSaverd):
         if not Path(series).is_dir():
             logger.info("%s is no DICOM series: no %s is written", case, self.name)
             return
+        path.unlink(missing_ok=True)  # of an earlier run: if none can be written, it would be taken for one of this run
         try:
             labels, estimates = value[0].cpu().numpy().astype(np.uint8), data.get(RESULT, {}).get("estimated_dice")
             self.write(labels, value.affine.numpy(), series, self.organs, path, self.classes, estimates)

@@ -189,6 +189,14 @@ def test_a_dicom_seg_that_cannot_be_written_is_a_warning(
     assert not (tmp_path / "saved").exists()
 
 
+def test_a_dicom_seg_of_an_earlier_run_goes_where_none_can_be_written(series: Path, tmp_path: Path) -> None:
+    save = SaveDicomSegmentationd("pred", str(tmp_path / "saved"), ORGANS)
+    image = MetaTensor(np.zeros((1, 2, 2, 2)), meta={"filename_or_obj": str(series)})
+    for labels, files in ((label_map(), ["a_seg.dcm"]), (label_map()[:, :, 1:], [])):
+        save({"case": "a", "pred": MetaTensor(labels[None], affine=AXIAL), "image": image})
+        assert [path.name for path in (tmp_path / "saved").iterdir()] == files
+
+
 def test_as_a_step_of_inference_it_writes_for_series_and_passes_other_scans(series: Path, tmp_path: Path) -> None:
     save = SaveDicomSegmentationd("pred", str(tmp_path / "saved"), ORGANS)
     labels = MetaTensor(label_map()[None], affine=AXIAL)
