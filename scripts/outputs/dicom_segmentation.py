@@ -129,7 +129,7 @@ def _description(number: int, index: int, organ: str, estimated_dice: Mapping[st
 class SaveOnSeriesd(ScanSaverd):
     """Base of what writes a DICOM file for scans that were read from a DICOM series; others have nothing to refer to.
 
-    Where it cannot be written a warning says so, and the case goes on with its label map. `classes` are the class
+    Where headers do not allow it a warning says so, and the case goes on with its label map. `classes` are the class
     indices of the organs to name in the file (None: all); the other arguments are those of :class:`ScanSaverd`.
     """
 
@@ -153,6 +153,8 @@ class SaveOnSeriesd(ScanSaverd):
         try:
             labels, estimates = value[0].cpu().numpy().astype(np.uint8), data.get(RESULT, {}).get("estimated_dice")
             self.write(labels, value.affine.numpy(), series, self.organs, path, self.classes, estimates)
+        except OSError:  # a full disk, say: the scan has failed, and is not done
+            raise
         except Exception as error:  # headers are odd in many ways, and the label map is there
             logger.warning("%s: no %s is written (%s: %s)", case, self.name, type(error).__name__, error)
 

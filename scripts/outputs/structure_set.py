@@ -113,8 +113,7 @@ def _contours(organ: NDArray[np.bool_], index: int, slices: Sequence[SliceNumber
 
 def _contour(points: Points, plane: SliceNumbers, image: Header) -> Header:
     """A contour of pixel indices on the plane of its slice, mm (LPS)."""
-    height, width = plane.spacing
-    places = plane.position + points * [width, height] @ plane.orientation
+    places = plane.position + points * plane.spacing[::-1] @ plane.orientation
     contour = _item(ContourGeometricType="CLOSED_PLANAR", NumberOfContourPoints=len(points))
     contour.ContourImageSequence = [_reference(image)]
     text = "\\".join(f"{value:.4f}" for value in places.ravel()).encode()
@@ -140,8 +139,7 @@ def _observation(index: int, organ: str) -> Header:
 
 
 def _code(concept: Any) -> Header:
-    code, scheme, meaning = concept.value, concept.scheme_designator, concept.meaning
-    return _item(CodeValue=code, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
+    return _item(CodeValue=concept.value, CodingSchemeDesignator=concept.scheme_designator, CodeMeaning=concept.meaning)
 
 
 class SaveStructureSetd(dicom_segmentation.SaveOnSeriesd):

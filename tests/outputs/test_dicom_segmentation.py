@@ -197,6 +197,22 @@ def test_a_dicom_seg_of_an_earlier_run_goes_where_none_can_be_written(series: Pa
         assert [path.name for path in (tmp_path / "saved").iterdir()] == files
 
 
+def test_a_full_disk_is_no_warning_since_a_scan_without_its_file_would_count_as_done(
+    series: Path, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource", reason="there are such limits on POSIX only")
+    save = SaveDicomSegmentationd("pred", str(tmp_path / "saved"), ORGANS)
+    image, kind = MetaTensor(np.zeros((1, 2, 2, 2)), meta={"filename_or_obj": str(series)}), resource.RLIMIT_FSIZE
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (1000, before[1]))  # bytes of a file
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save({"case": "a", "pred": MetaTensor(label_map()[None], affine=AXIAL), "image": image})
+    finally:
+        resource.setrlimit(kind, before)
+    assert [*(tmp_path / "saved").iterdir()] == []
+
+
 def test_as_a_step_of_inference_it_writes_for_series_and_passes_other_scans(series: Path, tmp_path: Path) -> None:
     save = SaveDicomSegmentationd("pred", str(tmp_path / "saved"), ORGANS)
     labels = MetaTensor(label_map()[None], affine=AXIAL)
