@@ -14,7 +14,6 @@ from scripts.dicom.series_folder import stack_in
 from scripts.dicom.slice_stack import SliceStack
 
 valuerep, _ = optional_import("pydicom.valuerep")
-charset, _ = optional_import("pydicom.charset")
 logger = logging.getLogger(__name__)
 
 EMPTY_IF_UNKNOWN = (
@@ -24,7 +23,7 @@ EMPTY_IF_UNKNOWN = (
 """What the standard wants to be there, be it empty."""
 SEXES = ("M", "F", "O")
 OF_SERIES = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-UNICODE = "ISO_IR 192"
+UNICODE = "ISO_IR 192"  # of the results, whose organs have names in any language
 
 
 def images_of_labels(
@@ -59,11 +58,6 @@ def images_of_labels(
 def _emptied(image: Header) -> set[str]:
     """Empty or leave out attributes with values against the standard; return their names."""
     changed = set()
-    character_sets = image.get("SpecificCharacterSet") or []
-    listed = [character_sets] if isinstance(character_sets, str) else character_sets
-    if any(one not in charset.python_encoding for one in listed):
-        image.SpecificCharacterSet = UNICODE
-        changed.add("SpecificCharacterSet")
     for tag in list(image.keys()):
         if tag.is_private:
             del image[tag]

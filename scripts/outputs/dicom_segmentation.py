@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.utils.module import optional_import
 from numpy.typing import NDArray
 
-from scripts.dicom.referred_images import images_of_labels
+from scripts.dicom.referred_images import UNICODE, images_of_labels
 from scripts.drawing.overlay import organ_colour
 from scripts.files.atomic_write import replacing
 from scripts.files.result_files import bundle_identity
@@ -94,6 +94,7 @@ def write_segmentation(
         content_label="ORGANS",
         content_description="Organs found automatically; research only",
         series_description=SERIES_DESCRIPTION,
+        specific_character_set=UNICODE,
     )
     with replacing(path) as temporary:
         segmentation.save_as(temporary)

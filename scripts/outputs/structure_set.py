@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from scripts.dicom.contours import Points, contours_of
 from scripts.dicom.headers import Header, pydicom
-from scripts.dicom.referred_images import EMPTY_IF_UNKNOWN, images_of_labels
+from scripts.dicom.referred_images import EMPTY_IF_UNKNOWN, UNICODE, images_of_labels
 from scripts.dicom.slice_numbers import SliceNumbers
 from scripts.dicom.structure_reader import STRUCTURE_SET
 from scripts.files.atomic_write import replacing
@@ -60,6 +60,7 @@ def _general(images: Sequence[Header]) -> Header:
     """Patient, study, frame of reference, equipment, and what the structure set is called."""
     bundle, now = bundle_identity(), datetime.now()
     content = _item(
+        SpecificCharacterSet=UNICODE,
         SOPClassUID=STRUCTURE_SET,
         SOPInstanceUID=pydicom.uid.generate_uid(),
         SeriesInstanceUID=pydicom.uid.generate_uid(),
@@ -78,7 +79,7 @@ def _general(images: Sequence[Header]) -> Header:
         StructureSetTime=f"{now:%H%M%S}",
         ApprovalStatus="UNAPPROVED",
     )
-    for name in ("SpecificCharacterSet", *EMPTY_IF_UNKNOWN, "StudyInstanceUID", "FrameOfReferenceUID"):
+    for name in (*EMPTY_IF_UNKNOWN, "StudyInstanceUID", "FrameOfReferenceUID"):
         if name in images[0]:
             content[name] = images[0][name]
     return content

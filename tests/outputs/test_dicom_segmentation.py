@@ -22,6 +22,7 @@ from scripts.drawing.overlay import organ_colour
 from scripts.files.result_files import bundle_identity
 from scripts.outputs import dicom_segmentation as segmentation
 from scripts.outputs.dicom_segmentation import SaveDicomSegmentationd, codes, organ_code, write_segmentation
+from scripts.outputs.structure_set import write_structure_set
 
 ORGANS = ["spleen", "right_kidney", "my_own_region", "liver"]
 SHAPE = (16, 12, 6)
@@ -211,6 +212,22 @@ def test_a_full_disk_is_no_warning_since_a_scan_without_its_file_would_count_as_
     finally:
         resource.setrlimit(kind, before)
     assert [*(tmp_path / "saved").iterdir()] == []
+
+
+@pytest.mark.parametrize("known", [None, "ISO_IR 100"])
+def test_names_of_organs_and_patients_in_any_language_are_kept(known: str | None, series: Path) -> None:
+    patient, organs = "Müller^Jürgen" if known else "Mueller", ["größe", "肝臓", "脾臓", "liver"]
+    for path in series.iterdir():
+        image = pydicom.dcmread(path)
+        if known:
+            image.SpecificCharacterSet = known
+        image.PatientName = patient
+        image.save_as(path)
+    for write, names in ((write_segmentation, "SegmentSequence"), (write_structure_set, "StructureSetROISequence")):
+        write(label_map(), AXIAL, str(series), organs, series.parent / "result.dcm")
+        content = pydicom.dcmread(series.parent / "result.dcm")
+        assert [one.get("SegmentLabel") or one.get("ROIName") for one in content[names]] == organs
+        assert content.PatientName == patient
 
 
 def test_as_a_step_of_inference_it_writes_for_series_and_passes_other_scans(series: Path, tmp_path: Path) -> None:
