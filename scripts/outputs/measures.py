@@ -103,11 +103,6 @@ class SaveStatisticsd(ScanSaverd):
     """Write `<case>_statistics.json`: the findings, warnings, signs of the scan, and what they were made with."""
 
     kinds = ("statistics",)
-    _run: Mapping[str, Any] = {}
-
-    def note_run(self, facts: Mapping[str, Any]) -> None:
-        """Take what all results of the run depend on: plain values."""
-        self._run = facts
 
     def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
         content = {

@@ -68,10 +68,15 @@ class ScanSaverd(MapTransform):
     """
 
     kinds: tuple[str, ...]
+    _run: Mapping[str, Any] = {}
 
     def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str] = ()) -> None:
         super().__init__(keys)
         self.output_dir, self.organs = Path(output_dir), list(organs)
+
+    def note_run(self, facts: Mapping[str, Any]) -> None:
+        """Take what all results of the run depend on: plain values."""
+        self._run = facts
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write what lies under the keys."""

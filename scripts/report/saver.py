@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from monai.config import KeysCollection
 from numpy.typing import NDArray
 
 from scripts.drawing import display
@@ -27,15 +26,10 @@ MONTAGE_COLUMNS = 4
 class SaveReportd(ScanSaverd):
     """Write `<case>_report.html` with measures and pictures, and the measures alone as `<case>_organs.csv`.
 
-    The measures are those of :class:`scripts.outputs.measures.MeasureOrgansd`. Besides the arguments of
-    :class:`ScanSaverd` it takes `model_path`, the weights to name in the report.
+    The measures are those of :class:`scripts.outputs.measures.MeasureOrgansd`.
     """
 
     kinds = ("report", "measures")
-
-    def __init__(self, keys: KeysCollection, output_dir: str, organs: Sequence[str], model_path: str = "") -> None:
-        super().__init__(keys, output_dir, organs)
-        self.weights = Path(model_path).name
 
     def _write(self, value: Any, data: Mapping[Hashable, Any], path: Path) -> None:
         name, warnings = scan_name(data), str(data["image"].meta.get(WARNINGS, ""))
@@ -46,9 +40,9 @@ class SaveReportd(ScanSaverd):
             rounded = rounded.assign(warnings=warnings.replace("\n", " "))
             rounded.to_csv(temporary, index=False, errors="backslashreplace")
         figures = {"Overview": overlay_figure(image, labels, affine, self.organs)}
-        montage = montage_figure(image, labels, affine, self.organs)
-        if montage is not None:
+        if (montage := montage_figure(image, labels, affine, self.organs)) is not None:
             figures["Each organ where it is largest"] = montage
+        weights = escape(", ".join(self._run.get("weights_sha256", []))) or "not named"
         bundle, made = bundle_identity(), datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
         notices = [bundle.intended_use, *(f"Warning: {line}" for line in warnings.splitlines())]
         parts = [
@@ -57,7 +51,7 @@ class SaveReportd(ScanSaverd):
             "<h2>Organs</h2>",
             table(["organ", "volume (mL)", "mean HU", "estimated Dice", "remark"], map(_row, measures)),
             *(f"<h2>{heading}</h2>{embedded(png(figure), heading)}" for heading, figure in figures.items()),
-            f"<footer>{bundle.name} {bundle.version}, weights {escape(self.weights) or 'not named'}; made {made}. "
+            f"<footer>{bundle.name} {bundle.version}, weights {weights}; made {made}. "
             "Organs were outlined automatically and nobody has checked them.</footer>",
         ]
         write_page(path, f"Organs in {name}", parts)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from scripts.inference.weights import FoldEnsemble, WeightsLoader, load_weights
 from scripts.networks.encoder import ResNetEncoder
+from scripts.report.saver import SaveReportd
 
 
 class Malicious:
@@ -189,7 +190,11 @@ def test_several_weights_without_the_ensemble_are_refused(tmp_path: Path) -> Non
 
 def test_the_recipe_makes_inference_use_every_fold(tmp_path: Path) -> None:
     paths = saved(tmp_path, 0.1, 0.2)
-    running = workflow("inference", "configs/variants/ensemble.yaml", model_path=paths, **TINY_PREDICTOR)
+    running = workflow(
+        "inference", "configs/variants/ensemble.yaml", model_path=paths, save_report=True, **TINY_PREDICTOR
+    )
     ensemble = running.parser.get_parsed_content("predictor")
     assert isinstance(ensemble, FoldEnsemble) and len(ensemble.members) == 2
     assert running.parser.get_parsed_content("handlers")[0].paths == paths
+    steps = running.parser.get_parsed_content("postprocessing").transforms
+    assert any(isinstance(step, SaveReportd) for step in steps), "a report takes several weights, too"
