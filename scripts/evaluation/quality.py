@@ -26,7 +26,7 @@ from torch import Tensor
 from scripts.evaluation.plausibility import fit as fit_limits
 from scripts.evaluation.plausibility import signs_of, warning_of
 from scripts.files.atomic_write import write_text
-from scripts.files.result_files import SUFFIXES, read_manifest, weights_digest
+from scripts.files.result_files import SUFFIXES, digest, read_manifest, weights_digest
 from scripts.outputs.scan_outputs import RESULT, SIGNS, scan_name
 from scripts.preprocessing.scan_reader import WARNINGS
 from scripts.runtime.plain_errors import command_parser
@@ -69,6 +69,9 @@ class EstimateQualityd(MapTransform):
         super().__init__(keys)
         self.organs, self._model_path = list(organs), model_path
         self.check_scan = classes is None or len(classes) == len(self.organs)
+        beside = Path(model_path).with_name(CALIBRATION) if isinstance(model_path, str) else Path()
+        if beside.is_file():
+            self.calibration = digest(beside)  # a setting: what was estimated by another one is estimated again
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Measure the scores under the keys."""
@@ -82,19 +85,16 @@ class EstimateQualityd(MapTransform):
             noted[RESULT] = {**noted.get(RESULT, {}), "soft_dice": found}
             if self.check_scan:
                 noted[SIGNS] = signs_of(noted["image"], labels, values)
-                self._warn(noted, calibration.get("plausible"))
+                plausible = calibration.get("plausible")
+                if plausible and (finding := warning_of(noted[SIGNS], plausible)):
+                    line, meta = f"{scan_name(noted)}: {finding}", noted["image"].meta
+                    meta[WARNINGS] = "\n".join([*str(meta.get(WARNINGS, "")).splitlines(), line])
+                    noted[RESULT]["warnings"] = [line]
+                    logger.warning(line)
             if "soft_dice" in calibration:
                 estimates = estimate(calibration, list(found), list(found.values()))
                 noted[RESULT]["estimated_dice"] = dict(zip(found, estimates, strict=True))
         return noted
-
-    def _warn(self, noted: dict[Hashable, Any], plausible: Mapping[str, Any] | None) -> None:
-        """Warn of a scan that exceeds the limits."""
-        if plausible and (finding := warning_of(noted[SIGNS], plausible)):
-            line, meta = f"{scan_name(noted)}: {finding}", noted["image"].meta
-            meta[WARNINGS] = "\n".join([*str(meta.get(WARNINGS, "")).splitlines(), line])
-            noted[RESULT]["warnings"] = [line]
-            logger.warning(line)
 
 
 def calibration_of(weights: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from development.study.quality import held_out, main, measures, plain_signals
 from scripts.evaluation.quality import EstimateQualityd, calibration_of, estimate, fit, read_signals, soft_dice
 from scripts.evaluation.quality import main as fit_command
 from scripts.files.result_files import FORMAT
+from scripts.inference.scan_evaluator import settings_of
 
 ORGANS = ["liver", "spleen"]
 
@@ -82,11 +83,13 @@ def test_a_calibration_counts_for_its_own_weights_only(tmp_path: Path) -> None:
     image = MetaTensor(torch.zeros(1, 3, 1, 1))
     item = {"case": "anna", "image": image, "pred": scores(0.9, 0.6, 0.2)}
     step = EstimateQualityd("pred", ORGANS, str(weights))
+    before = settings_of(step)
     soft = {"liver": pytest.approx(0.811, abs=1e-3)}  # the spleen was not found
     assert step(item)["result"] == {"soft_dice": soft}
     fit_command([str(tmp_path / "evaluation"), "--model_path", str(weights)])
     assert step(item)["result"] == {"soft_dice": soft, "estimated_dice": {"liver": pytest.approx(0.66, abs=0.05)}}
     assert EstimateQualityd("pred", ORGANS, [str(weights)])(item)["result"] == {"soft_dice": soft}
+    assert settings_of(EstimateQualityd("pred", ORGANS, str(weights))) != before, "scans are segmented again"
     weights.write_bytes(b"other weights")
     assert calibration_of(weights) == {} and step(item)["result"] == {"soft_dice": soft}
 
