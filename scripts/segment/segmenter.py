@@ -50,9 +50,8 @@ class Segmenter:
             self.organs: list[str] = part("organs")
             self._device, self._inferer = part("device"), part("inferer")
             self._network = part("evaluator::network").eval()
-            reading = (LoadImaged, EnsureChannelFirstd)
             before, after = part("preprocessing").transforms, part("postprocessing").transforms
-            self._before = Compose([step for step in before if not isinstance(step, reading)])
+            self._before = Compose([step for step in before if not isinstance(step, LoadImaged | EnsureChannelFirstd)])
             measure = MeasureOrgansd("pred", self.organs, part("wanted_classes"))
             self._after = Compose([*(step for step in after if not hasattr(step, "kinds")), measure])
             WeightsLoader(part("model_path"), part("network")).load()
@@ -86,6 +85,7 @@ def _volume(scan: Any, series: str | None) -> tuple[str, VolumeFile]:
         return found[0], read_volume_file(found[0])
     if isinstance(scan, nib.Nifti1Image):
         name = scan.get_filename() or "the image"
+        scan.update_header()  # an affine that was changed in place is not in the header yet, only in what is saved
         return name, nifti_volume(scan, scan.header, name)
     if not isinstance(scan, MetaTensor):
         raise ValueError(

@@ -77,13 +77,17 @@ def test_an_image_in_memory_gives_the_labels_of_its_file(segmenter: Segmenter, s
     expected, statistics = segmenter(str(scan))
     voxels, affine = torch.from_numpy(image.get_fdata(dtype=np.float32)), torch.from_numpy(image.affine)
     made: Any = nib.Nifti1Image(voxels.numpy(), image.affine)
-    for given in (image, made, MetaTensor(voxels, affine=affine), MetaTensor(voxels[None], affine=affine)):
-        before = np.array(given.dataobj if given in (image, made) else given)
+    moved: Any = nib.Nifti1Image(voxels.numpy(), np.eye(4))
+    moved.affine[:] = image.affine  # nibabel notes it in the header when it saves
+    tensors = MetaTensor(voxels, affine=affine), MetaTensor(voxels[None], affine=affine)
+    for given in (image, made, moved, *tensors):
+        stored = given if isinstance(given, MetaTensor) else given.dataobj
+        before = np.array(stored)
         labels, found = segmenter(given)
         np.testing.assert_array_equal(array(labels), array(expected))
         np.testing.assert_allclose(labels.affine, image.affine, atol=1e-4)
         assert found == statistics
-        np.testing.assert_array_equal(before, given.dataobj if given in (image, made) else given)
+        np.testing.assert_array_equal(before, stored)
 
 
 def test_a_run_and_all_of_its_organs_are_what_it_takes_too(weights: Weights, scan: Path, tmp_path: Path) -> None:
