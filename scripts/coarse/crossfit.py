@@ -58,18 +58,15 @@ class CrossFittedCoarse:
 
     Args:
         data: training cases, labelled for at least some organs.
-        maps: store of the maps; knows slice store, window, device and precision.
-        segmenter: the coarse stage of the predictor; trained in place.
+        maps, segmenter: where the maps go, and the coarse stage of the predictor, which is trained in place.
         output_dir: checkpoints coarse.pt and coarse_fold<k>.pt, and coarse_recall.json.
         folds: cross-fitting folds, 1 for in-sample maps (public code).
         epochs, fold_epochs: of the final network, and of each fold's (None: as many).
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
-        organ_weight: weight of organs in the loss at the start, see `OrganWeightDecay`.
-        patch_size, batch_size, geometry, intensity, organ_share: see `CoarsePatches`.
+        organ_weight: weight of organs in the loss at the start, see `OrganWeightDecay`; others see `CoarsePatches`.
         threshold: the planner's, for the report of organs that the coarse stage misses.
-        least_dice: Dice that an organ's cross-fitted map must have in a case; below it the final network's map takes
-            its place, in-sample, unless the contour is doubted. 0: never (our choice: .3;
-            docs/explanation/what_we_tried.md).
+        least_dice: of an organ's cross-fitted map in a case; a worse one is replaced by the final network's, in-sample,
+            unless the contour is doubted. 0: never (our choice: .3; docs/explanation/what_we_tried.md).
     """
 
     def __init__(

@@ -23,13 +23,9 @@ class CoarsePatches(BatchStream):
     Most patches lie around a voxel of an organ, and organs take turns: an organ of some hundred voxels is then learned
     as soon as a large one. The rest lie anywhere, so that the network also knows what is no organ (our choice).
 
-    Args:
-        data: cases; those without a label are left out.
-        window: soft-tissue window in HU.
-        patch_size: voxels of a patch on the coarse grid.
-        geometry: random zoom (all axes), rotation and mirroring in plane.
-        organ_share: share of the patches that lie around an organ, in [0, 1].
-        device: keeps the scans and cuts the patches.
+    `patch_size` is in voxels of the coarse grid, the window in HU, and `organ_share`, in [0, 1], is that of the patches
+    around an organ. The geometry zooms all axes, and rotates and mirrors in plane. `device` keeps the scans and cuts
+    the patches; cases without a label are left out.
 
     Batches: image [patch, channel, x, y, z] in [0, 1], label [patch, 1, x, y, z], annotated [patch, 1 + organs] bool.
     """

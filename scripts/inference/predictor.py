@@ -90,7 +90,8 @@ class TwoStagePredictor(Predictor):
 
     `attention` is the form of the attention channel, `segmenter` the query network, whose output is the organ, or the
     background and each organ; it gets `batch_size` queries in one pass. `adjacent_slices` neighbours on either side are
-    extra channels (paper: 0). `coarse_weight` is the coarse share of the result (paper: 0; docs/studies/openkbp.md).
+    extra channels (paper: 0). `coarse_weight` is the coarse share of the result (paper: 0; docs/studies/openkbp.md). In
+    `passes` after the first the attention is the mean of coarse map and last answer (paper: one; docs/studies/btcv.md).
 
     forward: as of :class:`Predictor`; scores are float16. Organs that :func:`limited_to` leaves out are not queried.
     The score of the first of them is the highest coarse probability of all, so that a wanted organ does not get their
@@ -109,8 +110,11 @@ class TwoStagePredictor(Predictor):
         batch_size: int = 32,
         coarse_weight: float = 0.0,
         image_channels: int = 1,
+        passes: int = 1,
     ) -> None:
         super().__init__(organs, window, image_channels)
+        if passes < 1:
+            raise ValueError(f"passes is {passes}: give 1, or more to ask again by the answer.")
         channels = (2 * adjacent_slices + 1) * image_channels + 1
         if segmenter.encoder.in_channels != channels:
             raise ValueError(
@@ -121,35 +125,42 @@ class TwoStagePredictor(Predictor):
         # Queries are cut plane by plane; weights that lie channels-last make the convolutions take them so.
         self.segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.adjacent_slices, self.batch_size = int(adjacent_slices), int(batch_size)
-        self.coarse_weight, self.slab_values = float(coarse_weight), SLAB_VALUES
+        self.coarse_weight, self.slab_values, self.passes = float(coarse_weight), SLAB_VALUES, int(passes)
         self.wanted = list(range(len(organs)))
         self.register_buffer("blend", blending_weights(planner.patch_size), persistent=False)
 
     def scores(self, image: Tensor) -> Tensor:
-        """Class scores of one volume, one organ after another.
-
-        Only scores and coarse maps grow with the number of organs. float16 is enough: only score > 0.5 matters.
-        """
-        shape_x, shape_y, depth = image.shape[1], image.shape[2], image.shape[3]
+        """Class scores of one volume."""
         coarse = self.coarse(image)
         check_finite(coarse, "coarse")
-        slices = self._with_room(slices_of(image))
-        slab = max(1, self.slab_values // (shape_x * shape_y))
-        scores = torch.zeros([1 + coarse.shape[0], shape_x, shape_y, depth], dtype=torch.half, device=image.device)
+        slices, shape = self._with_room(slices_of(image)), list(image.shape[1:])
+        scores = self._answers(coarse, slices, shape)
+        for _ in range(1, self.passes):
+            maps = coarse.clone()
+            for organ in self.wanted:
+                answer = scores[1 + organ][None, None].float()
+                maps[organ] = (coarse[organ] + interpolate(answer, size=list(coarse.shape[1:]), mode="area")[0, 0]) / 2
+            scores = self._answers(maps, slices, shape)
+        return scores
+
+    def _answers(self, coarse: Tensor, slices: Tensor, shape: list[int]) -> Tensor:
+        """Class scores, organ by organ, of a volume of this shape [x, y, z]; float16 will do: only > 0.5 matters."""
+        depth, slab = shape[2], max(1, self.slab_values // (shape[0] * shape[1]))
+        scores = torch.zeros([1 + coarse.shape[0], shape[0], shape[1], depth], dtype=torch.half, device=slices.device)
         rival, others = torch.zeros_like(coarse[:1]), 0
         for organ in range(coarse.shape[0] - 1, -1, -1):
             if organ not in self.wanted:
                 rival, others = torch.maximum(rival, coarse[organ]), 1 + organ
         if others > 0:
-            scores[others] = resized_maps(rival, [shape_x, shape_y, depth])[0]
+            scores[others] = resized_maps(rival, shape)[0]
         for organ in self.wanted:
             maps = maps_on_slices(coarse[organ : organ + 1], depth)
-            queries = self.planner(maps, shape_x, shape_y)
+            queries = self.planner(maps, shape[0], shape[1])
             queries[:, 1] = organ
             for first in range(0, depth, slab):
                 last = min(first + slab, depth)
                 chosen = queries[(queries[:, 0] >= first) & (queries[:, 0] < last)]
-                fused = self._fuse_slab(slices, maps[first:last], chosen, first, [shape_x, shape_y])
+                fused = self._fuse_slab(slices, maps[first:last], chosen, first, shape[:2])
                 check_finite(fused, "query")
                 scores[1 + organ, :, :, first:last] = fused.permute(1, 2, 0)
         scores[0] = background_score(scores[1:])

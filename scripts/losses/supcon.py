@@ -43,11 +43,9 @@ class SupConLoss(nn.Module):
         >>> SupConLoss(temperature=1.0)(views, torch.tensor([0, 0, 1, 1]))
         tensor(0.5514)
 
-    Args:
-        temperature: t above, positive and finite, else ValueError; the public code of the follow-up uses 0.07 to 0.3.
-        gather: contrast against the views of every process of the default group.
-        intensity_weighting: multiply the logits by w_ij = 1 - |m_i - m_j|, m the mean windowed intensity of a view's
-            organ; before the max shift (the public code does it after, which changes the loss).
+    The `temperature` t is positive and finite, else ValueError; the public code of the follow-up uses 0.07 to 0.3.
+    `intensity_weighting` multiplies the logits by w_ij = 1 - |m_i - m_j|, m the mean windowed intensity of a view's
+    organ, before the max shift (the public code does it after, which changes the loss).
     """
 
     def __init__(self, temperature: float = 0.1, gather: bool = False, intensity_weighting: bool = False) -> None:

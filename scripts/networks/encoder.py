@@ -12,13 +12,9 @@ class QueryEncoder(nn.Module):
     """Interface of an encoder: any 2D network that returns three maps of a query, the finest first.
 
     A subclass hands three facts to this constructor, which keeps them as attributes, and defines `forward`. Decoder,
-    projection head and predictor read nothing else. A config gives it `in_channels` as train.yaml does.
-
-    Args:
-        in_channels: channels of a query: the slices of the window, then the attention.
-        channels: channels of the three maps.
-        strides: pixels of the query for each pixel of the three maps, along either axis. Powers of 2 of at most 32; the
-            sides of a query are multiples of 16.
+    projection head and predictor read nothing else. `in_channels`, which a config gives as train.yaml does, are the
+    slices of the window, then the attention; `channels` those of the three maps. `strides` are pixels of the query for
+    each pixel of a map, along either axis: powers of 2 of at most 32. The sides of a query are multiples of 16.
 
     forward: queries [query, in_channels, x, y] -> three maps [query, channels[n], x / strides[n], y / strides[n]].
     TorchScript and ONNX need a `forward` that they can compile.

@@ -121,6 +121,27 @@ def test_the_coarse_probability_may_have_a_share_in_the_result(make_predictor: M
     torch.testing.assert_close(mixed, (1 - share) * fine + share * coarse, atol=2 * ROUNDED + 1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("passes", [2, 3])
+def test_a_further_pass_asks_by_the_mean_of_the_coarse_map_and_the_last_answer(
+    make_predictor: MakePredictor, passes: int
+) -> None:
+    coarse, volume = known_coarse(), volumes(1, 1, *SHAPE)
+    with torch.no_grad():
+        answer = make_predictor(coarse=coarse)(volume)
+        for _ in range(1, passes):
+            seen = torch.nn.functional.avg_pool2d(answer[0, 1:].float().permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+            answer = make_predictor(coarse=KnownCoarse((coarse.maps + seen) / 2))(volume)
+        predictor = make_predictor(coarse=coarse, passes=passes)
+        torch.testing.assert_close(predictor(volume), answer, atol=2 * ROUNDED + 1e-5, rtol=0)
+        scripted = torch.jit.script(predictor)(volume)
+        part = limited_to(predictor, [2])(volume)
+    torch.testing.assert_close(scripted, answer, atol=2 * ROUNDED + 1e-5, rtol=0)
+    torch.testing.assert_close(part[:, 2], answer[:, 2], atol=2 * ROUNDED + 1e-5, rtol=0)
+    torch.testing.assert_close(part[0, 1].float(), CoarseOnly(predictor)(volume)[0, 1], atol=ROUNDED, rtol=0)
+    with pytest.raises(ValueError, match="passes is 0: give 1, or more to ask again by the answer"):
+        make_predictor(passes=0)
+
+
 @pytest.mark.parametrize("wanted", [[1], [3], [1, 3]])
 def test_only_the_organs_that_are_wanted_are_queried_and_get_the_scores_of_all(
     make_predictor: MakePredictor, wanted: list[int]
