@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Iterable
@@ -121,7 +122,7 @@ def test_a_flag_set_to_false_on_the_command_line_is_false(said: str | bool, scan
 
 
 def test_a_part_is_only_taken_away_from_organs_that_are_wanted() -> None:
-    parser = composed(("configs/inference.yaml",))
+    parser = ConfigParser(copy.deepcopy(composed(("configs/inference.yaml",)).get()))
     parser.update({"organs": ORGANS, "one_piece": ORGANS, "wanted_organs": ORGANS[1:2]})
     parser.parse()
     (step,) = (one for one in parser.get_parsed_content("postprocessing").transforms if hasattr(one, "one_piece"))
