@@ -63,7 +63,7 @@ class CrossFittedCoarse:
         folds: cross-fitting folds, 1 for in-sample maps (public code).
         epochs, fold_epochs: of the final network, and of each fold's (None: as many).
         learning_rate: highest rate of AdamW, after a warm-up of 5 % and before a cosine decay (our choice).
-        organ_weight: weight of organs in the loss at the start, see `OrganWeightDecay`; others see `CoarsePatches`.
+        organ_weight: of organs in the loss at the start, see `OrganWeightDecay`. The rest is as in `CoarsePatches`.
         threshold: the planner's, for the report of organs that the coarse stage misses.
         least_dice: of an organ's cross-fitted map in a case; a worse one is replaced by the final network's, in-sample,
             unless the contour is doubted. 0: never (our choice: .3; docs/explanation/what_we_tried.md).

@@ -90,8 +90,8 @@ class TwoStagePredictor(Predictor):
 
     `attention` is the form of the attention channel, `segmenter` the query network, whose output is the organ, or the
     background and each organ; it gets `batch_size` queries in one pass. `adjacent_slices` neighbours on either side are
-    extra channels (paper: 0). `coarse_weight` is the coarse share of the result (paper: 0; docs/studies/openkbp.md). In
-    `passes` after the first the attention is the mean of coarse map and last answer (paper: one; docs/studies/btcv.md).
+    extra channels (paper: 0). `coarse_weight` is the coarse share of the result (paper: 0; docs/studies/openkbp.md). Of
+    several `passes`, all after the first attend to the mean of coarse map and answer (paper: 1; docs/studies/btcv.md).
 
     forward: as of :class:`Predictor`; scores are float16. Organs that :func:`limited_to` leaves out are not queried.
     The score of the first of them is the highest coarse probability of all, so that a wanted organ does not get their
@@ -144,7 +144,10 @@ class TwoStagePredictor(Predictor):
         return scores
 
     def _answers(self, coarse: Tensor, slices: Tensor, shape: list[int]) -> Tensor:
-        """Class scores, organ by organ, of a volume of this shape [x, y, z]; float16 will do: only > 0.5 matters."""
+        """Class scores of a volume of this shape [x, y, z], one organ after another.
+
+        Only scores and coarse maps grow with the number of organs. float16 is enough: only score > 0.5 matters.
+        """
         depth, slab = shape[2], max(1, self.slab_values // (shape[0] * shape[1]))
         scores = torch.zeros([1 + coarse.shape[0], shape[0], shape[1], depth], dtype=torch.half, device=slices.device)
         rival, others = torch.zeros_like(coarse[:1]), 0
