@@ -45,6 +45,8 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     else:
         cases = [{"case": datalist_file.case_name(absolute), "image": absolute}]
     datalist_file.refuse_equal_names(cases, f"input '{path}'")
+    if series is not None and (len(cases) > 1 or os.path.isfile(cases[0]["image"])):
+        raise ValueError(f"series '{series}' is asked for, and input '{path}' has no DICOM series: leave it out.")
     return cases
 
 

@@ -43,6 +43,11 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
         values = [int(part) for part in parts]
         if repeated := sorted((known - {BACKGROUND_VALUE}) & set(values)):
             raise ValueError(f"'labels' of {where} declares the value {repeated[0]} twice; keep it in one pair.")
+        if BACKGROUND_VALUE in values and organ.strip().casefold() != BACKGROUND:
+            raise ValueError(
+                f"'labels' of {where} names the value 0 '{organ}', and 0 is background in every label file: call it "
+                f"'{BACKGROUND}', or give the organ the value that it has."
+            )
         known.update(values)
         if organ in organs:
             joined = ",".join(map(str, [*values_of(organs[organ]), *values]))
@@ -50,7 +55,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
                 f"'labels' of {where} names '{organ}' twice; give each value its own name, or join the values of one "
                 f'organ in one key: "{joined}": "{organ}".'
             )
-        if organ != BACKGROUND and values != [BACKGROUND_VALUE]:
+        if organ != BACKGROUND and BACKGROUND_VALUE not in values:
             organs[organ] = values[0] if len(values) == 1 else values
     return LabelValues(organs, sorted(known))
 

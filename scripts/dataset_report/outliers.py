@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import median_abs_deviation
 
 from scripts.dataset_report.measure import CaseMeasure
 
@@ -49,10 +50,8 @@ def robust_z(values: Sequence[float]) -> list[float]:
     All 0 if more than half of the values are equal.
     """
     array = np.asarray(values, dtype=float)
-    off = array - np.nanmedian(array)
-    deviation = 1.4826 * np.nanmedian(np.abs(off))
-    scores: list[float] = (off / deviation if deviation > 0 else np.zeros_like(off)).tolist()
-    return scores
+    off, deviation = array - np.nanmedian(array), median_abs_deviation(array, scale="normal", nan_policy="omit")
+    return [float(distance) for distance in (off / deviation if deviation > 0 else np.zeros_like(off))]
 
 
 def _hounsfield_units(cases: Sequence[CaseMeasure]) -> list[Outlier]:

@@ -34,13 +34,7 @@ def run_name(path: str) -> str:
 
 
 def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Cells as a Markdown table; all columns but the first are right-aligned.
-
-    Example:
-        | organ      | patients |
-        |:-----------|---------:|
-        | spleen     |       20 |
-    """
+    """Cells as a Markdown table, which reads well as plain text too; all columns but the first are right-aligned."""
     columns = list(zip(header, *body, strict=True))
     widths = [max(3, *map(len, column)) for column in columns]
     rule = ["-" * (width + 1) + ":" if number else ":" + "-" * (width + 1) for number, width in enumerate(widths)]

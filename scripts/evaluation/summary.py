@@ -25,6 +25,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from scripts.drawing.display import plain_text
+from scripts.drawing.overlay import save_figure
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
 from scripts.evaluation.score_tables import markdown_table, read_runs, run_name
@@ -143,12 +144,11 @@ def save_dice_figure(scores: pd.DataFrame, macro_dice: float, path: str | os.Pat
     axes.set(yticks=rows, yticklabels=names, ylim=(len(values) + 0.5, 0.5), xlim=(-0.02, 1.02), xlabel="Dice")
     axes.set_title(plain_text(title))
     axes.grid(axis="x", alpha=0.3)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save_figure(figure, path)
 
 
 def format_table(summary_by_name: Mapping[str, pd.DataFrame]) -> str:
-    """Put the Dice of several methods side by side, as a Markdown table that also reads well as plain text.
+    """Put the Dice of several methods side by side, as a Markdown table.
 
     Example:
         | organ      | patients | coarse | final | coarse 95% | final 95% |
@@ -169,16 +169,12 @@ def format_table(summary_by_name: Mapping[str, pd.DataFrame]) -> str:
         counts = [str(summary["patients"].get(organ, "-")) for summary in summaries]
         patients = counts[0] if len(set(counts)) == 1 else " / ".join(counts)
         means, lows, highs = (
-            [_short(summary[f"dice_{part}"].get(organ, math.nan)) for summary in summaries]
+            [f"{summary[f'dice_{part}'].get(organ, math.nan):.3f}".removeprefix("0") for summary in summaries]
             for part in ("mean", "low", "high")
         )
-        intervals = ["-" if low == "-" else f"{low}-{high}" for low, high in zip(lows, highs, strict=True)]
-        body.append([organ.replace("_", " "), patients, *means, *intervals])
+        cells = [*means, *(f"{low}-{high}" for low, high in zip(lows, highs, strict=True))]
+        body.append([organ.replace("_", " "), patients, *("-" if "nan" in cell else cell for cell in cells)])
     return markdown_table(header, body)
-
-
-def _short(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}".removeprefix("0")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -121,8 +121,7 @@ def _require_writable(folder: Path, space: int) -> None:
             pass
     except OSError as error:
         raise ValueError(
-            f"nothing can be written to {folder} ({error.strerror}): give another output folder, a new one or one that "
-            "you may write to."
+            f"nothing can be written to {folder} ({error.strerror}): give an output folder that you may write to."
         ) from error
     free = shutil.disk_usage(folder).free
     if free < space:

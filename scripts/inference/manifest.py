@@ -6,6 +6,7 @@ a result, one on the same scans and labels with the same weights and settings a 
 
 import hashlib
 import json
+import logging
 import os
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -16,8 +17,11 @@ from platform import python_version
 from typing import Any
 
 from scripts.dataset.datalist_file import PATH_KEYS, files_of
+from scripts.dataset.problems import listed
 from scripts.files import result_files
 from scripts.files.atomic_write import write_text
+
+logger = logging.getLogger(__name__)
 
 MAX_LISTED = 5
 SPACE_PER_SCAN = 8 << 20
@@ -65,7 +69,7 @@ class Manifest:
         outputs = [path for case in self.cases for path in self.files_of(case)]
         outputs += [self.folder / name for name in self.tables]
         manifest, content = self.folder / result_files.MANIFEST, result_files.read_manifest(self.folder)
-        self._entries, listed = content.get("cases", {}), content.get("tables", {})
+        self._entries, made = content.get("cases", {}), content.get("tables", {})
         done = dict.fromkeys(case for case in self.cases if case in checked or self._is_done(case))
         space = sum(SPACE_PER_SCAN + _size(Path(self.cases[case]["image"])) // 4 for case in self.cases.keys() - done)
         result_files.claim_outputs([*outputs, manifest], files_of(cases), space)
@@ -74,15 +78,26 @@ class Manifest:
         results = [(case, path) for case in self.cases if case not in checked for path in self.files_of(case)]
         tables = [] if checked else [self.folder / name for name in self.tables]
         reasons = {path: self._problem(case, path) for case, path in results if os.path.lexists(path)}
-        reasons |= {path: self._table_problem(listed.get(path.name), path) for path in tables if os.path.lexists(path)}
+        reasons |= {path: self._table_problem(made.get(path.name), path) for path in tables if os.path.lexists(path)}
         if problems := [f"{path}: {reason}" for path, reason in reasons.items() if reason]:
-            more = [f"... ({len(problems)} in all)"] if len(problems) > MAX_LISTED else []
-            lines = "\n  ".join(problems[:MAX_LISTED] + more)
+            shown = listed(problems, MAX_LISTED, "\n  ")
             raise ValueError(
-                f"results would be lost, since these files exist already:\n  {lines}\nGive another output folder, or "
-                "move or delete them."
+                f"results would be lost:\n  {shown}\nGive another output folder, or move or delete these files."
             )
+        self._warn_of_leftovers(self.cases.keys() - done)
         return list(done)
+
+    def _warn_of_leftovers(self, cases: Collection[str]) -> None:
+        """Say which results that this run does not write will stay beside its own, made by other settings."""
+        entries = {case: self._entries[case] for case in sorted(cases & self._entries.keys())}
+        others = [
+            case for case, entry in entries.items() if entry.get("settings_sha256") != self._settings_digest(case)
+        ]
+        written = {path.name for case in others for path in self.files_of(case)}
+        found = [name for case in others for name in entries[case]["results"] if name not in written]
+        if left := [name for name in found if (self.folder / name).is_file()]:
+            beside = "stay beside those of this run, and an earlier one with other settings has made them: delete them"
+            logger.warning("%s: %s %s.", self.folder, listed(left, MAX_LISTED), beside)
 
     def turn(self, case: Mapping[str, Any]) -> tuple[bool, int]:
         """Sort key: large scans first, and last what an earlier run began and did not end: it may end this run too."""

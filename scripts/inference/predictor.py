@@ -47,8 +47,7 @@ def check_finite(values: Tensor, stage: str) -> None:
     low, high = torch.aminmax(values)  # NaN if a value is, in a tenth of the time of looking at each
     if not bool(torch.isfinite(low) & torch.isfinite(high)):
         raise ValueError(
-            f"the {stage} stage of the predictor gave values that are not finite; check the weights, or run with "
-            "precision float32."
+            f"the {stage} stage gave values that are not finite; check the weights, or run with precision float32."
         )
 
 

@@ -99,10 +99,7 @@ class SaveImageLabelsd(ScanSaverd, SaveImaged):
 
 
 class SaveImageScoresd(ScanSaverd, SaveImaged):
-    """Write class scores [class, x, y, z] as `<case>_scores.nii.gz`: float32 rounded to float16, classes last.
-
-    They lie on the working grid.
-    """
+    """Write class scores [class, x, y, z] of the working grid as `<case>_scores.nii.gz`: float16 digits, class last."""
 
     kinds = ("scores",)
 

@@ -62,15 +62,13 @@ class QueryPlanner(nn.Module):
         super().__init__()
         if patch_size < 32 or patch_size % 16:
             raise ValueError(
-                f"patch_size {patch_size} does not fit the encoder: give a multiple of 16, at least 32 (128 in the "
-                "public code)."
+                f"patch_size {patch_size} does not fit the encoder: give a multiple of 16, and at least 32."
             )
         if not 0 < threshold < 1:
             raise ValueError(f"query threshold {threshold} is not a probability between 0 and 1, for example 0.3.")
         if not 0 <= overlap < 1 or margin_slices < 0 or pad < 0:
             raise ValueError(
-                f"overlap {overlap} has to lie in [0, 1), margin_slices {margin_slices} and pad {pad} must not be "
-                "negative."
+                f"overlap {overlap} has to lie in [0, 1), margin_slices {margin_slices} and pad {pad} from 0 up."
             )
         self.patch_size, self.margin_slices, self.pad = int(patch_size), int(margin_slices), int(pad)
         self.threshold, self.overlap = float(threshold), float(overlap)

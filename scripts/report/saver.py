@@ -24,10 +24,7 @@ MONTAGE_COLUMNS = 4
 
 
 class SaveReportd(ScanSaverd):
-    """Write `<case>_report.html` with measures and pictures, and the measures alone as `<case>_organs.csv`.
-
-    The measures are those of :class:`scripts.outputs.measures.MeasureOrgansd`.
-    """
+    """Write `<case>_report.html`, measures of `MeasureOrgansd` and pictures, and `<case>_organs.csv`, the measures."""
 
     kinds = ("report", "measures")
 

@@ -244,6 +244,9 @@ def test_a_file_is_one_scan_and_a_folder_all_of_its_volumes_sorted(tmp_path: Pat
     one, two = {"case": "a", "image": str(tmp_path / "a.nii")}, {"case": "b", "image": str(tmp_path / "b.nii.gz")}
     assert scan_inputs(str(tmp_path)) == [one, two]
     assert scan_inputs(str(tmp_path / "b.nii.gz")) == [two]
+    for path in (tmp_path, tmp_path / "b.nii.gz"):
+        with pytest.raises(ValueError, match="series '1' is asked for, and input '.*' has no DICOM series: leave"):
+            scan_inputs(str(path), 1)
 
 
 def test_a_datalist_gives_its_test_split_or_else_everything(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ def test_several_values_may_be_one_organ_and_any_value_background() -> None:
     assert found.organs == {"liver": 1, "kidneys": [2, 3]}
     assert found.known == [0, 1, 2, 3, 8, 9]
     assert [values_of(value) for value in found.organs.values()] == [[1], [2, 3]]
+    assert read_label_values({"0": "Background", "1": "liver"}, "datalist x").organs == {"liver": 1}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,8 @@ def test_several_values_may_be_one_organ_and_any_value_background() -> None:
         ({"1,": "liver"}, "the pair '1,': 'liver'"),
         ({"1": "liver", "2": "liver"}, 'names \'liver\' twice.*join the values.*"1,2": "liver"'),
         ({"1": "liver", "1,2": "spleen"}, "declares the value 1 twice"),
+        ({"0": "liver", "1": "spleen"}, "names the value 0 'liver', and 0 is background.*give the organ the value"),
+        ({"0,1": "liver"}, "names the value 0 'liver'"),
     ],
 )
 def test_a_broken_map_is_refused_with_its_remedy(labels: Any, message: str) -> None:

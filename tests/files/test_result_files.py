@@ -212,6 +212,22 @@ def test_a_scan_is_done_if_it_its_settings_and_its_results_are_the_same(scan: Pa
     assert found(**known) == []
 
 
+def test_results_of_other_settings_that_stay_beside_the_new_ones_are_named(
+    scan: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = {"case": "anna", "image": str(scan)}
+    for settings, kinds in (("float32", ["labels", "report"]), ("float32", ["labels"]), ("bfloat16", ["labels"])):
+        assert "stay beside" not in caplog.text
+        run = Manifest(scan.parent / "out", kinds, [], settings=settings)
+        run.claim([case])
+        run.begin("anna")
+        for path in run.files_of("anna"):
+            path.write_text(settings)
+        run.record("anna")
+        run.finish()
+    assert "out: anna_report.html stay beside those of this run, and an earlier one with other settings" in caplog.text
+
+
 def test_a_scan_that_an_earlier_run_did_not_end_is_not_done_and_comes_last(scan: Path) -> None:
     segmented(scan, done=False)
     again = Manifest(scan.parent / "out", ["labels"], [], settings="float32")
