@@ -73,6 +73,9 @@ def noted_segments(label: str) -> dict[str, int]:
     if files := _archived(label):
         of_archive = pydicom.dcmread(files[0], stop_before_pixels=True).SegmentSequence
         found = [(one.SegmentLabel, one.SegmentNumber) for one in of_archive]
+    if not found and (series := _noted(label).get("SeriesInstanceUID")):
+        gone = f"its DICOM-SEG, series {series}, does not lie beside it"
+        raise ValueError(f"the segments of {label} have no names, since {gone}: let the server fetch both.")
     return {str(name).strip().casefold().replace(" ", "_"): int(number) for name, number in found}
 
 

@@ -18,7 +18,7 @@ from scripts.drawing import display
 from scripts.drawing.overlay import SOFT_TISSUE_WINDOW_HU, organ_colour
 from scripts.preprocessing.organ_labels import load_organ_labels
 from scripts.preprocessing.scan_reader import load_volume
-from scripts.runtime.plain_errors import root_cause
+from scripts.runtime.plain_errors import describe
 
 HU_EDGES = np.arange(-1024, 1556, 20)
 SOFT_TISSUE_HU = (-150, 250)
@@ -77,9 +77,7 @@ def _measured(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> Cas
         return measure_case(split, case, organs)
     # Readers raise many kinds of exception for broken bytes, and a report of the other cases is still wanted.
     except Exception as error:
-        cause = root_cause(error)
-        reason = (str(cause).strip().splitlines() or [""])[0][:200]
-        return CaseMeasure(str(case["case"]), split, failure=f"{type(cause).__name__}: {reason}")
+        return CaseMeasure(str(case["case"]), split, failure=describe(error).partition("\n")[0])
 
 
 def measure_case(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> CaseMeasure:

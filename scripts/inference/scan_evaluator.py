@@ -22,7 +22,7 @@ from scripts.preprocessing.organ_labels import LoadOrganLabelsd
 from scripts.preprocessing.scan_reader import WARNINGS, CheckScand, ScanReader
 from scripts.preprocessing.slice_store import stored_name
 from scripts.preprocessing.working_grid import ToWorkingGridd
-from scripts.runtime.plain_errors import complaint, root_cause
+from scripts.runtime.plain_errors import describe
 from scripts.runtime.processes import launched
 
 logger = logging.getLogger(__name__)
@@ -43,12 +43,6 @@ class ScanDataset(Dataset):
             return super().__getitem__(index)
         except Exception as error:  # any reader may fail in its own way; the scan is reported, the others go on
             return {"case": stored_name(case), "failure": describe(error)}
-
-
-def describe(error: BaseException) -> str:
-    """The first error of a chain: MONAI wraps what a transform raised in its own traceback text."""
-    cause = root_cause(error)
-    return complaint(error) or f"{type(cause).__name__}: {cause}"
 
 
 class ScanEvaluator(SupervisedEvaluator):

@@ -50,7 +50,6 @@ class DeclareOperators:
                 if not hasattr(torch.ops.torchvision, operator):
                     library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
             cls.libraries.append(library)
-        return None
 
 
 sys.meta_path.insert(0, DeclareOperators)

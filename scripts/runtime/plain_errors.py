@@ -60,6 +60,12 @@ def complaint(error: BaseException) -> str:
     return ""
 
 
+def describe(error: BaseException) -> str:
+    """The sentence, or else the first error of a chain: MONAI wraps what a transform raised in a traceback's text."""
+    cause = root_cause(error)
+    return complaint(error) or f"{type(cause).__name__}: {cause}"
+
+
 def _of_worker(text: str) -> str:
     """The complaint in the text of a traceback, which is all that a worker process of a loader sends of an error."""
     kinds = {"ValueError", "FileNotFoundError", *(kind.__name__ for kind in ValueError.__subclasses__())}

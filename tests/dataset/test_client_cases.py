@@ -94,6 +94,10 @@ def test_a_label_from_an_archive_has_the_names_in_its_dicom_seg_and_gets_the_sli
     content["objects"]["x"]["labels"]["final"]["info"] |= {"SeriesInstanceUID": series}
     path.write_text(json.dumps(content))
     assert noted_segments(case["label"]) == {"liver": 3}  # as long as it is not there
+    del content["objects"]["x"]["labels"]["final"]["info"]["label_info"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="have no names, since its DICOM-SEG, series 1.2.3, does not lie beside it"):
+        complete_cases([case], ORGANS)
     segmentation = Dataset()
     segmentation.SegmentSequence = [Dataset(), Dataset()]
     for one, (number, name) in zip(segmentation.SegmentSequence, [(1, "aorta"), (2, "Right kidney")], strict=True):

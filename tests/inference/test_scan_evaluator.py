@@ -13,9 +13,10 @@ from monai.transforms import Compose, Lambda
 from tiny_predictor import MakePredictor
 from torch import nn
 
-from scripts.inference.scan_evaluator import ScanDataset, ScanEvaluator, describe, settings_of
+from scripts.inference.scan_evaluator import ScanDataset, ScanEvaluator, settings_of
 from scripts.outputs.scan_outputs import SaveImageLabelsd
 from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGridd
+from scripts.runtime.plain_errors import describe
 
 Item = dict[str, Any]
 
