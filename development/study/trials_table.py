@@ -3,13 +3,18 @@ r"""Table of trials on an abdomen: Dice by groups of organs, from stored results
     python -m development.study.trials_table docs/results/btcv --reference 'slice baseline' 'attention without contrast'
     python -m development.study.trials_table docs/results/btcv --reference 'slice baseline' \
       --trial 'attention without contrast' --by 'coarse stage'
+    python -m development.study.trials_table docs/results/btcv --reference 'slice baseline' --trial 'coarse stage'
+    python -m development.study.trials_table docs/results/btcv --reference 'slice baseline' --folds folds.json
 
-Differences are paired over the cases; the intervals hold no spread of seeds.
+The second shows a difference by the Dice of a third trial, the next by fold; the last writes the patients of each fold,
+for `scripts.prepare.btcv --split folds.json`. Differences are paired over the cases; the intervals hold no spread of
+seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,19 +78,56 @@ def differences_by(rows: pd.DataFrame, trial: str, reference: str, other: str) -
     return markdown_table([f"Dice of {other}", "results", f"{trial} against {reference}"], body)
 
 
+def differences_by_fold(rows: pd.DataFrame, trial: str, reference: str) -> str:
+    """Markdown: macro Dice of two trials in each fold, which the names of their runs end with, and their difference."""
+    body = []
+    for fold, part in rows.groupby(_fold_of(rows)):
+        one, other = (part[part["trial"] == name].pivot_table("dice", "case", "organ") for name in (trial, reference))
+        if not one.empty and not other.empty:
+            means = [f"{macro_mean(dice.to_numpy(float)):.3f}" for dice in (one, other)]
+            body.append([str(fold), str(len(one)), *means, _against(one - other)])
+    if not body:
+        raise ValueError(f"{trial} and {reference} have no fold in common: give the titles of two trials.")
+    return markdown_table(["fold", "patients", trial, reference, "difference"], body)
+
+
+def folds_of(rows: pd.DataFrame, trial: str) -> list[dict[str, list[str]]]:
+    """Split of each fold of a trial: its scored patients validate, those of the other folds train."""
+    chosen = rows[rows["trial"] == trial]
+    scored = {case: fold for fold, part in chosen.groupby(_fold_of(chosen)) for case in sorted(part["case"].unique())}
+    if len(set(scored.values())) < 2:
+        raise ValueError(f"{trial} has {len(set(scored.values()))} folds, expected two or more: choose another trial.")
+    return [
+        {
+            "training": sorted(case for case, its in scored.items() if its != fold),
+            "validation": sorted(case for case, its in scored.items() if its == fold),
+        }
+        for fold in sorted(set(scored.values()))
+    ]
+
+
+def _fold_of(rows: pd.DataFrame) -> pd.Series[str]:
+    return rows["run"].str.extract(r"/fold(\d+)", expand=False)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table of stored results."""
     parser = argparse.ArgumentParser(prog="python -m development.study.trials_table", description=main.__doc__)
     parser.add_argument("results_dir", type=Path, help="folder of scores.csv.xz and runs.jsonl")
     parser.add_argument("--reference", required=True, nargs="+", help="trials that the others are compared with")
-    parser.add_argument("--trial", help="trial whose difference is shown by the Dice of another one")
+    parser.add_argument("--trial", help="trial whose difference is shown by fold, or --by the Dice of another one")
     parser.add_argument("--by", help="that other trial")
+    parser.add_argument("--folds", type=Path, help="JSON file to write: the patients of the folds of the reference")
     options = parser.parse_args(arguments)
     scores, runs = Results(options.results_dir).tables()
     named = runs.rename(columns={"title": "trial", "all_stages": "core_seconds"})[["run", "trial", "core_seconds"]]
     rows = scores.merge(named, on="run")
-    if options.trial and options.by:
+    if options.folds:
+        options.folds.write_text(json.dumps(folds_of(rows, options.reference[0]), indent=1) + "\n", encoding="utf-8")
+    elif options.trial and options.by:
         print(differences_by(rows, options.trial, options.reference[0], options.by))
+    elif options.trial:
+        print(differences_by_fold(rows, options.trial, options.reference[0]))
     else:
         print(trials_table(rows, options.reference))
 

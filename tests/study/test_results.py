@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,9 +28,12 @@ from development.study.results import (
     core_seconds_by_stage,
     core_seconds_per_epoch,
 )
-from development.study.trials_table import GROUPS, differences_by, trials_table
+from development.study.trials_table import GROUPS, differences_by, differences_by_fold, folds_of, trials_table
+from development.study.trials_table import main as trials
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.summary import read_scores, scores_frame
+from scripts.prepare.btcv import TRAINING_CASES
+from scripts.prepare.split import read_splits
 from scripts.runtime.resume import save_atomically
 from scripts.runtime.stage import epochs_of_both_stages
 
@@ -218,6 +222,35 @@ def test_the_difference_of_two_trials_is_shown_by_the_dice_of_a_third() -> None:
     assert [row[1:] for row in cells] == [[str(len(ORGANS)), "-10.0"], [str(len(ORGANS)), "+10.0"]]
     with pytest.raises(ValueError, match="no case in common"):
         differences_by(pd.DataFrame(rows), "both", "slice", "other")
+
+
+def test_the_difference_of_two_trials_is_shown_by_the_folds_that_both_have() -> None:
+    rows = pd.DataFrame(
+        rows_of("slice", 1, {"a": 0.5, "d": 0.6}, "fold0_seed0")
+        + rows_of("slice", 1, {"b": 0.7}, "fold1_seed0")
+        + rows_of("slice", 1, {"c": 0.9}, "fold2_seed0")
+        + rows_of("both", 1, {"a": 0.6, "d": 0.7}, "fold0_seed0")
+        + rows_of("both", 1, {"b": 0.7}, "fold1_seed0")
+    )
+    table = differences_by_fold(rows, "both", "slice").splitlines()[2:]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
+    assert cells[0] == ["0", "2", "0.650", "0.550", "+10.0 (+10.0 to +10.0)"]
+    assert [row[:2] for row in cells] == [["0", "2"], ["1", "1"]]
+    with pytest.raises(ValueError, match="no fold in common"):
+        differences_by_fold(rows, "both", "other")
+
+
+def test_the_folds_of_the_stored_trials_are_a_split_for_training(tmp_path: Path) -> None:
+    trials([str(ROOT / "docs/results/btcv"), "--reference", "slice baseline", "--folds", str(tmp_path / "folds.json")])
+    folds = read_splits(str(tmp_path / "folds.json"), TRAINING_CASES)
+    held_out = [sorted(case for case, split in fold.items() if split == "validation") for fold in folds]
+    assert held_out[0] == ["img0001", "img0021", "img0022", "img0027", "img0029", "img0032"]
+    assert sorted(sum(held_out, [])) == sorted(folds[0]) == list(TRAINING_CASES[:-6])
+    dealt = list(TRAINING_CASES[:-6])
+    random.Random(2015).shuffle(dealt)
+    assert held_out == [sorted(dealt[n::4]) for n in range(4)]
+    with pytest.raises(ValueError, match="1 folds, expected two"):
+        folds_of(pd.DataFrame(rows_of("slice", 90, {"a": 0.5})), "slice")
 
 
 def test_an_unknown_reference_is_refused_with_the_names_that_there_are() -> None:
