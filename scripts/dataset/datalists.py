@@ -29,6 +29,7 @@ from scripts.dataset.label_values import LabelValues, organs_of_datalist, read_l
 from scripts.dataset.problems import DatasetError, Kind, Problem, listed
 
 logger = logging.getLogger(__name__)
+_log_once = cache(logger.info)  # once per datalist, however many splits are loaded from it
 
 
 def load_cases(
@@ -75,8 +76,8 @@ def load_cases(
     of_masks = {name: content[key] for key, name in keys.items() if key in content}
     cases = [_case(entry, root, organs, _values_of_entry(entry, shared)) | of_masks for entry in entries]
     datalist_file.refuse_equal_names(cases, f"split '{split}' of {path}")
-    if untrained := tuple(sorted(set(known_organs) - set(organs))):
-        _log_untrained(path, untrained)
+    if untrained := sorted(set(known_organs) - set(organs)):
+        _log_once("Organs of %s that the config does not list become background: %s.", path, ", ".join(untrained))
     if exclude is not None:
         cases = without(cases, read_exclusions(exclude, case_names(content), known_organs))
     if labelled:
@@ -185,12 +186,6 @@ def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: La
         "label_values": {organ: values.organs[organ] for organ in organs if organ in values.organs},
         "known_values": values.known,
     }
-
-
-@cache
-def _log_untrained(path: str, untrained: tuple[str, ...]) -> None:
-    """Say it once per datalist, however many splits are loaded from it."""
-    logger.info("Organs of %s that the config does not list become background: %s.", path, ", ".join(untrained))
 
 
 def keep_labels_of(

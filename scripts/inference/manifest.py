@@ -85,6 +85,10 @@ class Manifest:
                 f"results would be lost:\n  {shown}\nGive another output folder, or move or delete these files."
             )
         self._warn_of_leftovers(self.cases.keys() - done)
+        bundle = self.facts()["bundle"]
+        if older := [case for case in done if self._entries.get(case, {}).get("bundle") != bundle]:
+            made = "made by another version of the bundle and are kept: delete them to have them made again"
+            logger.warning("%s: the results of %s were %s.", self.folder, listed(older, MAX_LISTED), made)
         return list(done)
 
     def _warn_of_leftovers(self, cases: Collection[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from scripts.dataset.inference_inputs import scan_inputs
+from scripts.files import result_files
 from scripts.files.result_files import MANIFEST, claim_outputs, read_manifest, results_in
 from scripts.inference import manifest as manifests
 from scripts.inference.manifest import Manifest
@@ -210,6 +211,18 @@ def test_a_scan_is_done_if_it_its_settings_and_its_results_are_the_same(scan: Pa
     assert found(**known) == ["anna"]
     (scan.parent / "out/anna_seg.nii.gz").unlink()
     assert found(**known) == []
+
+
+def test_results_of_another_version_are_kept_and_that_is_said(
+    scan: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert segmented(scan).found_done == []  # type: ignore[attr-defined]
+    assert segmented(scan).found_done == ["anna"]  # type: ignore[attr-defined]
+    assert "another version" not in caplog.text
+    now = result_files.bundle_identity()
+    monkeypatch.setattr(result_files, "bundle_identity", lambda: now._replace(version="999.0"))
+    assert segmented(scan).found_done == ["anna"]  # type: ignore[attr-defined]
+    assert "out: the results of anna were made by another version of the bundle and are kept" in caplog.text
 
 
 def test_results_of_other_settings_that_stay_beside_the_new_ones_are_named(
