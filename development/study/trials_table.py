@@ -38,8 +38,9 @@ BOUNDS = (0.0, 0.3, 0.6, 0.8, 1.0)
 def trials_table(rows: pd.DataFrame, references: Sequence[str]) -> str:
     """Markdown: a line for each trial, best first, with its difference to each reference in points and its interval.
 
-    The rows have trial, run, core_seconds, organ, case and dice. Folds and seeds of a trial are its runs: the Dice of a
-    case is averaged over seeds, and core-seconds over all runs. Trials are compared with a reference case by case.
+    The rows have trial, run, core_seconds, organ, case, dice, hd95_mm (mm) and surface_dice. Folds and seeds of a trial
+    are its runs: the Dice of a case is averaged over seeds, and core-seconds over all runs. Trials are compared with a
+    reference case by case.
     """
     trials = {str(name): part for name, part in rows.groupby("trial")}
     dice = {name: part.pivot_table("dice", "case", "organ") for name, part in trials.items()}
@@ -51,10 +52,17 @@ def trials_table(rows: pd.DataFrame, references: Sequence[str]) -> str:
         against = ["" if name == other else _against(table - dice[other]) for other in references]
         groups = [f"{macro_mean(table[organs].to_numpy(float)):.2f}" for organs in GROUPS.values()]
         seconds = f"{trials[name].groupby('run')['core_seconds'].first().mean():.0f}"
-        macro = f"{macro_mean(table.to_numpy(float)):.3f}"
-        body.append([name, seconds, str(len(table)), macro, *against, *groups])
+        hd95, surface = (_macro_of(trials[name], metric) for metric in ("hd95_mm", "surface_dice"))
+        macro = [f"{macro_mean(table.to_numpy(float)):.3f}", f"{hd95:.0f}", f"{surface:.3f}"]
+        body.append([name, seconds, str(len(table)), *macro, *against, *groups])
     columns = [f"against {name}" for name in references]
-    return markdown_table(["trial", "core-seconds", "patients", "macro Dice", *columns, *GROUPS], body)
+    header = ["trial", "core-seconds", "patients", "macro Dice", "HD95, mm", "surface Dice", *columns, *GROUPS]
+    return markdown_table(header, body)
+
+
+def _macro_of(rows: pd.DataFrame, metric: str) -> float:
+    """Mean over cases and organs; NaN if no trial has the metric."""
+    return float(macro_mean(rows.pivot_table(metric, "case", "organ", dropna=False).to_numpy(float)))
 
 
 def _against(difference: pd.DataFrame) -> str:

@@ -193,6 +193,7 @@ ORGANS = [organ for organs in GROUPS.values() for organ in organs]
 def rows_of(trial: str, seconds: int, dice_by_case: dict[str, float], run: str = "fold0") -> list[dict[str, object]]:
     return [
         {"trial": trial, "run": f"{trial}/{run}", "core_seconds": seconds, "organ": organ, "case": case, "dice": dice}
+        | {"hd95_mm": 10 * dice, "surface_dice": dice + 0.1}
         for case, dice in dice_by_case.items()
         for organ in ORGANS
     ]
@@ -202,7 +203,7 @@ def test_a_trial_is_compared_with_the_reference_on_the_same_cases() -> None:
     rows = rows_of("slice", 90, {"a": 0.5, "b": 0.7}) + rows_of("both", 100, {"a": 0.6, "b": 0.8})
     best, reference = trials_table(pd.DataFrame(rows), ["slice", "both"]).splitlines()[2:]
     cells = [cell.strip() for cell in best.split("|")[1:-1]]
-    assert cells == ["both", "100", "2", "0.700", "+10.0 (+10.0 to +10.0)", "", *["0.70"] * len(GROUPS)]
+    assert cells == ["both", "100", "2", "0.700", "7", "0.800", "+10.0 (+10.0 to +10.0)", "", *["0.70"] * len(GROUPS)]
     assert "| -10.0 (-10.0 to -10.0) |" in reference
     assert "| slice |" in reference and "0.600" in reference
 
