@@ -61,7 +61,7 @@ def trials_table(rows: pd.DataFrame, references: Sequence[str]) -> str:
 
 
 def _macro_of(rows: pd.DataFrame, metric: str) -> float:
-    """Mean over cases and organs; NaN if no trial has the metric."""
+    """Mean over cases and organs; NaN for a trial without the metric."""
     return float(macro_mean(rows.pivot_table(metric, "case", "organ", dropna=False).to_numpy(float)))
 
 
