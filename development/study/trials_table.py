@@ -47,28 +47,28 @@ def trials_table(rows: pd.DataFrame, references: Sequence[str]) -> str:
     if unknown := [name for name in references if name not in dice]:
         raise ValueError(f"there is no trial {unknown[0]}: choose one of {', '.join(dice)} as --reference.")
     body = []
-    for name in sorted(dice, key=lambda name: -float(macro_mean(dice[name].to_numpy(float)))):
-        table = dice[name]
+    for name in sorted(dice, key=lambda name: -_macro_of(dice[name])):
+        table, part = dice[name], trials[name]
         against = ["" if name == other else _against(table - dice[other]) for other in references]
-        groups = [f"{macro_mean(table[organs].to_numpy(float)):.2f}" for organs in GROUPS.values()]
-        seconds = f"{trials[name].groupby('run')['core_seconds'].first().mean():.0f}"
-        hd95, surface = (_macro_of(trials[name], metric) for metric in ("hd95_mm", "surface_dice"))
-        macro = [f"{macro_mean(table.to_numpy(float)):.3f}", f"{hd95:.0f}", f"{surface:.3f}"]
+        groups = [f"{_macro_of(table[organs]):.2f}" for organs in GROUPS.values()]
+        seconds = f"{part.groupby('run')['core_seconds'].first().mean():.0f}"
+        hd95, surface = (_macro_of(part.pivot_table(metric, "case", "organ")) for metric in ("hd95_mm", "surface_dice"))
+        macro = [f"{_macro_of(table):.3f}", f"{hd95:.0f}", f"{surface:.3f}"]
         body.append([name, seconds, str(len(table)), *macro, *against, *groups])
     columns = [f"against {name}" for name in references]
     header = ["trial", "core-seconds", "patients", "macro Dice", "HD95, mm", "surface Dice", *columns, *GROUPS]
     return markdown_table(header, body)
 
 
-def _macro_of(rows: pd.DataFrame, metric: str) -> float:
-    """Mean over cases and organs; NaN for a trial without the metric."""
-    return float(macro_mean(rows.pivot_table(metric, "case", "organ", dropna=False).to_numpy(float)))
+def _macro_of(table: pd.DataFrame) -> float:
+    """Macro mean of a table of cases by organs."""
+    return float(macro_mean(table.to_numpy(float)))
 
 
 def _against(difference: pd.DataFrame) -> str:
     """Mean difference in points with its interval over the cases."""
     low, high = macro_interval(difference.to_numpy(float))
-    return f"{100 * float(macro_mean(difference.to_numpy(float))):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * _macro_of(difference):+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def differences_by(rows: pd.DataFrame, trial: str, reference: str, other: str) -> str:
@@ -92,7 +92,7 @@ def differences_by_fold(rows: pd.DataFrame, trial: str, reference: str) -> str:
     for fold, part in rows.groupby(_fold_of(rows)):
         one, other = (part[part["trial"] == name].pivot_table("dice", "case", "organ") for name in (trial, reference))
         if not one.empty and not other.empty:
-            means = [f"{macro_mean(dice.to_numpy(float)):.3f}" for dice in (one, other)]
+            means = [f"{_macro_of(dice):.3f}" for dice in (one, other)]
             body.append([str(fold), str(len(one)), *means, _against(one - other)])
     if not body:
         raise ValueError(f"{trial} and {reference} have no fold in common: give the titles of two trials.")
@@ -102,16 +102,11 @@ def differences_by_fold(rows: pd.DataFrame, trial: str, reference: str) -> str:
 def folds_of(rows: pd.DataFrame, trial: str) -> list[dict[str, list[str]]]:
     """Split of each fold of a trial: its scored patients validate, those of the other folds train."""
     chosen = rows[rows["trial"] == trial]
-    scored = {case: fold for fold, part in chosen.groupby(_fold_of(chosen)) for case in sorted(part["case"].unique())}
-    if len(set(scored.values())) < 2:
-        raise ValueError(f"{trial} has {len(set(scored.values()))} folds, expected two or more: choose another trial.")
-    return [
-        {
-            "training": sorted(case for case, its in scored.items() if its != fold),
-            "validation": sorted(case for case, its in scored.items() if its == fold),
-        }
-        for fold in sorted(set(scored.values()))
-    ]
+    held_out = [set(part["case"]) for _, part in chosen.groupby(_fold_of(chosen))]
+    if len(held_out) < 2:
+        raise ValueError(f"{trial} has {len(held_out)} folds, expected two or more: choose another trial.")
+    patients = set().union(*held_out)
+    return [{"training": sorted(patients - fold), "validation": sorted(fold)} for fold in held_out]
 
 
 def _fold_of(rows: pd.DataFrame) -> pd.Series[str]:
