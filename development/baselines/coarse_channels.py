@@ -16,7 +16,8 @@ from torch.nn.functional import interpolate
 
 from development.baselines.slice_batches import SliceBatches, SlicePlace
 from development.baselines.slice_predictor import SlicePredictor
-from scripts.inference.predictor import Predictor, decode_names
+from scripts.inference.fusion import background_score
+from scripts.inference.predictor import Predictor, TwoStagePredictor, decode_names
 from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.queries.attention import AttentionMap, AttentionPerturbation, maps_on_slices, resized_maps
 from scripts.queries.coarse_maps import CoarseMaps
@@ -77,6 +78,20 @@ class CoarseChannelPredictor(SlicePredictor):
         """Interpolate the maps to the pixels of the slices and make attention of them."""
         attention: Tensor = self.attention(interpolate(maps, size=[x, y], mode="bilinear", align_corners=False))
         return attention
+
+
+class CoarseOnly(Predictor):
+    """The coarse stage of a predictor alone: the baseline that the second stage has to beat."""
+
+    def __init__(self, predictor: TwoStagePredictor) -> None:
+        names = decode_names(predictor.organ_names)  # type: ignore[arg-type]
+        super().__init__(names, [predictor.lower, predictor.upper], predictor.image_channels)
+        self.predictor = predictor
+
+    def scores(self, image: Tensor) -> Tensor:
+        """Class scores of one volume: the coarse maps on its voxels."""
+        organs = resized_maps(self.predictor.coarse(image), [image.shape[1], image.shape[2], image.shape[3]])
+        return torch.cat([background_score(organs)[None], organs])
 
 
 class CoarseAndSlice(Predictor):

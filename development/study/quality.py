@@ -25,11 +25,12 @@ from scipy.stats import rankdata, spearmanr
 from torch import Tensor
 from tqdm import tqdm
 
+from development.baselines.coarse_channels import CoarseOnly
 from development.study.embedding import ClassDistances, open_run
 from scripts.evaluation.intervals import SEED
 from scripts.evaluation.quality import estimate, fit, read_signals, soft_dice
 from scripts.evaluation.score_tables import markdown_table
-from scripts.inference.predictor import CoarseOnly, TwoStagePredictor
+from scripts.inference.predictor import TwoStagePredictor
 from scripts.outputs.measures import LOOK_AT
 from scripts.runtime.plain_errors import command_parser
 

@@ -221,17 +221,3 @@ def limited_to(predictor: nn.Module, classes: Sequence[int]) -> nn.Module:
         if isinstance(part, TwoStagePredictor):
             part.wanted = [index - 1 for index in classes]
     return predictor
-
-
-class CoarseOnly(Predictor):
-    """The coarse stage of a predictor alone: the baseline that the second stage has to beat."""
-
-    def __init__(self, predictor: TwoStagePredictor) -> None:
-        names = decode_names(predictor.organ_names)  # type: ignore[arg-type]
-        super().__init__(names, [predictor.lower, predictor.upper], predictor.image_channels)
-        self.predictor = predictor
-
-    def scores(self, image: Tensor) -> Tensor:
-        """Class scores of one volume: the coarse maps on its voxels."""
-        organs = resized_maps(self.predictor.coarse(image), [image.shape[1], image.shape[2], image.shape[3]])
-        return torch.cat([background_score(organs)[None], organs])

@@ -7,17 +7,19 @@ from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from scripts.inference.predictor import decode_names
+from scripts.runtime.composition import trained_config
 from scripts.runtime.resume import load_checkpoint
 from scripts.runtime.run_folder import check_weights
 
 logger = logging.getLogger(__name__)
 
 
-def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load a state dict into a predictor.
+def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+    """Load a state dict into a predictor; returns the predictor, for configs of which a client only takes parts.
 
     FileNotFoundError: no such file. ValueError: damaged, not finite, more than weights, of other organs, network, run.
     """
@@ -52,11 +54,6 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             "copy or download the file again, or take an earlier checkpoint."
         )
     network.load_state_dict(state)
-
-
-def with_weights(network: nn.Module, path: str | Path) -> nn.Module:
-    """The network itself, with the weights loaded: for configs of which a client only takes parts."""
-    load_weights(network, path)
     return network
 
 
@@ -72,7 +69,7 @@ class WeightsLoader:
 
     def load(self, engine: Engine | None = None) -> None:
         """Load the weights."""
-        networks = list(self.network.members) if isinstance(self.network, FoldEnsemble) else [self.network]
+        networks = list(self.network.members) if isinstance(self.network, Ensemble) else [self.network]
         if len(networks) != len(self.paths):
             raise ValueError(
                 f"{len(self.paths)} files of weights were given for {len(networks)} networks: "
@@ -84,30 +81,48 @@ class WeightsLoader:
 
 
 def paths_of(path: str | Path | Sequence[str]) -> list[str]:
-    """One path or several, as a list."""
-    return [str(path)] if isinstance(path, str | Path) else [str(one) for one in path]
+    """One path or several, as a list; for the folder of a training its weights."""
+    given = [path] if isinstance(path, str | Path) else path
+    return [str(Path(one) / "model.pt" if Path(one).is_dir() else one) for one in given]
 
 
-class FoldEnsemble(nn.Module):
-    """As many copies of an untrained predictor as there are files of weights, one ``model.pt`` of each fold.
+class Ensemble(nn.Module):
+    """Untrained predictors for several weights: a copy of `predictor` for each file, the network of each training.
 
-    :class:`WeightsLoader` loads them. forward: [batch, 1, x, y, z] in HU on the working grid -> mean class scores
-    [batch, 1 + organs, x, y, z]. ValueError for no path, or one path twice, which would give that fold two votes.
+    A path is a ``model.pt``, or the folder of a training, which may be of another network (another baseline, another
+    recipe) on the same working grid of `spacing` in mm. :class:`WeightsLoader` loads the weights. forward: [batch, 1,
+    x, y, z] in HU on the working grid -> mean class scores [batch, 1 + organs, x, y, z]. ValueError for no path, one
+    twice, which would give it two votes, and a training for another grid, other organs or images.
     """
 
-    def __init__(self, predictor: nn.Module, paths: str | Sequence[str], device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        predictor: nn.Module,
+        paths: str | Sequence[str],
+        device: torch.device | str = "cpu",
+        spacing: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
-        given = paths_of(paths)
-        if not given or len(set(given)) < len(given):
-            raise ValueError(
-                f"model_path of an ensemble is {given}; expected the model.pt of every fold, each once, such as "
-                "--model_path \"['runs/fold0/model.pt','runs/fold1/model.pt']\"."
-            )
-        self.members = nn.ModuleList([predictor, *(copy.deepcopy(predictor) for _ in given[1:])]).to(device)
+        given, files = [paths] if isinstance(paths, str) else list(paths), paths_of(paths)
+        if not given or len(set(files)) < len(files):
+            raise ValueError(f"model_path of an ensemble is {given}; expected the model.pt of every fold, each once.")
+        self.members = nn.ModuleList(
+            network_of(path, predictor, spacing) if Path(path).is_dir() else copy.deepcopy(predictor) for path in given
+        ).to(device)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
-        total: Tensor = self.members[0](volume).float()  # a sum of halves would lose digits
-        for member in list(self.members)[1:]:
-            total = total + member(volume)
-        return total / len(self.members)
+        scores = (member(volume).float() for member in self.members)  # a sum of halves would lose digits
+        return sum(scores, torch.zeros(())) / len(self.members)
+
+
+def network_of(run_dir: str, beside: nn.Module, spacing: Sequence[float] | None = None) -> nn.Module:
+    """The untrained network of a training; ValueError unless organs, images and working grid are those of `beside`."""
+    part = ConfigParser(trained_config(run_dir)).get_parsed_content
+    organs = decode_names(beside.organ_names)  # type: ignore[arg-type]
+    wanted = {"organs": organs, "image_channels": beside.image_channels, "spacing": spacing}
+    for name, ours in wanted.items():
+        if ours is not None and part(name) != ours:
+            raise ValueError(f"{run_dir} was trained with {name} {part(name)}, the others with {ours}: leave it out.")
+    network: nn.Module = part("network_def")
+    return network

@@ -11,7 +11,8 @@ from monai.bundle import ConfigParser
 from tiny_scan import KnownCoarse
 from torch import Tensor, nn
 
-from scripts.inference.predictor import CoarseOnly, TwoStagePredictor
+from development.baselines.coarse_channels import CoarseOnly
+from scripts.inference.predictor import TwoStagePredictor
 
 VOC = ("configs/train.yaml", "configs/data/voc.yaml")
 

@@ -8,8 +8,9 @@ from tiny_predictor import MakePredictor
 from tiny_scan import KnownCoarse, coarse_maps_of, two_organs
 from torch import Tensor, nn
 
-from scripts.inference.predictor import CoarseOnly, class_indices, decode_names, encode_names, limited_to
-from scripts.inference.weights import FoldEnsemble
+from development.baselines.coarse_channels import CoarseOnly
+from scripts.inference.predictor import class_indices, decode_names, encode_names, limited_to
+from scripts.inference.weights import Ensemble
 from scripts.queries.attention import AttentionMap
 
 SHAPE = (44, 28, 6)
@@ -180,7 +181,7 @@ def test_a_voxel_that_an_organ_left_out_would_win_does_not_go_to_the_one_that_is
 
 
 def test_every_member_of_an_ensemble_queries_the_organs_that_are_wanted(make_predictor: MakePredictor) -> None:
-    ensemble = limited_to(FoldEnsemble(make_predictor(), ["a.pt", "b.pt"]), [2])
+    ensemble = limited_to(Ensemble(make_predictor(), ["a.pt", "b.pt"]), [2])
     assert [member.wanted for member in ensemble.members] == [[1], [1]]
 
 

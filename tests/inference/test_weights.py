@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
+from config_compositions import ROOT
 from ignite.engine import Engine
 from tiny_predictor import MakePredictor
 from tiny_workflows import TINY_PREDICTOR, workflow
 from torch import Tensor, nn
 
-from scripts.inference.weights import FoldEnsemble, WeightsLoader, load_weights
+from scripts.inference.weights import Ensemble, WeightsLoader, load_weights
 from scripts.networks.encoder import ResNetEncoder
 from scripts.report.saver import SaveReportd
+from scripts.runtime.composition import composed
 
 
 class Malicious:
@@ -160,7 +165,7 @@ def start(network: nn.Module, path: str | list[str]) -> None:
 
 def test_the_class_scores_of_the_folds_are_averaged(tmp_path: Path) -> None:
     paths = saved(tmp_path, 0.1, 0.2, 0.6)
-    ensemble = FoldEnsemble(Constant(), paths)
+    ensemble = Ensemble(Constant(), paths)
     start(ensemble, paths)
     scores = ensemble(torch.zeros(1, 1, 4, 3, 2))
     assert scores.shape == (1, 2, 4, 3, 2)
@@ -170,7 +175,7 @@ def test_the_class_scores_of_the_folds_are_averaged(tmp_path: Path) -> None:
 def test_an_ensemble_of_one_is_that_predictor(make_predictor: MakePredictor, tmp_path: Path) -> None:
     trained = make_predictor()
     torch.save(trained.state_dict(), tmp_path / "model.pt")
-    ensemble = FoldEnsemble(make_predictor(), str(tmp_path / "model.pt")).eval()
+    ensemble = Ensemble(make_predictor(), str(tmp_path / "model.pt")).eval()
     start(ensemble, str(tmp_path / "model.pt"))
     volume = torch.randint(-200, 300, (1, 1, 40, 36, 6)).float()
     with torch.no_grad():
@@ -180,7 +185,7 @@ def test_an_ensemble_of_one_is_that_predictor(make_predictor: MakePredictor, tmp
 @pytest.mark.parametrize("paths", [[], ["a.pt", "a.pt"]])
 def test_no_fold_and_one_fold_twice_are_refused(paths: list[str]) -> None:
     with pytest.raises(ValueError, match="expected the model.pt of every fold, each once"):
-        FoldEnsemble(Constant(), paths)
+        Ensemble(Constant(), paths)
 
 
 def test_several_weights_without_the_ensemble_are_refused(tmp_path: Path) -> None:
@@ -194,7 +199,49 @@ def test_the_recipe_makes_inference_use_every_fold(tmp_path: Path) -> None:
         "inference", "configs/variants/ensemble.yaml", model_path=paths, save_report=True, **TINY_PREDICTOR
     )
     ensemble = running.parser.get_parsed_content("predictor")
-    assert isinstance(ensemble, FoldEnsemble) and len(ensemble.members) == 2
+    assert isinstance(ensemble, Ensemble) and len(ensemble.members) == 2
     assert running.parser.get_parsed_content("handlers")[0].paths == paths
     steps = running.parser.get_parsed_content("postprocessing").transforms
     assert any(isinstance(step, SaveReportd) for step in steps), "a report takes several weights, too"
+
+
+def train_nothing(folder: Path, overlays: Sequence[str] = (), **changes: Any) -> nn.Module:
+    """A folder as a training leaves it, with the config of these overlays and initial weights."""
+    files = [str(ROOT / name) for name in ("configs/train.yaml", *overlays)]
+    parser = composed(files, **{**TINY_PREDICTOR, "device": "cpu", **changes})
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(parser.get()), encoding="utf-8")
+    network: nn.Module = parser.get_parsed_content("network_def")
+    torch.save(network.state_dict(), folder / "model.pt")
+    return network.eval()
+
+
+def test_trainings_of_different_networks_are_averaged(tmp_path: Path) -> None:
+    queries, slices = str(tmp_path / "queries"), str(tmp_path / "slices")
+    members = [train_nothing(Path(queries)), train_nothing(Path(slices), ["configs/baselines/slice.yaml"])]
+    files = [str(ROOT / name) for name in ("configs/evaluate.yaml", "configs/variants/ensemble.yaml")]
+    parser = composed(files, slices, model_path=[queries, slices], device="cpu")
+    ensemble = parser.get_parsed_content("network").eval()
+    start(ensemble, [queries, slices])
+    volume = torch.randint(-200, 300, (1, 1, 40, 36, 6)).float()
+    with torch.no_grad():
+        expected = sum(member(volume).float() for member in members) / 2
+        torch.testing.assert_close(ensemble(volume), expected)
+    assert parser.get_parsed_content("scores_to_labels").background, "the run that is named makes the labels"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"spacing": [12.0, 12.0, 12.0]}, r"with spacing \[12.0, 12.0, 12.0\], the others with \[12.0, 12.0, 24.0\]"),
+        ({"organs": ["liver"], "one_piece": []}, r"with organs \['liver'\], the others with"),
+    ],
+)
+def test_a_training_on_another_grid_or_of_other_organs_is_no_member(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    train_nothing(tmp_path / "one")
+    network = train_nothing(tmp_path / "other", **changes)
+    with pytest.raises(ValueError, match=said):
+        Ensemble(train_nothing(tmp_path / "same"), [str(tmp_path / "other")], spacing=TINY_PREDICTOR["spacing"])
+    assert len(Ensemble(network, [str(tmp_path / "other")]).members) == 1
