@@ -81,6 +81,10 @@ class SliceBatches(BatchStream):
                         self._slices_of.setdefault(organ, []).append((number, torch.nonzero(shown[:, organ])[:, 0]))
         return self._slices_of
 
+    def plan(self) -> None:
+        """Find the slices that show each class."""
+        self._index()
+
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
         """Draw windows and cut them."""
         index = self._index()

@@ -177,8 +177,8 @@ class CrossFittedCoarse:
         done, replaced = self.maps.file(self.data[0]).with_name("missed_organs_shown"), 0
         if done.exists():
             return
-        doubted = {(doubt.fit.case, doubt.fit.organ) for doubt in self.doubts}
-        barrier()  # all have judged the maps before one is replaced
+        recall = json.loads((self.output_dir / "coarse_recall.json").read_text(encoding="utf-8"))
+        doubted = {(case, organ) for organ, found in recall.items() for case in found.get("doubted_cases", ())}
         for case in shard(self.data):
             stored, kept = self.maps.store.open(case), self.maps.of(case)
             dice = map_dice(stored, kept)

@@ -45,7 +45,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
             raise ValueError(f"'labels' of {where} declares the value {repeated[0]} twice; keep it in one pair.")
         if BACKGROUND_VALUE in values and organ.strip().casefold() != BACKGROUND:
             raise ValueError(
-                f"'labels' of {where} names the value 0 '{organ}', and 0 is background: give the organ its own value."
+                f"'labels' of {where} names 0 '{organ}', and 0 is background: give the organ its own value."
             )
         known.update(values)
         if organ in organs:

@@ -34,7 +34,7 @@ def properties_of(predictor: TwoStagePredictor, spacing: Sequence[float], organs
         "spacing_mm": json.dumps(list(spacing)),
         "window_hu": json.dumps([predictor.lower, predictor.upper]),
         "patch_size": str(predictor.planner.patch_size),
-        "channels": f"{2 * predictor.adjacent_slices + 1} slices of the window scaled to [0, 1], then the attention",
+        "channels": f"{predictor.segmenter.encoder.in_channels - 1} slices (colours) as [0, 1], then the attention",
         "logits": "the organ; or background and organs, to combine as scripts.queries.softmax_queries does",
     }
 
@@ -42,7 +42,7 @@ def properties_of(predictor: TwoStagePredictor, spacing: Sequence[float], organs
 def example_queries(predictor: TwoStagePredictor, count: int, seed: int = 0) -> Tensor:
     """Random queries [query, channel, x, y] in [0, 1]."""
     size = predictor.planner.patch_size
-    shape = (count, 2 * predictor.adjacent_slices + 2, size, size)
+    shape = (count, predictor.segmenter.encoder.in_channels, size, size)
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
@@ -94,10 +94,7 @@ def export_onnx(
     logits differ from PyTorch's by more than the tolerance is not written (ValueError).
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise ValueError(
-            f"the ONNX export needs {', '.join(missing)}, which the bundle itself does without: "
-            "pip install -r requirements-export.txt."
-        )
+        raise ValueError(f"the ONNX export needs {', '.join(missing)}: pip install -r requirements-export.txt.")
     parser = composed(config_file, **overrides)
     claim_export(filepath, config_file, parser)
     predictor = trained_predictor(parser)

@@ -29,11 +29,7 @@ SUFFIXES = {
 }
 """What follows the name of a case, by the kind of result; VOC's server reads masks by the name of the photograph."""
 # Label maps of any format: other programs use the same endings.
-LABEL_ENDINGS = tuple(
-    f"{stem}{extension}"
-    for stem in ("_seg", ".seg", "_scores")
-    for extension in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-)
+LABEL_ENDINGS = tuple(a + b for a in ("_seg", ".seg", "_scores") for b in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"))
 MANIFEST, JOURNALS = "manifest.json", ".manifest-*.jsonl"
 """A journal has a line for each entry that its process made since the manifest was written."""
 FORMAT = "results of the AGSCL CT segmentation bundle"
@@ -121,7 +117,7 @@ def _require_writable(folder: Path, space: int) -> None:
             pass
     except OSError as error:
         raise ValueError(
-            f"nothing can be written to {folder} ({error.strerror}): give an output folder that you may write to."
+            f"nothing can be written to {folder} ({error.strerror}): give another output folder."
         ) from error
     free = shutil.disk_usage(folder).free
     if free < space:

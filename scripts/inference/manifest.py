@@ -58,32 +58,33 @@ class Manifest:
         facts = {"bundle": f"{bundle.name} {bundle.version}", "versions": versions}
         return {**facts, "weights_sha256": self.weights, "settings": self.settings}
 
-    def claim(self, cases: Sequence[Mapping[str, Any]], checked: Collection[str] = ()) -> list[str]:
+    def claim(self, cases: Sequence[Mapping[str, Any]], done: Collection[str] | None = None) -> list[str]:
         """Make sure, before the work, that the results of all cases can be written and destroy nothing.
 
-        `checked` are cases that another process of this run has found done. Returns the cases that are done: all
-        results are there, of the same scan by the same weights and settings. ValueError if a result would replace an
-        input or a file that is not the same result of an earlier run, or if the folder cannot be written to.
+        `done` are the cases that the first process of this run found done; it has checked for all. Returns the done
+        cases: all results are there, of the same scan by the same weights and settings. ValueError if a result would
+        replace an input or a file that is not the same result of an earlier run, or the folder cannot be written to.
         """
         self.cases = {str(case["case"]): case for case in cases}
+        if done is not None:
+            self._entries = result_files.read_manifest(self.folder).get("cases", {})
+            return list(done)
         outputs = [path for case in self.cases for path in self.files_of(case)]
         outputs += [self.folder / name for name in self.tables]
         manifest, content = self.folder / result_files.MANIFEST, result_files.read_manifest(self.folder)
         self._entries, made = content.get("cases", {}), content.get("tables", {})
-        done = dict.fromkeys(case for case in self.cases if case in checked or self._is_done(case))
+        done = dict.fromkeys(filter(self._is_done, self.cases))
         space = sum(SPACE_PER_SCAN + _size(Path(self.cases[case]["image"])) // 4 for case in self.cases.keys() - done)
         result_files.claim_outputs([*outputs, manifest], files_of(cases), space)
         if manifest.exists() and not content:
             raise ValueError(f"{manifest} is not a list of this bundle's results: give another output folder.")
-        results = [(case, path) for case in self.cases if case not in checked for path in self.files_of(case)]
-        tables = [] if checked else [self.folder / name for name in self.tables]
+        results = [(case, path) for case in self.cases for path in self.files_of(case)]
+        tables = [self.folder / name for name in self.tables]
         reasons = {path: self._problem(case, path) for case, path in results if os.path.lexists(path)}
         reasons |= {path: self._table_problem(made.get(path.name), path) for path in tables if os.path.lexists(path)}
         if problems := [f"{path}: {reason}" for path, reason in reasons.items() if reason]:
             shown = listed(problems, MAX_LISTED, "\n  ")
-            raise ValueError(
-                f"results would be lost:\n  {shown}\nGive another output folder, or move or delete these files."
-            )
+            raise ValueError(f"results would be lost:\n  {shown}\nGive another output folder, or move these files.")
         self._warn_of_leftovers(self.cases.keys() - done)
         bundle = self.facts()["bundle"]
         if older := [case for case in done if self._entries.get(case, {}).get("bundle") != bundle]:
@@ -94,9 +95,7 @@ class Manifest:
     def _warn_of_leftovers(self, cases: Collection[str]) -> None:
         """Say which results that this run does not write will stay beside its own, made by other settings."""
         entries = {case: self._entries[case] for case in sorted(cases & self._entries.keys())}
-        others = [
-            case for case, entry in entries.items() if entry.get("settings_sha256") != self._settings_digest(case)
-        ]
+        others = [case for case, old in entries.items() if old.get("settings_sha256") != self._settings_digest(case)]
         written = {path.name for case in others for path in self.files_of(case)}
         found = [name for case in others for name in entries[case]["results"] if name not in written]
         if left := [name for name in found if (self.folder / name).is_file()]:

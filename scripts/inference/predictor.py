@@ -46,9 +46,7 @@ def check_finite(values: Tensor, stage: str) -> None:
     """Raise ValueError where a stage answers with NaN or infinity, which would end as "no organ"."""
     low, high = torch.aminmax(values)  # NaN if a value is, in a tenth of the time of looking at each
     if not bool(torch.isfinite(low) & torch.isfinite(high)):
-        raise ValueError(
-            f"the {stage} stage gave values that are not finite; check the weights, or run with precision float32."
-        )
+        raise ValueError(f"the {stage} stage gave values that are not finite; check the weights, or run in float32.")
 
 
 def slices_of(volume: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class ScanEvaluator(SupervisedEvaluator):
             return
         dataset: Any = self.data_loader.dataset  # type: ignore[union-attr]
         with self.shared.joined():
-            done = self.manifest.claim(dataset.data, self.shared.done())
+            done = self.manifest.claim(dataset.data, None if self.shared.is_first else self.shared.done())
             if self.shared.is_first:
                 self.manifest.fold()
             self.shared.open_to_others(done)
@@ -167,7 +167,7 @@ def labelled_scans(organs: Sequence[str], spacing: Sequence[float]) -> Compose:
     return Compose([*steps, SelectItemsd(["image", "label", "case"])])
 
 
-PASSED_OVER = ("output_dir", "training")
+PASSED_OVER = ("output_dir", "paths", "training")
 OURS = __name__.partition(".")[0]
 
 
@@ -181,7 +181,7 @@ def settings_of(item: Any, inside: frozenset[int] = frozenset()) -> Any:
     inside |= {id(item)}
     if isinstance(item, Mapping):
         return {str(key): settings_of(value, inside) for key, value in item.items() if id(value) not in inside}
-    if isinstance(item, (list, tuple)):
+    if isinstance(item, (list, tuple, nn.ModuleList)):
         return [settings_of(value, inside) for value in item if id(value) not in inside]
     if isinstance(item, np.ndarray):
         return item.tolist()

@@ -23,10 +23,9 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
 
     FileNotFoundError: no such file. ValueError: damaged, not finite, more than weights, of other organs, network, run.
     """
-    if not Path(path).exists():
+    if not Path(path).is_file():
         raise FileNotFoundError(
-            f"no weights at {path}: train first (run training), download them (monai.bundle download), or name "
-            "another file with --model_path."
+            f"no weights at {path}: train first, download them (monai.bundle download), or give another --model_path."
         )
     check_weights(Path(path))
     state = load_checkpoint(path)
@@ -61,7 +60,7 @@ class WeightsLoader:
     """Handler: load a predictor's weights when the engine starts; an ensemble has a state dict file for each member."""
 
     def __init__(self, path: str | Path | Sequence[str], network: nn.Module) -> None:
-        self.paths, self.network = paths_of(path), network
+        self.paths, self.network = network.paths if isinstance(network, Ensemble) else paths_of(path), network
 
     def attach(self, engine: Engine) -> None:
         """Register with an engine."""
@@ -81,9 +80,8 @@ class WeightsLoader:
 
 
 def paths_of(path: str | Path | Sequence[str]) -> list[str]:
-    """One path or several, as a list; for the folder of a training its weights."""
-    given = [path] if isinstance(path, str | Path) else path
-    return [str(Path(one) / "model.pt" if Path(one).is_dir() else one) for one in given]
+    """One path or several, as a list."""
+    return [str(path)] if isinstance(path, str | Path) else [str(one) for one in path]
 
 
 class Ensemble(nn.Module):
@@ -103,8 +101,9 @@ class Ensemble(nn.Module):
         spacing: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        given, files = [paths] if isinstance(paths, str) else list(paths), paths_of(paths)
-        if not given or len(set(files)) < len(files):
+        given = paths_of(paths)
+        self.paths = [str(Path(one) / "model.pt" if Path(one).is_dir() else one) for one in given]
+        if not given or len({Path(path).resolve() for path in self.paths}) < len(given):
             raise ValueError(f"model_path of an ensemble is {given}; expected the model.pt of every fold, each once.")
         self.members = nn.ModuleList(
             network_of(path, predictor, spacing) if Path(path).is_dir() else copy.deepcopy(predictor) for path in given
@@ -112,13 +111,18 @@ class Ensemble(nn.Module):
 
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
-        scores = (member(volume).float() for member in self.members)  # a sum of halves would lose digits
-        return sum(scores, torch.zeros(())) / len(self.members)
+        total: Tensor = self.members[0](volume).to(torch.float32, copy=True)  # a sum of halves would lose digits
+        for member in list(self.members)[1:]:
+            total += member(volume)
+        return total.div_(len(self.members))
 
 
 def network_of(run_dir: str, beside: nn.Module, spacing: Sequence[float] | None = None) -> nn.Module:
     """The untrained network of a training; ValueError unless organs, images and working grid are those of `beside`."""
-    part = ConfigParser(trained_config(run_dir)).get_parsed_content
+    config = trained_config(run_dir)
+    if config["predictor"] != "@network":
+        raise ValueError(f"{run_dir} ({config['method']}) predicts with a part of its network: leave it out.")
+    part = ConfigParser(config).get_parsed_content
     organs = decode_names(beside.organ_names)  # type: ignore[arg-type]
     wanted = {"organs": organs, "image_channels": beside.image_channels, "spacing": spacing}
     for name, ours in wanted.items():

@@ -24,8 +24,7 @@ class DeepLabDecoder(nn.Module):
         super().__init__()
         if len(channels) != 3:
             raise ValueError(
-                f"the decoder needs the channels of three encoder maps, the finest first, and got {list(channels)}: "
-                "let the encoder return three."
+                f"the decoder needs the channels of three encoder maps, the finest first, and got {list(channels)}."
             )
         stem, first, last = channels
         block = partial(Convolution, 2, adn_ordering="NA", norm="batch")

@@ -61,9 +61,12 @@ def organ_measures(
             f"{highest} of {len(organs)} organs: give a label map on the scan's grid and the organs of its config."
         )
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
-    flat, count, known = labels.astype(np.intp).ravel(), len(organs) + 1, noted or {}
-    voxels = np.bincount(flat, minlength=count)
-    total_hu = np.bincount(flat, weights=image.astype(np.float64).ravel(), minlength=count)
+    count, known = len(organs) + 1, noted or {}
+    voxels, total_hu = np.zeros(count, dtype=np.intp), np.zeros(count)
+    for z in range(labels.shape[2]):  # a slice, since counting takes 16 bytes a voxel
+        flat = labels[:, :, z].ravel()
+        voxels += np.bincount(flat, minlength=count)
+        total_hu += np.bincount(flat, weights=image[:, :, z].ravel(), minlength=count)
     at_edge = {int(value) for axis in range(3) for value in np.unique(np.take(labels, [0, -1], axis=axis))}
     return [
         OrganFinding(

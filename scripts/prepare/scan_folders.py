@@ -173,8 +173,7 @@ def _check_columns(columns: Sequence[str], path: str) -> None:
     if "image" not in columns or misspelt:
         remedy = f"rename {', '.join(misspelt)}" if misspelt else "name the columns in the first row"
         raise ValueError(
-            f"table {path} has the columns {', '.join(columns)}; expected 'image' and any of {', '.join(COLUMNS[1:])}; "
-            f"{remedy}."
+            f"table {path} has {', '.join(columns)}; expected 'image', any of {', '.join(COLUMNS[1:])}; {remedy}."
         )
     if unknown:
         logger.info("%s: the columns %s are not used.", path, ", ".join(unknown))

@@ -135,8 +135,7 @@ class SliceStore:
         on_grid = self.grid(scan)
         if on_grid.shape[0] != self.channels:
             raise ValueError(
-                f"{case['image']} has {on_grid.shape[0]} channels, image_channels says {self.channels}: save it with "
-                "as many, or fix the setting."
+                f"{case['image']} has {on_grid.shape[0]} channels, image_channels says {self.channels}: save as many."
             )
         hu = on_grid.as_tensor().clamp(*HU_RANGE).round().to(torch.int16)
         if case.get("label"):

@@ -76,6 +76,10 @@ class QueryBatches(BatchStream):
         self._stored: list[StoredCase] = [self.store.open(case) for case in self.data]
         return QueryIndex(self.data, self.maps, self.planner, self.present_only, confidence)
 
+    def plan(self) -> None:
+        """Plan the queries."""
+        _ = self.index
+
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
         """Draw queries and cut their views."""
         queries = self._draw(generator) * self.views

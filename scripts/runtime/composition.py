@@ -78,8 +78,7 @@ def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
         content = {}
     if missing := [key for key in PREDICTOR if key not in content]:
         raise ValueError(
-            f"{path} is not whole, it lacks {', '.join(missing[:3])}: delete it, and start the command of the training "
-            "again, which writes it anew."
+            f"{path} is not whole, it lacks {', '.join(missing[:3])}: delete it, and start the training again."
         )
     return {**content, "model_path": str(Path(run_dir) / "model.pt")}
 

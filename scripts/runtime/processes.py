@@ -44,8 +44,7 @@ def join_processes() -> torch.device:
     local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if 0 < gpus <= local:
         raise ValueError(
-            f"process {local} of this machine has no GPU of its own, there are {gpus}: give torchrun that number as "
-            "--nproc_per_node."
+            f"process {local} of this machine has no GPU of its own: give torchrun --nproc_per_node {gpus}."
         )
     device = local_device()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():

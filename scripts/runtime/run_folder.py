@@ -75,10 +75,7 @@ def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]
         return folder
     known = manifest or (folder / "settings.json").exists()  # the latter of version 0.9.0
     if (folder / "model.pt").exists() and not known:
-        raise ValueError(
-            f"{folder} holds a model.pt that no training of this folder wrote, and it would be written over: give "
-            "another --output_dir."
-        )
+        raise ValueError(f"{folder} holds a model.pt that no training of this folder wrote: give another --output_dir.")
     noted = {**manifest, "bundle": bundle_identity().version, "began_with": dict(began_with)}
     write_text(folder / MANIFEST, json.dumps(noted, indent=1) + "\n")
     write_text(path, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))

@@ -16,7 +16,7 @@ from scripts.runtime.processes import broadcast_buffers, shard
 from scripts.runtime.progress import StageProgress
 from scripts.runtime.resume import BestModel, Resume
 from scripts.runtime.run_folder import RunPlace
-from scripts.runtime.streams import Batch, BatchStream, GoOn, stream_loader
+from scripts.runtime.streams import Batch, BatchStream, GoOn, StreamLoader
 
 
 def batch_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
@@ -58,7 +58,7 @@ def stage_trainer(
         device=torch.device(device),
         max_epochs=max_epochs,
         epoch_length=epoch_length,
-        train_data_loader=stream_loader(batches, num_workers),
+        train_data_loader=StreamLoader(batches, num_workers),
         prepare_batch=prepare_batch,
         network=network,
         optimizer=optimizer,

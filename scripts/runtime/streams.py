@@ -52,6 +52,9 @@ class BatchStream(IterableDataset[Batch]):
             yield self.batch(iteration, self.generator(iteration))
             iteration += step
 
+    def plan(self) -> None:
+        """Make what the batches are drawn from: called in the process that trains, before it starts others."""
+
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
         """Make batch number `iteration`."""
         raise TypeError(f"{type(self).__name__} makes no batches: use one of its subclasses.")
@@ -68,6 +71,13 @@ class GoOn:
         engine.add_event_handler(Events.STARTED, lambda: self.batches.start_at(engine.state.iteration))
 
 
-def stream_loader(dataset: BatchStream, num_workers: int = 0) -> DataLoader[Batch]:
+class StreamLoader(DataLoader[Batch]):
     """Loader of ready-made batches; workers pay where a GPU would wait for the CPU."""
-    return DataLoader(dataset, batch_size=None, num_workers=num_workers, persistent_workers=num_workers > 0)
+
+    def __init__(self, dataset: BatchStream, num_workers: int = 0) -> None:
+        super().__init__(dataset, batch_size=None, num_workers=num_workers)
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # Not in a loader process, which can neither wait for other trainings nor use a GPU.
+        self.dataset.plan()  # type: ignore[attr-defined]
+        return super().__iter__()

@@ -67,7 +67,7 @@ class Segmenter:
         """
         with _plain_complaints(), torch.no_grad():
             name, volume = _volume(scan, series)
-            voxels = torch.from_numpy(np.asarray(volume.voxels, dtype=np.float32))
+            voxels = torch.from_numpy(np.ascontiguousarray(volume.voxels, dtype=np.float32))
             image = MetaTensor(voxels[None], meta={**meta_of(volume), "filename_or_obj": name})
             item = self._before({"image": image, "case": name})
             item["pred"] = self._inferer(item["image"][None].to(self._device), self._network)[0]

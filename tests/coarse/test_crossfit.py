@@ -81,7 +81,7 @@ class Recorded(CrossFittedCoarse):
             self.predicted.setdefault(case["case"], id(segmenter))
 
     def _report(self) -> None:
-        pass
+        (self.output_dir / "coarse_recall.json").write_text("{}")
 
 
 @pytest.mark.parametrize("folds", [2, 3])

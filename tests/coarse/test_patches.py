@@ -18,7 +18,7 @@ from scripts.networks.coarse_segmenter import CoarseSegmenter
 from scripts.preprocessing.intensity import RandomIntensity
 from scripts.queries.views import RandomGeometry
 from scripts.runtime.stage import batch_targets
-from scripts.runtime.streams import Batch, stream_loader
+from scripts.runtime.streams import Batch, StreamLoader
 
 STILL = RandomGeometry([1, 1], rotation=0.0, shift=0.0)
 WHITE = np.where(two_organs() == 2, 275, -175).astype(np.int16)
@@ -127,7 +127,7 @@ def test_batch_number_n_is_the_same_however_it_is_reached(tmp_path: Path) -> Non
     walked = list(islice(patches_of(tmp_path, **settings), 4))
     jumped = patches_of(tmp_path, **settings)
     jumped.start_at(3)
-    found = next(iter(stream_loader(jumped)))
+    found = next(iter(StreamLoader(jumped)))
     assert all(torch.equal(walked[3][key], found[key]) for key in found)
     assert not torch.equal(walked[2]["image"], walked[3]["image"])
 

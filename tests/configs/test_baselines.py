@@ -59,6 +59,15 @@ def test_a_baseline_has_at_most_eighteen_lines_below_its_header(name: str) -> No
     assert len([line for line in lines if line.strip() and line[0] != "#"]) <= 18
 
 
+@pytest.mark.parametrize("name", TRAINED, ids=lambda name: Path(name).stem)
+def test_the_training_of_a_baseline_is_tracked_to_its_end(name: str) -> None:
+    assert composed(commands(name)[0].files)["training"][-1] == "$@tracking.finish()"
+
+
+def test_a_site_does_not_replace_the_weights_that_all_sites_begin_with() -> None:
+    assert composed((TRAIN, "configs/variants/federated.yaml"))["fine_tuning::published"] is None
+
+
 def test_every_baseline_has_a_name_of_its_own() -> None:
     methods = [load(name)["method"] for name in BASELINES]
     assert len(set(methods)) == len(methods) and load(INFERENCE)["method"] not in methods

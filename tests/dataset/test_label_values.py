@@ -30,8 +30,8 @@ def test_several_values_may_be_one_organ_and_any_value_background() -> None:
         ({"1,": "liver"}, "the pair '1,': 'liver'"),
         ({"1": "liver", "2": "liver"}, 'names \'liver\' twice.*join the values.*"1,2": "liver"'),
         ({"1": "liver", "1,2": "spleen"}, "declares the value 1 twice"),
-        ({"0": "liver", "1": "spleen"}, "names the value 0 'liver', and 0 is background.*give the organ its own value"),
-        ({"0,1": "liver"}, "names the value 0 'liver'"),
+        ({"0": "liver", "1": "spleen"}, "names 0 'liver', and 0 is background.*give the organ its own value"),
+        ({"0,1": "liver"}, "names 0 'liver'"),
     ],
 )
 def test_a_broken_map_is_refused_with_its_remedy(labels: Any, message: str) -> None:

@@ -72,6 +72,17 @@ def test_a_result_is_replaced_only_by_the_same_scan_and_only_unchanged(scan: Pat
         Manifest(out, ["labels"], []).claim(cases)
 
 
+def test_a_later_process_of_a_run_does_not_judge_what_the_first_is_writing(scan: Path, tmp_path: Path) -> None:
+    cases = [{"case": name, "image": str(scan)} for name in ("anna", "bert")]
+    first, second = (Manifest(tmp_path / "out", ["labels"], []) for _ in range(2))
+    assert first.claim(cases) == []
+    first.begin("anna")
+    (tmp_path / "out/anna_seg.nii.gz").write_bytes(b"labels")
+    assert second.claim(cases, done=[]) == [] and second.claim(cases, done=["bert"]) == ["bert"]
+    with pytest.raises(ValueError, match="anna_seg.nii.gz"):
+        Manifest(tmp_path / "out", ["labels"], []).claim([{"case": "anna", "image": __file__}])
+
+
 def test_the_weights_of_every_fold_count_though_all_files_are_called_alike(scan: Path) -> None:
     paths = [str(scan.parent / f"fold{number}/model.pt") for number in range(3)]
     for path in map(Path, paths):
@@ -144,7 +155,7 @@ def test_scores_are_replaced_only_by_those_of_the_same_evaluation_and_only_uncha
         ({"settings": {"title": "theirs"}}, "settings"),
     ):
         with pytest.raises(
-            ValueError, match=f"scores.csv: made with other {words}\\nGive another output folder, or move or delete"
+            ValueError, match=f"scores.csv: made with other {words}\\nGive another output folder, or move"
         ):
             scored(scan, **change)
     (scan.parent / "out/scores.csv").write_text("anna,1.0")

@@ -14,6 +14,7 @@ from tiny_predictor import MakePredictor
 from torch import nn
 
 from scripts.inference.scan_evaluator import ScanDataset, ScanEvaluator, settings_of
+from scripts.inference.weights import Ensemble
 from scripts.outputs.scan_outputs import SaveImageLabelsd
 from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGridd
 from scripts.runtime.plain_errors import describe
@@ -140,6 +141,9 @@ def test_a_setting_anywhere_in_a_predictor_counts_and_weights_do_not(make_predic
     assert settings_of(make_predictor(coarse_weight=0.25)) != first
     assert settings_of(make_predictor(coarse=torch.nn.Conv3d(1, 3, 3, padding=1))) != first
     assert json.loads(json.dumps(first)) == first, "plain values"
+    half, quarter = (Ensemble(make_predictor(coarse_weight=weight), ["a.pt", "b.pt"]) for weight in (0.5, 0.25))
+    moved = Ensemble(make_predictor(coarse_weight=0.5), ["b.pt", "c.pt"])
+    assert settings_of(half) == settings_of(moved) != settings_of(quarter), "those of a member count, too"
 
 
 def test_a_setting_of_any_transform_counts_and_the_output_folder_does_not() -> None:

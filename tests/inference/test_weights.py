@@ -59,7 +59,9 @@ def test_the_handler_loads_when_the_engine_starts(make_predictor: MakePredictor,
 
 
 def test_missing_weights_are_refused_with_the_ways_to_get_some(make_predictor: MakePredictor, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no weights at .*model.pt: train first .* or name another file"):
+    with pytest.raises(
+        FileNotFoundError, match="no weights at .*model.pt: train first, .* or give another --model_path"
+    ):
         load_weights(make_predictor(), tmp_path / "model.pt")
 
 
@@ -182,7 +184,7 @@ def test_an_ensemble_of_one_is_that_predictor(make_predictor: MakePredictor, tmp
         assert torch.equal(ensemble(volume), trained(volume))
 
 
-@pytest.mark.parametrize("paths", [[], ["a.pt", "a.pt"]])
+@pytest.mark.parametrize("paths", [[], ["a.pt", "a.pt"], ["a.pt", "./a.pt"]])
 def test_no_fold_and_one_fold_twice_are_refused(paths: list[str]) -> None:
     with pytest.raises(ValueError, match="expected the model.pt of every fold, each once"):
         Ensemble(Constant(), paths)
@@ -245,3 +247,15 @@ def test_a_training_on_another_grid_or_of_other_organs_is_no_member(
     with pytest.raises(ValueError, match=said):
         Ensemble(train_nothing(tmp_path / "same"), [str(tmp_path / "other")], spacing=TINY_PREDICTOR["spacing"])
     assert len(Ensemble(network, [str(tmp_path / "other")]).members) == 1
+
+
+def test_a_training_that_predicts_with_a_part_of_its_network_is_no_member(tmp_path: Path) -> None:
+    train_nothing(tmp_path / "coarse", ["configs/baselines/coarse_alone.yaml"])
+    with pytest.raises(ValueError, match=r"coarse \(coarse alone\) predicts with a part of its network: leave it out"):
+        Ensemble(train_nothing(tmp_path / "one"), [str(tmp_path / "coarse")])
+
+
+def test_the_folder_of_a_training_is_no_file_of_weights(make_predictor: MakePredictor, tmp_path: Path) -> None:
+    torch.save(make_predictor().state_dict(), tmp_path / "model.pt")
+    with pytest.raises(FileNotFoundError, match=f"no weights at {tmp_path}: "):
+        start(make_predictor(), str(tmp_path))

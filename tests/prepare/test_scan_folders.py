@@ -165,7 +165,7 @@ def test_a_misspelt_column_is_refused_and_one_of_another_matter_is_not_used(
 
 
 def test_a_table_without_images_or_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="has the columns scan, label; expected 'image'"):
+    with pytest.raises(ValueError, match="has scan, label; expected 'image'"):
         read_table(write(tmp_path, "scan,label", "a.nii,b.nii"))
     with pytest.raises(ValueError, match="it has no row"):
         read_table(write(tmp_path, "image,label"))

@@ -20,7 +20,7 @@ from scripts.queries.batches import QueryBatches
 from scripts.queries.planner import QueryPlanner
 from scripts.queries.views import RandomGeometry
 from scripts.runtime.stage import batch_targets
-from scripts.runtime.streams import Batch, stream_loader
+from scripts.runtime.streams import Batch, StreamLoader
 
 MAP_SIZE = (22, 9)
 """Of slices of 44 x 28 pixels: ratios 1/2 and about 1/3, so that confused axes would show."""
@@ -205,7 +205,7 @@ def test_batch_number_n_is_the_same_however_it_is_reached(tmp_path: Path, worker
     walked = list(islice(augmented(tmp_path), 5))
     jumped = augmented(tmp_path)
     jumped.start_at(2)
-    loader: Iterator[Batch] = iter(stream_loader(jumped, num_workers=workers))
+    loader: Iterator[Batch] = iter(StreamLoader(jumped, num_workers=workers))
     for expected, found in zip(walked[2:], loader, strict=False):
         assert same(expected, found)
 

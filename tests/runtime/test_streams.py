@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from ignite.engine import Engine, State
 
 from scripts.runtime.stage import StageValidation
-from scripts.runtime.streams import Batch, BatchStream, GoOn, stream_loader
+from scripts.runtime.streams import Batch, BatchStream, GoOn, StreamLoader
 
 
 class Numbers(BatchStream):
@@ -22,7 +23,7 @@ class Numbers(BatchStream):
 
 
 def first(count: int, stream: BatchStream, workers: int = 0) -> list[tuple[int, float]]:
-    batches = islice(stream_loader(stream, workers), count)
+    batches = islice(StreamLoader(stream, workers), count)
     return [(int(batch["iteration"]), float(batch["drawn"])) for batch in batches]
 
 
@@ -54,13 +55,32 @@ def test_loader_workers_do_not_change_the_batches_nor_their_order() -> None:
     assert first(7, Numbers(3), workers=2) == first(7, Numbers(3))
 
 
-def test_a_trainer_without_checkpoints_goes_on_with_the_batches_in_its_second_run() -> None:
+class Planned(BatchStream):
+    """Batch n: the processes that planned and made it."""
+
+    planner = 0
+
+    def plan(self) -> None:
+        self.planner = os.getpid()
+
+    def batch(self, iteration: int, generator: torch.Generator) -> Batch:
+        return {"planner": self.planner, "maker": os.getpid()}
+
+
+def test_the_batches_of_loader_processes_are_planned_in_the_process_that_trains() -> None:
+    batch = next(iter(StreamLoader(Planned(), num_workers=1)))
+    assert int(batch["planner"]) == os.getpid() != int(batch["maker"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_trainer_without_checkpoints_goes_on_with_the_batches_in_its_second_run(workers: int) -> None:
     stream, seen = Numbers(), list[int]()
+    loader = StreamLoader(stream, workers)
     engine = Engine(lambda _engine, batch: seen.append(int(batch["iteration"])))
     GoOn(stream).attach(engine)
     for epochs in (1, 2):
         engine.state.max_epochs = None if epochs == 1 else epochs
-        engine.run(stream_loader(stream), max_epochs=epochs, epoch_length=3)
+        engine.run(loader, max_epochs=epochs, epoch_length=3)
     assert seen == [0, 1, 2, 3, 4, 5]
 
 

@@ -77,10 +77,11 @@ def test_an_image_in_memory_gives_the_labels_of_its_file(segmenter: Segmenter, s
     expected, statistics = segmenter(str(scan))
     voxels, affine = torch.from_numpy(image.get_fdata(dtype=np.float32)), torch.from_numpy(image.affine)
     made: Any = nib.Nifti1Image(voxels.numpy(), image.affine)
+    flipped: Any = nib.Nifti1Image(np.ascontiguousarray(voxels.numpy()[::-1])[::-1], image.affine)
     moved: Any = nib.Nifti1Image(voxels.numpy(), np.eye(4))
     moved.affine[:] = image.affine  # nibabel notes it in the header when it saves
     tensors = MetaTensor(voxels, affine=affine), MetaTensor(voxels[None], affine=affine)
-    for given in (image, made, moved, *tensors):
+    for given in (image, made, flipped, moved, *tensors):
         stored = given if isinstance(given, MetaTensor) else given.dataobj
         before = np.array(stored)
         labels, found = segmenter(given)
