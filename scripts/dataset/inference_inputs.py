@@ -36,10 +36,7 @@ def scan_inputs(path: str, series: str | int | None = None) -> list[dict[str, st
     elif not os.path.isfile(absolute):
         raise FileNotFoundError(f"input '{path}' does not exist; expected {ACCEPTED}; fix the path.")
     elif not absolute.lower().endswith(VOLUME_SUFFIXES) and not datalist_file.is_photograph(absolute):
-        raise ValueError(
-            f"input '{path}' is not a kind of file that is read; expected {ACCEPTED}. "
-            "For a DICOM file, give the folder of its series."
-        )
+        raise ValueError(f"input '{path}' is not a kind of file that is read; expected {ACCEPTED} (of DICOM a folder).")
     elif results_in(os.path.dirname(absolute), [os.path.basename(absolute)]):
         raise ValueError(f"input '{path}' is a result by its name, no scan; rename it if it is one after all.")
     else:

@@ -128,5 +128,4 @@ def network_of(run_dir: str, beside: nn.Module, spacing: Sequence[float] | None 
     for name, ours in wanted.items():
         if ours is not None and part(name) != ours:
             raise ValueError(f"{run_dir} was trained with {name} {part(name)}, the others with {ours}: leave it out.")
-    network: nn.Module = part("network_def")
-    return network
+    return part("network_def")  # type: ignore[no-any-return]

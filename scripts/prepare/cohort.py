@@ -162,6 +162,7 @@ FIELD_OF_VIEW_MM, PATCH_PIXELS, PATCH_MULTIPLE = 192, (48, 128), 16
 # The coarse spacing is twice the working one: pixels from 2 mm on; slices up to 6 mm, or what the scans have.
 COARSE_PIXEL_MM, COARSE_SLICE_MM = 2.0, 6.0
 COARSE_FIELD_MM, COARSE_VOXELS, COARSE_MULTIPLE = (256.0, 256.0, 240.0), (16, 168), 8
+MAX_APART = 0.01  # of an organ's voxels outside of its largest connected part, in 19 of 20 labels
 
 
 def _write_overlay(
@@ -177,9 +178,12 @@ def _write_overlay(
     # The extent of the median scan, bounded by what a training step can hold.
     voxels = np.minimum(np.median([case.extent for case in cases], axis=0), COARSE_FIELD_MM) / coarse
     rounded = [COARSE_MULTIPLE * round(size / COARSE_MULTIPLE) for size in voxels.tolist()]
-    named = yaml.safe_dump({"organs": list(organs), "phases": list(phases)}, sort_keys=False, allow_unicode=True)
+    apart = {organ: [case.organs[organ].apart for case in cases if organ in case.organs] for organ in organs}
+    whole = [organ for organ, shares in apart.items() if shares and np.quantile(shares, 0.95) <= MAX_APART]
+    lists = {"organs": list(organs), "one_piece": whole, "phases": list(phases)}
+    named = yaml.safe_dump(lists, sort_keys=False, allow_unicode=True)
     text = f"""\
-# {name}. Overrides train.yaml. Written by scripts.prepare; a starting point.
+# {name}. Overrides train.yaml. Written by scripts.prepare; a starting point (one_piece: connected in the labels).
 
 +initialize: {{_target_: scripts.runtime.composition.require_base}}
 {named}\

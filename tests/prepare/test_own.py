@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import yaml
 from config_compositions import ROOT
@@ -60,6 +62,7 @@ def test_the_config_lies_on_the_trunk_and_has_the_organs_and_a_grid(scans: Path)
     overlay = scans / "out/cohort.yaml"
     assert yaml.safe_load(overlay.read_text()) == {
         "organs": ["liver"],
+        "one_piece": ["liver"],
         "phases": [],
         "spacing": [2.0, 2.0, 3.0],
         "coarse_spacing": [4.0, 4.0, 6.0],
@@ -160,6 +163,15 @@ def test_names_that_yaml_takes_for_something_else_stay_names(scans: Path) -> Non
     main(["--table", str(scans / "scans.csv"), *values, "--output_dir", str(scans / "out")])
     overlay = yaml.safe_load((scans / "out/cohort.yaml").read_text())
     assert (overlay["organs"], overlay["phases"]) == (["spleen #1", "12"], ["no", "yes"])
+
+
+def test_an_organ_whose_labels_are_in_parts_is_not_one_piece(scans: Path) -> None:
+    label: Any = nib.load(scans / "labels/anna.nii.gz")
+    voxels = np.asarray(label.dataobj).copy()
+    voxels[5, 4, 0] = 2
+    nib.save(nib.Nifti1Image(voxels, label.affine), scans / "labels/anna.nii.gz")
+    prepare(scans, *VALUES)
+    assert yaml.safe_load((scans / "out/cohort.yaml").read_text())["one_piece"] == ["spleen"]
 
 
 def test_phases_that_some_scans_lack_are_not_used(scans: Path, caplog: pytest.LogCaptureFixture) -> None:
