@@ -61,7 +61,7 @@ class QueryPlanner(nn.Module):
     ) -> None:
         super().__init__()
         if patch_size < 32 or patch_size % 16:
-            raise ValueError(f"patch_size {patch_size} does not fit the encoder: give a multiple of 16, 32 at least.")
+            raise ValueError(f"patch_size {patch_size} does not fit the encoder: give a multiple of 16, at least 32.")
         if not 0 < threshold < 1:
             raise ValueError(f"query threshold {threshold} is not a probability between 0 and 1, for example 0.3.")
         if not 0 <= overlap < 1 or margin_slices < 0 or pad < 0:
