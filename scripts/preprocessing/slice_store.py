@@ -135,7 +135,7 @@ class SliceStore:
         on_grid = self.grid(scan)
         if on_grid.shape[0] != self.channels:
             raise ValueError(
-                f"{case['image']} has {on_grid.shape[0]} channels, image_channels says {self.channels}: save as many."
+                f"{case['image']} has {on_grid.shape[0]} channels, image_channels says {self.channels}: fix one."
             )
         hu = on_grid.as_tensor().clamp(*HU_RANGE).round().to(torch.int16)
         if case.get("label"):
