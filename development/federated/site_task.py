@@ -34,7 +34,7 @@ def client_of(site: str, settings: Settings, number: int, training: bool) -> Mon
         training: or evaluation.
     """
     values = {key: value for key, value in settings.items() if key != "config_file"}
-    values.update({"seed": sum(site.encode()) + 1000 * number, "coarse_maps::folder": f"{values['output_dir']}/maps"})
+    values["seed"] = sum(site.encode()) + 1000 * number
     client = MonaiAlgo(
         bundle_root=values["bundle_root"],
         local_epochs=values["train::epochs"],

@@ -135,7 +135,7 @@ class ClassDistances:
 
 
 def at_random(encoder: nn.Module) -> nn.Module:
-    """A copy of an encoder with weights as at the begin of a training."""
+    """A copy of an encoder with new random weights (PyTorch's draw; a training begins with those of MONAI)."""
     fresh = copy.deepcopy(encoder)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)

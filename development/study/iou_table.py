@@ -52,7 +52,11 @@ def iou_table(runs: Mapping[str, Sequence[pd.DataFrame]]) -> str:
 
 def arms_table(counts: pd.DataFrame) -> str:
     """Markdown: cost, mean IoU with its range over seeds, and differences with intervals; a row for each arm."""
-    counts = counts.assign(arm=counts["run"].str.split("/").str[-2])  # REGIME/LABELLED/ARM/seedK
+    parts = counts["run"].str.rsplit("/", n=2)  # REGIME/LABELLED/ARM/seedK
+    counts = counts.assign(arm=parts.str[1])
+    several = parts.str[0].groupby(parts.str[1]).unique().loc[lambda found: found.str.len() > 1]
+    for arm, found in several.items():
+        raise ValueError(f"runs of {arm} are of {' and '.join(found)}, regimes or numbers of labels: give one of them.")
     cases = sorted(counts["case"].unique())
     classes = 1 + int(counts[["class_index", "predicted_index"]].to_numpy().max())
     drawn = np.random.default_rng(SEED).multinomial(len(cases), np.full(len(cases), 1 / len(cases)), RESAMPLES)

@@ -7,8 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_MAX = -1, -4
-"""Parameters of mallopt(3)."""
+MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_MAX = -1, -4  # parameters of mallopt(3)
 
 
 def for_training(network: nn.Module, device: torch.device) -> nn.Module:

@@ -10,6 +10,7 @@ elsewhere, stays: then the contour is doubted, not the map (`scripts.coarse.doub
 """
 
 import copy
+import gc
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -153,6 +154,7 @@ class CrossFittedCoarse:
             train_handlers=[OrganWeightDecay(loss)],
             warmup_steps=max(1, epochs * self.epoch_length // 20),
         ).run()
+        gc.collect()  # the trainer and its scans, which refer to each other
 
     def _report(self) -> None:
         """Log and write which organs the coarse stage misses; they cannot be recovered later."""
@@ -196,5 +198,6 @@ class CrossFittedCoarse:
         if replaced:
             logger.info("%d maps that miss their organ are now the final network's.", replaced)
         barrier()
+        self.maps.reopen()
         if is_first_process():
             done.touch()

@@ -13,8 +13,7 @@ from scripts.preprocessing.slice_store import SliceStore
 from scripts.queries.views import RandomGeometry
 from scripts.runtime.streams import Batch, BatchStream, in_turns
 
-NEAR = 0.6
-"""A patch around an organ is moved by at most this share of its side, so that the chosen voxel stays inside."""
+NEAR = 0.6  # a patch around an organ is moved by at most this share of its side, so that the chosen voxel stays inside
 
 
 class CoarsePatches(BatchStream):

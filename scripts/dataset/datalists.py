@@ -65,7 +65,7 @@ def load_cases(
         )
     path = os.path.join(root, os.path.expanduser(datalist))
     content = datalist_file.read_datalist(path)
-    _refuse_overlap(content, root)
+    _refuse_overlap(content, root, split if labelled else "training")
     known_organs = organs_of_datalist(content, path)
     _require_known_organs(organs, known_organs, path)
     shared = read_label_values(content.get("labels"), f"datalist {path}")
@@ -97,10 +97,10 @@ def _scans_of(content: Mapping[str, Any], split: str) -> list[Any]:
     return [entry for entry in stated if datalist_file.has_image(entry)]
 
 
-def _refuse_overlap(content: Mapping[str, Any], root: str) -> None:
+def _refuse_overlap(content: Mapping[str, Any], root: str, scored: str) -> None:
     """Refuse patients of several splits and training scans in others: a training reads a part of the others only."""
     seen: dict[tuple[Kind, str], list[str]] = {}
-    for split in ("training", "validation", "test"):
+    for split in dict.fromkeys(("training", "validation", "test", scored)):
         entries = _scans_of(content, split)
         patients = {(Kind.PATIENT, str(entry["patient"])) for entry in entries if entry.get("patient")}
         for one in patients | {(Kind.DUPLICATE, os.path.realpath(os.path.join(root, e["image"]))) for e in entries}:

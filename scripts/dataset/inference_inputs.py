@@ -63,7 +63,8 @@ def _scans_in(folder: str, series: str | int | None) -> list[str]:
             "give the file, or the series with --series, or move one of them elsewhere."
         )
     files = [path for path in paths if os.path.isfile(path)]
-    if files and all(map(datalist_file.is_photograph, files)):  # beside a DICOM series a picture is a preview
+    pictures = files and all(map(datalist_file.is_photograph, files))
+    if pictures and not _has_dicom(folder):  # beside a DICOM series a picture is a preview
         return files
     if readable := series_folder(folder, series):
         return [readable]

@@ -44,9 +44,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
         if repeated := sorted((known - {BACKGROUND_VALUE}) & set(values)):
             raise ValueError(f"'labels' of {where} declares the value {repeated[0]} twice; keep it in one pair.")
         if BACKGROUND_VALUE in values and organ.strip().casefold() != BACKGROUND:
-            raise ValueError(
-                f"'labels' of {where} names 0 '{organ}', and 0 is background: give the organ its own value."
-            )
+            raise ValueError(f"'labels' of {where} names 0 '{organ}', and 0 is background: give it its own value.")
         known.update(values)
         if organ in organs:
             joined = ",".join(map(str, [*values_of(organs[organ]), *values]))
@@ -54,7 +52,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
                 f"'labels' of {where} names '{organ}' twice; give each value its own name, or join the values of one "
                 f'organ in one key: "{joined}": "{organ}".'
             )
-        if organ != BACKGROUND and BACKGROUND_VALUE not in values:
+        if organ.strip().casefold() != BACKGROUND and BACKGROUND_VALUE not in values:
             organs[organ] = values[0] if len(values) == 1 else values
     return LabelValues(organs, sorted(known))
 

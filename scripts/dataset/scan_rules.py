@@ -32,8 +32,7 @@ SHIFTED_TISSUE, SHIFTED_SHARE = (900, 1200), 0.1
 FAT, FAT_SHARE = (-150, -30), 0.005
 
 Affine = NDArray[np.float64]
-Findings = tuple[list[Problem], list[Problem]]
-"""Problems and warnings."""
+Findings = tuple[list[Problem], list[Problem]]  # problems and warnings
 
 
 def check_scan_arrays(

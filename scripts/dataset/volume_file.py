@@ -16,10 +16,11 @@ from scripts.dataset.nifti_header import Place, place_of, raw_header
 from scripts.dataset.problems import Kind, Problem, VolumeError
 from scripts.dicom.series_folder import series_folder
 
-HEADER_BYTES = 8192
-"""Of a NRRD or MetaImage file, whose header is text."""
+HEADER_BYTES = 8192  # of a NRRD or MetaImage file, whose header is text
 DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*([^\r\n]+)", re.M | re.I)
 ORIENTATION = re.compile(rb"^(?:space directions:|(?:TransformMatrix|Rotation|Orientation)\s*=)", re.M | re.I)
+# Of a NRRD, which way the axes of its space lead; of a MetaImage file, the voxel size.
+SPACE = re.compile(rb"^(?:space:[ \t]*(?:left|right|[lr][ap]s\b)|ElementS(?:pacing|ize)\s*=)", re.M | re.I)
 SPACE_UNITS = re.compile(rb"^space units:[ \t]*([^\r\n]+)", re.M | re.I)
 FIRST_BYTES = {
     b"<": "it is a web page or XML",
@@ -101,7 +102,8 @@ def _check_text_header(path: str) -> list[Problem]:
     units = SPACE_UNITS.search(text)
     if units and set(re.findall(rb'"([^"]*)"', units[1])) - {b"mm", b"", b"millimeter", b"millimeters"}:
         raise VolumeError(Problem(Kind.UNIT, path, f"space units are {units[1].decode('ascii', 'replace').strip()}"))
-    return [] if ORIENTATION.search(text) else [Problem(Kind.NO_ORIENTATION, path, "no directions of the axes")]
+    stated = ORIENTATION.search(text) and SPACE.search(text)
+    return [] if stated else [Problem(Kind.NO_ORIENTATION, path, "no voxel size or directions of the axes")]
 
 
 def _reason(path: str, error: Exception) -> Problem:

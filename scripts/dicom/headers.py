@@ -24,7 +24,7 @@ TAGS = [
     *("PatientID", "Modality", "ImageType", "SequenceName", "SliceThickness", "NumberOfFrames", "AcquisitionNumber"),
     *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber"),
-    *("RescaleSlope", "RescaleIntercept", "FrameOfReferenceUID"),
+    *("RescaleSlope", "RescaleIntercept", "FrameOfReferenceUID", "ManufacturerModelName"),
 ]
 PREAMBLE = 128  # bytes before the letters DICM
 BARE_START = re.compile(rb"\x02\0\0\0|\x08\0[\0-\x18]\0|\0\x08\0[\0-\x18]", re.DOTALL)

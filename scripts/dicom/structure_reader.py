@@ -1,5 +1,6 @@
 """Structures of RTSTRUCT and DICOM-SEG files: which files refer to a series, and their voxels on its grid."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from scripts.dicom.contours import Points, filled
 from scripts.dicom.headers import Header, headers_below, pydicom
 from scripts.dicom.series import unreadable_files
 from scripts.dicom.slice_stack import PLACE_TOLERANCE, TO_RAS, SliceStack
-from scripts.files.result_files import results_in
+from scripts.files.result_files import bundle_identity
 
 hd, _ = optional_import("highdicom")
+logger = logging.getLogger(__name__)
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # of segments, of label values
@@ -26,8 +28,7 @@ LABELS = ("StructureSetLabel", "ContentLabel", "SeriesDescription")
 DATES = (("StructureSetDate", "StructureSetTime"), ("ContentDate", "ContentTime"), ("SeriesDate", "SeriesTime"))
 IMAGE, STUDIES = "ReferencedSOPInstanceUID", "RTReferencedStudySequence"
 """UID of an image, or, in items of that sequence, of a study."""
-CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-"""Contours around something; points and open lines are marks."""
+CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")  # contours around something; points and open lines are marks
 WIDEST_GAP = 1.5
 """Times the usual distance of contours over which a shape is interpolated; our choice: wider gaps are on purpose."""
 
@@ -58,8 +59,12 @@ def find_structure_files(place: str, results: bool = True) -> list[StructureFile
     headers, unreadable = headers_below(place)
     if unreadable:
         raise ValueError(unreadable_files(unreadable))
-    wanted = [Path(header.filename) for header in headers if header.SOPClassUID in (STRUCTURE_SET, *SEGMENTATIONS)]
-    return [_structure_file(str(path)) for path in wanted if results or not results_in(path.parent, [path.name])]
+    wanted = [header for header in headers if header.SOPClassUID in (STRUCTURE_SET, *SEGMENTATIONS)]
+    ours = bundle_identity().name
+    found = [_structure_file(one.filename) for one in wanted if results or one.get("ManufacturerModelName") != ours]
+    if len(found) < len(wanted):
+        logger.warning("%d structure files that this bundle wrote do not count.", len(wanted) - len(found))
+    return found
 
 
 def _structure_file(path: str) -> StructureFile:
@@ -83,8 +88,10 @@ class Structures:
     def __init__(self, path: str) -> None:
         self.path, self.content = path, pydicom.dcmread(path, force=True)
         self.is_contours = self.content.SOPClassUID == STRUCTURE_SET
+        rois = self.content.get("StructureSetROISequence", [])
+        self.frames = {int(roi.ROINumber or 0): roi.get("ReferencedFrameOfReferenceUID") for roi in rois}
         if self.is_contours:
-            listed = [(roi.ROINumber, roi.get("ROIName")) for roi in self.content.get("StructureSetROISequence", [])]
+            listed = [(roi.ROINumber, roi.get("ROIName")) for roi in rois]
         else:
             listed = [(segment.SegmentNumber, segment.get("SegmentLabel")) for segment in self.content.SegmentSequence]
         self.names = {int(n or 0): str(name or "").strip() for n, name in listed if n or self.is_contours}
@@ -99,7 +106,9 @@ class Structures:
             for roi in self.content.get("ROIContourSequence", [])
             if roi.ReferencedROINumber == number
             for contour in roi.get("ContourSequence", [])
-            if contour.get("ContourGeometricType") in CLOSED and "ContourData" in contour
+            if contour.get("ContourGeometricType") in CLOSED
+            and "ContourData" in contour
+            and contour.get_item("ContourData").value  # an empty one is nothing
         ]
         try:
             return _stacked([_on_grid(contour, stack) for contour in contours], stack.shape)

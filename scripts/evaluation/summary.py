@@ -159,8 +159,6 @@ def format_table(summary_by_name: Mapping[str, pd.DataFrame]) -> str:
     Summaries (`summarise`) are given by the name of the method. Where methods were scored on different numbers of
     patients, `patients` gives each, as in "20 / 19"; "-" marks what a method has no score for.
     """
-    if not summary_by_name:
-        raise ValueError("format_table needs at least one summary.")
     summaries = list(summary_by_name.values())
     organs = list(dict.fromkeys(organ for summary in summaries for organ in summary.index if organ != MACRO_ROW))
     header = ["organ", "patients", *summary_by_name, *(f"{name} {CONFIDENCE:.0%}" for name in summary_by_name)]

@@ -23,8 +23,7 @@ from scripts.runtime.composition import composed
 from scripts.runtime.plain_errors import install_plain_errors
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-TOLERANCE = 1e-3
-"""Largest difference of a logit between PyTorch and onnxruntime."""
+TOLERANCE = 1e-3  # largest difference of a logit between PyTorch and onnxruntime
 
 
 def properties_of(predictor: TwoStagePredictor, spacing: Sequence[float], organs: Sequence[str]) -> dict[str, str]:

@@ -116,9 +116,7 @@ def _require_writable(folder: Path, space: int) -> None:
         with tempfile.NamedTemporaryFile(dir=folder, prefix="."):
             pass
     except OSError as error:
-        raise ValueError(
-            f"nothing can be written to {folder} ({error.strerror}): give another output folder."
-        ) from error
+        raise ValueError(f"nothing can be written to {folder} ({error.strerror}): give another folder.") from error
     free = shutil.disk_usage(folder).free
     if free < space:
         raise ValueError(
@@ -136,10 +134,10 @@ def digest(path: Path, kind: str = "sha256") -> str:
     return checksum.hexdigest()
 
 
-def weights_digest(path: Path) -> str:
+def weights_digest(path: PathLike) -> str:
     """SHA-256 of a weights file; read once, unless the file changes."""
-    status = path.stat()
-    return _digest_once(path.resolve(), status.st_mtime_ns, status.st_size)
+    status = os.stat(path)
+    return _digest_once(Path(path).resolve(), status.st_mtime_ns, status.st_size)
 
 
 @cache

@@ -69,17 +69,15 @@ class Manifest:
         if done is not None:
             self._entries = result_files.read_manifest(self.folder).get("cases", {})
             return list(done)
-        outputs = [path for case in self.cases for path in self.files_of(case)]
-        outputs += [self.folder / name for name in self.tables]
+        results = [(case, path) for case in self.cases for path in self.files_of(case)]
+        tables = [self.folder / name for name in self.tables]
         manifest, content = self.folder / result_files.MANIFEST, result_files.read_manifest(self.folder)
         self._entries, made = content.get("cases", {}), content.get("tables", {})
         done = dict.fromkeys(filter(self._is_done, self.cases))
         space = sum(SPACE_PER_SCAN + _size(Path(self.cases[case]["image"])) // 4 for case in self.cases.keys() - done)
-        result_files.claim_outputs([*outputs, manifest], files_of(cases), space)
+        result_files.claim_outputs([*(path for _, path in results), *tables, manifest], files_of(cases), space)
         if manifest.exists() and not content:
             raise ValueError(f"{manifest} is not a list of this bundle's results: give another output folder.")
-        results = [(case, path) for case in self.cases for path in self.files_of(case)]
-        tables = [self.folder / name for name in self.tables]
         reasons = {path: self._problem(case, path) for case, path in results if os.path.lexists(path)}
         reasons |= {path: self._table_problem(made.get(path.name), path) for path in tables if os.path.lexists(path)}
         if problems := [f"{path}: {reason}" for path, reason in reasons.items() if reason]:

@@ -31,8 +31,7 @@ logger = logging.getLogger(__name__)
 class ScanDataset(Dataset):
     """Scans (case dictionaries) with their preprocessing; one that cannot be read becomes an item that says so."""
 
-    shared: SharedScans | None = None
-    """Given by the evaluator; a scan that another process has is an item that says so."""
+    shared: SharedScans | None = None  # given by the evaluator; a scan that another process has is an item that says so
 
     def __getitem__(self, index: int) -> Any:  # type: ignore[override]
         """One scan, or what went wrong with it."""

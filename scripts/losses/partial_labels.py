@@ -18,8 +18,7 @@ from scripts.preprocessing.organ_labels import IGNORED
 from scripts.runtime.progress import total_iterations
 
 EXCLUDED_LOGIT = -1.0e4
-SMOOTH = 1.0e-5
-"""Added to both parts of a Dice, as MONAI does."""
+SMOOTH = 1.0e-5  # added to both parts of a Dice, as MONAI does
 
 
 def certain_background(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,11 +109,12 @@ class OrganWeightDecay:
 
     With the weight w that the loss was made with, iteration i of n is trained at w^(1 - i / n): from 16, the weight is
     8 after a quarter of the stage, 4 after half of it, and 1 at the end. A high weight makes a network predict organs
-    of a few thousandths of the volume within minutes, but too large; the low one at the end calibrates them.
+    of a few thousandths of the volume within minutes, but too large; the low one at the end calibrates them. The stage
+    has `epochs` (None: those of its trainer, which of federated learning are one round's).
     """
 
-    def __init__(self, loss: PartialDiceCELoss) -> None:
-        self.loss = loss
+    def __init__(self, loss: PartialDiceCELoss, epochs: int | None = None) -> None:
+        self.loss, self.epochs = loss, epochs
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -122,8 +122,8 @@ class OrganWeightDecay:
 
     def weigh(self, engine: Engine) -> None:
         """Set the weight of this iteration; it depends on its number only, so a resumed stage goes on with it."""
-        done = (engine.state.iteration - 1) / max(1, total_iterations(engine))
-        self.loss.weigh_organs(self.loss.organ_weight ** (1.0 - done))
+        done = (engine.state.iteration - 1) / max(1, total_iterations(engine, self.epochs))
+        self.loss.weigh_organs(self.loss.organ_weight ** (1.0 - min(done, 1.0)))
 
 
 class QueryLoss(nn.Module):

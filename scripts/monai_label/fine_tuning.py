@@ -30,8 +30,7 @@ from scripts.runtime.running_config import running_config
 logger = logging.getLogger(__name__)
 
 PREFIX = "fine_tuning_"
-REPORT = "fine_tuning.json"
-"""Written last: a folder that has it holds a finished run."""
+REPORT = "fine_tuning.json"  # written last: a folder that has it holds a finished run
 
 
 class FineTuning:

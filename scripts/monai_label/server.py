@@ -44,12 +44,12 @@ def prepare_app(bundle: Path, workspace: Path, python: Path) -> Path:
             f"{bundle} has no {', '.join(missing)}, which MONAI Label reads: name the folder of a complete bundle with "
             "--bundle; weights are downloaded with `python -m monai.bundle download_large_files` or trained."
         )
-    if not (app / "main.py").exists():  # what `monailabel apps --download` does
+    if not (app / STRATEGY).exists():  # what `monailabel apps --download` does; the strategy comes last
         installed, left_out = python.parents[1] / "monailabel/sample-apps/monaibundle", ("logs", "model", "__pycache__")
         shutil.copytree(installed, app, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
-        shutil.copy2(Path(__file__).with_name("active_learning.py"), app / STRATEGY)
         with (app / "main.py").open("a", encoding="utf-8") as main_file:
             main_file.write(HOOK)
+        shutil.copy2(Path(__file__).with_name("active_learning.py"), app / STRATEGY)
     draft = copy.with_name(f".{NAME}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

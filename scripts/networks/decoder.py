@@ -23,9 +23,7 @@ class DeepLabDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if len(channels) != 3:
-            raise ValueError(
-                f"the decoder needs the channels of three encoder maps, the finest first, and got {list(channels)}."
-            )
+            raise ValueError(f"the decoder takes three encoder maps, finest first, and got channels {list(channels)}.")
         stem, first, last = channels
         block = partial(Convolution, 2, adn_ordering="NA", norm="batch")
         kernels = [1] + [3] * (len(dilations) - 1)

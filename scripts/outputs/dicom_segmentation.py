@@ -21,8 +21,7 @@ hd, has_highdicom = optional_import("highdicom")
 codes, _ = optional_import("pydicom.sr.codedict", name="codes")
 logger = logging.getLogger(__name__)
 
-SERIES_NUMBER = 9001
-"""High, so that a viewer lists the segmentation behind the images of the study; our choice."""
+SERIES_NUMBER = 9001  # high, so that a viewer lists the segmentation behind the images of the study; our choice
 SERIES_DESCRIPTION = "Organs found automatically (research only)"
 NOTICE = "Found automatically; research only"
 SIDES = {"left": "Left", "right": "Right"}
@@ -134,10 +133,8 @@ class SaveOnSeriesd(ScanSaverd):
     indices of the organs to name in the file (None: all); the other arguments are those of :class:`ScanSaverd`.
     """
 
-    name: str
-    """Of the kind of file, for messages."""
-    write: Callable[..., None]
-    """With the arguments of :func:`write_segmentation`."""
+    name: str  # of the kind of file, for messages
+    write: Callable[..., None]  # with the arguments of :func:`write_segmentation`
 
     def __init__(
         self, keys: KeysCollection, output_dir: str, organs: Sequence[str], classes: Sequence[int] | None = None

@@ -35,8 +35,7 @@ ORGANS = (
 TRAINING_NUMBERS, TEST_NUMBERS = (*range(1, 11), *range(21, 41)), tuple(range(61, 81))
 TRAINING_CASES = tuple(f"img{number:04d}" for number in TRAINING_NUMBERS)
 TEST_CASES = tuple(f"img{number:04d}" for number in TEST_NUMBERS)
-MONAI_VALIDATION = TRAINING_CASES[-6:]
-"""The validation of MONAI's BTCV bundle; its other 24 scans train."""
+MONAI_VALIDATION = TRAINING_CASES[-6:]  # the validation of MONAI's BTCV bundle; its other 24 scans train
 
 # The published facts about a scan.
 MATRIX, SLICES = 512, (85, 198)

@@ -107,6 +107,8 @@ def write_cohort(output_dir: str, folds: Contents, organs: Sequence[str], inputs
     made = [output / REPORT, output / OVERLAY]
     claim_outputs([*(folder / DATALIST for folder in folders), *made], [*inputs, *files_listed(folds[0])])
     claim_datalists(folders, folds, made)
+    if made[1].exists() and (yaml.safe_load(made[1].read_text(encoding="utf-8")) or {}).get("organs") != list(organs):
+        raise ValueError(f"{made[1]} lists other organs than {', '.join(organs)}: delete it, or give another folder.")
     phases = phases_of(folds[0])
     known = dict[str, CaseFindings]()
     checked = [check_datalist(content, organs, phases=phases, known=known) for content in folds]

@@ -27,6 +27,7 @@ import pandas as pd
 from scripts.dataset.datalist_file import case_name
 from scripts.dataset.inference_inputs import VOLUME_SUFFIXES
 from scripts.dataset.problems import listed
+from scripts.dicom.headers import files_below
 from scripts.dicom.series import find_series, listing
 from scripts.files.result_files import results_in
 from scripts.prepare.split import SPELLINGS, ScanEntry
@@ -65,7 +66,7 @@ def _named_files(place: str, what: str) -> dict[str, str]:
     """Name -> absolute path, sorted by name."""
     expanded = os.path.abspath(os.path.expanduser(place))
     if "*" in place:
-        found = [(_matched_part(path, expanded), path) for path in sorted(glob(expanded))]
+        found = [(_matched_part(path, expanded), path) for path in sorted(glob(expanded, recursive=True))]
     elif os.path.isdir(expanded):
         found = _short_names(list(_volumes_below(expanded, results=what != IMAGES)), expanded)
     else:
@@ -90,22 +91,26 @@ def _one_each(found: Sequence[tuple[str, str]], what: str) -> dict[str, str]:
 
 def _volumes_below(folder: str, results: bool) -> Iterator[str]:
     """Volumes and series, without the results of a segmentation unless these are wanted."""
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != ".")
-        names = sorted(name for name in files if name[0] != ".")
+    folder_of = dict[str, str]()
+    for root, names in files_below(folder):
         passed_over = set() if results else results_in(root, names)
         names = [name for name in names if name not in passed_over]
         volumes = [name for name in names if name.lower().endswith(VOLUME_SUFFIXES)]
         yield from (os.path.join(root, name) for name in volumes)
-        if volumes or not names:
+        if not names or (volumes and results):
             continue
         found = find_series(root, subfolders=False)
         series = [one for one in found if not one.obstacle]
-        if len(series) > 1:
-            raise ValueError(f"{root} holds {len(series)} DICOM series; move each to its folder:\n{listing(series)}")
+        if len(series) > 1 or (series and volumes):
+            beside = f" beside {listed(volumes, 3)}" if volumes else ""
+            raise ValueError(
+                f"{root} holds {len(series)} DICOM series{beside}; move each to its folder:\n{listing(series)}"
+            )
         if series:
+            if (other := folder_of.setdefault(series[0].uid, root)) != root and series[0].uid:
+                raise ValueError(f"{root} and {other} hold images of one DICOM series; move them to one folder.")
             yield root
-        elif found:
+        elif found and not volumes:
             logger.warning("%s is passed over, none of its DICOM series can be a CT volume:\n%s", root, listing(found))
 
 
@@ -118,11 +123,11 @@ def _short_names(paths: list[str], root: str) -> list[tuple[str, str]]:
 
 
 def _matched_part(path: str, pattern: str) -> str:
-    """What the stars of a pattern stand for: ``a/p1/ct.nii`` and ``a/*/ct.nii`` -> ``p1``."""
-    expression = "([^/]*)".join(re.escape(part) for part in re.split(r"\*+", pattern.replace(os.sep, "/")))
-    match = re.fullmatch(expression, path.replace(os.sep, "/"))
-    parts = [part for part in match.groups() if part] if match else []
-    return case_name("_".join(parts)) or case_name(path)
+    """What the stars of a pattern stand for: ``a/p1/ct.nii`` and ``a/*/ct.nii`` -> ``p1``; ``**`` also for folders."""
+    stars, parts = {"*": "([^/]*)", "**": "(.*)"}, re.split(r"(\*+)", pattern.replace(os.sep, "/"))
+    match = re.fullmatch("".join(stars.get(part) or re.escape(part) for part in parts), path.replace(os.sep, "/"))
+    found = [part.replace("/", "_") for part in match.groups() if part] if match else []
+    return case_name("_".join(found)) or case_name(path)
 
 
 def _scan_of_label(name: str, scans: dict[str, str]) -> str:

@@ -20,8 +20,7 @@ SPLITS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
 NNUNET_SEED = 12345
 DRAWS = 100
 SPELLINGS = {"train": TRAINING, "val": VALIDATION} | {split: split for split in SPLITS}
-Split = dict[str, str]
-"""Case (or patient) -> its split."""
+Split = dict[str, str]  # case (or patient) -> its split
 logger = logging.getLogger(__name__)
 
 

@@ -24,8 +24,7 @@ from scripts.dicom.structure_reader import StructureFile, Structures, find_struc
 from scripts.outputs.scan_outputs import write_nifti
 from scripts.prepare.split import ScanEntry
 
-FOLDER = "structure_labels"
-"""Below the output folder: the label maps."""
+FOLDER = "structure_labels"  # below the output folder: the label maps
 MAX_LISTED = 30
 logger = logging.getLogger(__name__)
 
@@ -77,10 +76,11 @@ def label_maps_of(
             raise ValueError(f"no structures in {scan.label} refer to the series in {scan.image}.")
         if found:
             chosen = _chosen(found, wanted, scan.case)
-            if chosen.frames and series.headers[0].get("FrameOfReferenceUID") not in chosen.frames:
-                logger.warning("%s: %s is drawn in another frame of reference, look at it.", scan.case, chosen.path)
             structures = Structures(chosen.path)
             organs = _organs_of(structures, spellings)
+            own, drawn = series.headers[0].get("FrameOfReferenceUID"), map(structures.frames.get, organs.values())
+            if chosen.frames and (own not in chosen.frames or not {own, None, ""}.issuperset(drawn)):
+                logger.warning("%s: %s is drawn in another frame of reference, look at it.", scan.case, chosen.path)
             unnamed.update({name for number, name in structures.names.items() if number not in organs.values()})
             path = Path(output_dir).absolute() / FOLDER / f"{scan.case}.nii.gz"
             scan = _with_labels(scan, structures, organs, list(spellings), slice_stack(series), path)

@@ -12,8 +12,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 SLICES_PER_SLAB = 32
-Box = list[tuple[int, int]]
-"""First voxel and the one after the last, along each of the three axes."""
+Box = list[tuple[int, int]]  # first voxel and the one after the last, along each of the three axes
 
 
 def _sampling_points(to_source: Tensor, box: Box, source: Sequence[int]) -> Tensor:

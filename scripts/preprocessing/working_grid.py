@@ -19,10 +19,8 @@ from torch.nn.functional import avg_pool2d
 from scripts.preprocessing.organ_labels import as_volume
 from scripts.preprocessing.resampling import resample_classes
 
-MAX_GRID_VOXELS = 2**29
-"""Of the working grid: 2 GiB of float32, twice a whole body at 1.5 mm; our choice."""
-TOUCHING = np.ones((3, 3, 3))
-"""Voxels that share a face, an edge or a corner belong together."""
+MAX_GRID_VOXELS = 2**29  # of the working grid: 2 GiB of float32, twice a whole body at 1.5 mm; our choice
+TOUCHING = np.ones((3, 3, 3))  # voxels that share a face, an edge or a corner belong together
 WORLD_AXES = (("L", "R"), ("P", "A"), ("I", "S"))
 """World axes of every affine here, named and not left to the metadata: MONAI Deploy calls its right-anterior-superior
 affines "LPS", and MONAI would believe it and turn the patient around, left organs to the right."""

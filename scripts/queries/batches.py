@@ -123,9 +123,7 @@ class QueryBatches(BatchStream):
             matrix, shift = self.geometry(count, generator)
         corners = torch.tensor([[query.x, query.y] for query in queries], dtype=torch.float32)
         centres = corners + (size - 1) / 2 + shift
-        moved = centres
-        if self.perturbation is not None:
-            moved = centres + self.perturbation.displacements(count, generator)
+        moved = centres + self.perturbation.displacements(count, generator) if self.perturbation else centres
         at_once = max(1, CACHED_PIXELS // size**2) if self.device.type == "cpu" else count
         parts = []
         for first in range(0, count, at_once):
@@ -161,10 +159,8 @@ class QueryBatches(BatchStream):
         maps, shapes = [self._map(query) for query in queries], [each.shape[1:] for each in slices]
         attention = views.sample_maps(maps, shapes, moved, matrix, size, self.device) * inside
         if self.all_organs:
-            within_slice = classes.masked_fill(classes == OUTSIDE, 0).to(self.device).float()
-            label = torch.cat(
-                [label, views.sample_patches(within_slice, within, matrix, unit, size, mode="nearest")], 1
-            )
+            organs = classes.masked_fill(classes == OUTSIDE, 0).to(self.device).float()
+            label = torch.cat([label, views.sample_patches(organs, within, matrix, unit, size, mode="nearest")], 1)
         return image, self.attention(attention), label
 
     def _slices(self, query: Query) -> Tensor:

@@ -76,6 +76,10 @@ class CoarseMaps:
         maps = maps_on_slices(coarse, volume.shape[3])
         return (maps * 255).round().to(torch.uint8).cpu()
 
+    def reopen(self) -> None:
+        """Forget which maps are open: another process may have put others in their place."""
+        self._opened.clear()
+
     def keep(self, case: Mapping[str, Any], maps: Tensor) -> None:
         """Put the maps of a case on disk, in place of those that are there."""
         self._opened.pop(stored_name(case), None)

@@ -71,7 +71,8 @@ class QueryIndex:
     ) -> None:
         if unlabelled_confidence is not None and not 0 < unlabelled_confidence <= 1:
             raise ValueError(
-                f"unlabelled_confidence {unlabelled_confidence} is no probability: give one such as 0.7, or null."
+                f"unlabelled_confidence {unlabelled_confidence} is no probability: give one such as 0.7, or null to "
+                "leave unlabelled scans out."
             )
         self.store, self.maps, self.planner = maps.store, maps, planner
         self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence

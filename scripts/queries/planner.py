@@ -1,6 +1,6 @@
 """Queries: which slice, which organ, which window. The 3D-to-2D step of the method.
 
-A query is an index: (slice, organ, corner of the window). Training sees no query that inference would not plan.
+A query is an index: (slice, organ, corner of the window). Training sees what inference would ask (BTCV: less of it).
 """
 
 import torch

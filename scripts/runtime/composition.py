@@ -19,8 +19,7 @@ from scripts.runtime.plain_errors import install_plain_errors
 from scripts.runtime.running_config import config_of, running_command, running_parser
 
 Files = str | Sequence[str]
-CONFIG = "config.yaml"
-"""The composed config of a training, in the folder of the run."""
+CONFIG = "config.yaml"  # the composed config of a training, in the folder of the run
 
 PREDICTOR = (
     "method multi_class softmax_queries score_pixels organs one_piece spacing coarse_spacing window image_channels "
@@ -29,8 +28,7 @@ PREDICTOR = (
 ).split()
 """Ids of the block on the predictor, which a workflow takes over from a run."""
 
-FOLDERS = ("data", "budgets", "baselines", "variants")
-"""Folders of overlays, in the order in which they are merged."""
+FOLDERS = ("data", "budgets", "baselines", "variants")  # folders of overlays, in the order in which they are merged
 
 NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path"}
 
@@ -77,9 +75,7 @@ def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, TypeError):
         content = {}
     if missing := [key for key in PREDICTOR if key not in content]:
-        raise ValueError(
-            f"{path} is not whole, it lacks {', '.join(missing[:3])}: delete it, and start the training again."
-        )
+        raise ValueError(f"{path} is not whole, it lacks {', '.join(missing[:3])}: delete it, and train again.")
     return {**content, "model_path": str(Path(run_dir) / "model.pt")}
 
 
@@ -168,6 +164,8 @@ def check_ids(parser: ConfigParser, overrides: Mapping[str, Any]) -> None:
         if value in ("false", "null") and not key.startswith("save_"):  # those understand the text
             meant = {"false": False, "null": None}[value]
             raise ValueError(f"--{written} {value} is a text here, and no text is false: write --{written} {meant}.")
+        if str(value).startswith("~") and key != "dataset_dir":
+            raise ValueError(f"--{written} {value}: the ~ is not taken for the home folder here: write the whole path.")
         if key in NOT_OF_A_CONFIG or key.startswith("_meta_") or key in parser:
             continue
         parent, _, name = key.rpartition("::")

@@ -101,8 +101,9 @@ def install_plain_errors() -> None:
 
 
 def start_command() -> None:
-    """Report errors as sentences, and log messages without decoration: the first step of a command."""
+    """Report errors as sentences, log messages as they are, and expand ~ in arguments: the first step of a command."""
     install_plain_errors()
+    sys.argv[1:] = [re.sub(r"^(--\w+=)?~(?=/|$)", rf"\1{Path.home().as_posix()}", word) for word in sys.argv[1:]]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 

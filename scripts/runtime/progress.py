@@ -15,8 +15,7 @@ from scripts.runtime.processes import is_first_process
 
 logger = logging.getLogger(__name__)
 
-QUIET_SECONDS = 60.0
-"""A log file without a bar gets a line at least this often, however long an epoch takes."""
+QUIET_SECONDS = 60.0  # a log file without a bar gets a line at least this often, however long an epoch takes
 
 LISTENERS: list[Callable[[str, int, float], None]] = []
 """Called with stage, epoch and mean loss whenever a stage reports; experiment tracking puts itself in here."""
@@ -97,6 +96,6 @@ class StageProgress:
         raise error
 
 
-def total_iterations(engine: Engine) -> int:
-    """Iterations of the whole stage."""
-    return int(engine.state.epoch_length or 0) * int(engine.state.max_epochs or 0)
+def total_iterations(engine: Engine, epochs: int | None = None) -> int:
+    """Iterations of the whole stage, which has so many epochs (None: those of the engine)."""
+    return int(engine.state.epoch_length or 0) * int(epochs or engine.state.max_epochs or 0)

@@ -15,8 +15,7 @@ from scripts.files.result_files import bundle_identity, digest, weights_digest
 from scripts.runtime.composition import CONFIG
 from scripts.runtime.running_config import running_config
 
-MANIFEST = "run_manifest.json"
-"""What the run began with, and the checksums of its weights: by name, the newest first."""
+MANIFEST = "run_manifest.json"  # what the run began with, and the checksums of its weights: by name, the newest first
 
 MAY_DIFFER = (
     # where and how fast

@@ -42,15 +42,18 @@ def stage_trainer(
     prepare_batch: Callable[..., Any] = batch_targets,
     checkpoint: bool = True,
     num_workers: int = 0,
+    schedule_epochs: int | None = None,
 ) -> SupervisedTrainer:
     """Trainer of a stage, which goes on from its last epoch.
 
     The name of the stage is also that of its checkpoint in the folder of the run (`place`). The learning rate rises to
-    the optimizer's in `warmup_steps` iterations (None: one epoch), then falls as a cosine. The keeper of the best
-    weights (`best`) belongs to the checkpoint. With `checkpoint=False` nothing is stored, and each run of the trainer
-    goes on with the next batch (federated). `num_workers` processes make batches.
+    the optimizer's in `warmup_steps` iterations (None: one epoch), then falls as a cosine for `schedule_epochs` (None:
+    `max_epochs`). The keeper of the best weights (`best`) belongs to the checkpoint. With `checkpoint=False` nothing is
+    stored, and each run of the trainer goes on with the next batch: with a client of federated learning, which sets
+    `max_epochs` anew for every round. `num_workers` processes make batches.
     """
-    schedule = WarmupCosineSchedule(optimizer, warmup_steps or epoch_length, t_total=max_epochs * epoch_length)
+    steps = (schedule_epochs or max_epochs) * epoch_length
+    schedule = WarmupCosineSchedule(optimizer, warmup_steps or epoch_length, t_total=steps)
     state: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
     if best is not None:
         state["best"] = best

@@ -41,13 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("scan", help="a NIfTI file, a folder of them, or one with a DICOM series (also in subfolders)")
     parser.add_argument("--output_dir", default="segmentations", help="where results go (default: %(default)s)")
     parser.add_argument("--organs", nargs="+", metavar="ORGAN", help="look for these organs only, in less time")
-    parser.add_argument(
-        "--run_dir",
-        nargs="+",
-        metavar="RUN",
-        help="folder of a training whose weights and settings are used; of one of version 0.9.0 or earlier the config "
-        "files of its training, beginning with configs/train.yaml, and --model_path",
-    )
+    run_dir = "folder of a training whose weights and settings are used (of version 0.9.0 or earlier: its config files)"
+    parser.add_argument("--run_dir", nargs="+", metavar="RUN", help=run_dir)
     parser.add_argument("--model_path", help="weights (default: those of the run, else those of the bundle)")
     parser.add_argument("--series", help="which of several DICOM series: its number in the list, or its UID")
     parser.add_argument("--list_series", action="store_true", help="list the DICOM series in SCAN and stop")
@@ -65,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from scripts.runtime.plain_errors import complaint, install_plain_errors
 
     install_plain_errors()
+    chosen.output_dir = os.path.expanduser(chosen.output_dir)
     try:
         return _list_series(chosen.scan) if chosen.list_series else _segment(chosen)
     except Exception as error:

@@ -123,11 +123,12 @@ def test_a_baseline_trains_its_stages_and_is_scored_like_the_others(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("overlays", [[], ["configs/baselines/pixel_contrast.yaml"]], ids=["", "contrast on pixels"])
 def test_queries_with_a_softmax_train_and_are_evaluated_with_the_settings_of_the_run(
-    with_coarse_stage: Path, training_settings: dict[str, Any], tmp_path: Path
+    overlays: list[str], with_coarse_stage: Path, training_settings: dict[str, Any], tmp_path: Path
 ) -> None:
     settings = {**training_settings, "contrastive::epochs": 1, "train::epochs": 1, "softmax_queries": True}
-    run("training", TRAIN, output_dir=str(with_coarse_stage), **settings)
+    run("training", TRAIN, *overlays, output_dir=str(with_coarse_stage), **settings, **{"train::total_epochs": 1})
     trained = weights(with_coarse_stage)
     assert len(trained["segmenter.decoder.output.bias"]) == 1 + len(ABDOMEN["organs"])
     assert all(bool(value.isfinite().all()) for value in trained.values())

@@ -62,6 +62,13 @@ def test_a_word_that_would_count_as_true_is_refused(value: str, meant: str) -> N
     assert said == f"--multi_class {value} is a text here, and no text is false: write --multi_class {meant}."
 
 
+def test_a_home_folder_that_the_shell_left_as_it_is_is_refused() -> None:
+    # A folder that is called ~ was written, in the current one.
+    assert complaint("training", TRAIN, output_dir="~/x").startswith(
+        "--output_dir ~/x: the ~ is not taken for the home"
+    )
+
+
 @pytest.mark.parametrize(
     "given", ["train#trainer#max_epochs", "contrastive::network::head::hidden", "_meta_::version", "decoder::width"]
 )

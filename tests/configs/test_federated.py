@@ -27,7 +27,7 @@ def site(name: str, settings: dict[str, Any], trained: Path, folder: Path) -> Mo
     (block,) = blocks(ROOT / "docs/how_to/federated.md", "python")
     code = block.split("client.initialize()")[0].replace("runs/site", str(folder / name))
     code = code.replace('"models/model.pt"', repr(str(trained / "model.pt"))).replace("20}", "2, **tiny}")
-    tiny = {**settings, "seed": len(name), "coarse_maps::folder": str(folder / name / "maps")}
+    tiny = {**settings, "seed": len(name)}
     names: dict[str, Any] = {"tiny": tiny}
     exec(code, names)
     client: MonaiAlgo = names["client"]
@@ -62,6 +62,8 @@ def test_two_rounds_of_two_sites_change_the_weights_that_all_evaluate(sites: lis
             assert answer.statistics[FlStatistics.NUM_EXECUTED_ITERATIONS] == 2
             assert client.trainer.state.epoch == number
             changes.append(answer.weights)
+            # Of the four iterations of both rounds the first two warm up.
+            assert client.trainer.optimizer.param_groups[0]["lr"] == {1: 1e-3, 2: 0.0}[number]
         assert float(changes[0][LAST].abs().max()) > 0
         assert not torch.equal(changes[0][LAST], changes[1][LAST]), "sites see their own batches"
         rounds.append(moved(rounds[-1], changes))

@@ -87,7 +87,7 @@ def test_a_datalist_elsewhere_still_lists_paths_relative_to_the_dataset_folder(t
     assert cases[0]["image"] == str(tmp_path / "data" / "a.nii")
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("split", ["validation", "test", "testing"])
 def test_whoever_trains_is_not_scored(split: str, tmp_path: Path) -> None:
     # Of the validation a training checks the first cases only; a test split it does not see.
     (tmp_path / "link.nii.gz").symlink_to(tmp_path / "b.nii.gz")
@@ -98,9 +98,9 @@ def test_whoever_trains_is_not_scored(split: str, tmp_path: Path) -> None:
         ({"image": "link.nii.gz"}, "one scan listed as several cases .*\n  - .*b.nii.gz"),
     ):
         folder = write_datalist(tmp_path, training=trained, **{split: [*others, scored]})
-        for loaded in ("training", split):
+        for loaded in ("training", split)[split == "testing" :]:  # a training knows the names of three splits
             with pytest.raises(ValueError, match=f"{found}: in training and {split}"):
-                load_cases(folder, loaded, ["spleen"], limit=1)
+                load_cases(folder, loaded, ["spleen"], limit=1, labelled=True)
     load_cases(write_datalist(tmp_path, training=trained, trainval=trained), "training", ["spleen"])
 
 
@@ -296,6 +296,14 @@ def write_dicom_series(folder: Path, series: str, slices: int) -> None:
         encoder.SetKeepOriginalUID(True)
         itk.imwrite(image, str(folder / f"{series}_{index}.dcm"), imageio=encoder)
         (folder / f"{series}_{index}.dcm").rename(folder / f"{series}_{index}")
+
+
+def test_a_picture_above_a_dicom_series_is_a_preview(tmp_path: Path) -> None:
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "preview.jpg").touch()
+    write_dicom_series(tmp_path / "p1" / "CT", "1.2.3.4", slices=3)
+    (scan,) = scan_inputs(str(tmp_path / "p1"))
+    assert scan["case"] == "p1" and len(list(Path(scan["image"]).iterdir())) == 3
 
 
 def test_a_dicom_folder_is_one_scan_and_several_series_are_refused_by_name(tmp_path: Path) -> None:

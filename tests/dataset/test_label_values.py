@@ -13,7 +13,7 @@ from scripts.dataset.label_values import organs_of_datalist, read_label_values, 
 
 
 def test_several_values_may_be_one_organ_and_any_value_background() -> None:
-    labels = {"0": "background", "1": "liver", "2, 3": "kidneys", "9": "background", "8": "background"}
+    labels = {"0": "background", "1": "liver", "2, 3": "kidneys", "9": " Background", "8": "background"}
     found = read_label_values(labels, "datalist x")
     assert found.organs == {"liver": 1, "kidneys": [2, 3]}
     assert found.known == [0, 1, 2, 3, 8, 9]
@@ -30,7 +30,7 @@ def test_several_values_may_be_one_organ_and_any_value_background() -> None:
         ({"1,": "liver"}, "the pair '1,': 'liver'"),
         ({"1": "liver", "2": "liver"}, 'names \'liver\' twice.*join the values.*"1,2": "liver"'),
         ({"1": "liver", "1,2": "spleen"}, "declares the value 1 twice"),
-        ({"0": "liver", "1": "spleen"}, "names 0 'liver', and 0 is background.*give the organ its own value"),
+        ({"0": "liver", "1": "spleen"}, "names 0 'liver', and 0 is background.*give it its own value"),
         ({"0,1": "liver"}, "names 0 'liver'"),
     ],
 )

@@ -13,6 +13,7 @@ import torch
 from monai.data import MetaTensor
 from tiny_dataset import AFFINE, ct_voxels, rewrite_header, save, truncate
 
+from scripts.dataset.problems import Kind
 from scripts.dataset.volume_file import read_volume_file
 from scripts.preprocessing.scan_reader import WARNINGS, check_scan, load_volume
 from scripts.preprocessing.working_grid import ToWorkingGrid
@@ -84,6 +85,24 @@ def test_the_sform_counts_where_the_qform_has_code_0(tmp_path: Path) -> None:
     volume = read_volume_file(str(path))
     np.testing.assert_array_equal(volume.affine, AFFINE)
     assert volume.taken_from == "sform (code 2)"
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "other"),
+    [
+        ("a.nrrd", b"space: left-posterior-superior", b"space: 3D-left-handed"),
+        ("a.mha", b"ElementSpacing = 1 1 1\n", b""),
+    ],
+)
+def test_axes_without_a_patient_and_voxels_without_a_size_are_warned_about(
+    name: str, line: bytes, other: bytes, tmp_path: Path
+) -> None:
+    write_itk(path := tmp_path / name)
+    assert not read_volume_file(str(path)).warnings
+    assert line in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(line, other))
+    (warning,) = read_volume_file(str(path)).warnings
+    assert warning.kind is Kind.NO_ORIENTATION and "no voxel size or directions" in str(warning)
 
 
 def hu_scan(voxels: Any, spacing: float = 2.0) -> MetaTensor:

@@ -188,6 +188,13 @@ def test_the_difference_of_arms_is_that_of_their_means_over_seeds() -> None:
     assert "| attention_only | 1 | 2 | 1.000 | 1.000 | +75.0 (+75.0 to +75.0) | |" in table
 
 
+def test_runs_of_an_arm_with_other_numbers_of_labels_are_not_joined() -> None:
+    rows = [(f"half/{labelled}/supcon/seed0", "a", 1, 1, 3, 1.0) for labelled in (41, 10)]
+    counts = pd.DataFrame(rows, columns=["run", *COUNTS]).assign(seed=0)
+    with pytest.raises(ValueError, match="runs of supcon are of half/41 and half/10, regimes or numbers of labels"):
+        arms_table(counts)
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     pd.DataFrame({"class": ["disc"]}).to_csv(tmp_path / "other.csv", index=False)
     with pytest.raises(ValueError, match="lacks the columns"):

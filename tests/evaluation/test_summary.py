@@ -191,11 +191,6 @@ def test_the_table_marks_what_a_method_has_no_score_for(summary: pd.DataFrame) -
     assert "| spleen     |    3 / - | .467 |    - |" in table
 
 
-def test_a_table_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one summary"):
-        format_table({})
-
-
 def test_the_command_prints_the_table_of_the_runs_it_is_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,10 +112,12 @@ def test_what_is_predicted_at_unknown_pixels_does_not_matter_to_the_multi_class_
     assert torch.equal(loss(first, targets), loss(second, targets))
 
 
-def weights_of_a_stage(start: float, epochs: int, epoch_length: int, first_epoch: int = 0) -> list[float]:
+def weights_of_a_stage(
+    start: float, epochs: int, epoch_length: int, first_epoch: int = 0, of_epochs: int | None = None
+) -> list[float]:
     loss, seen = PartialDiceCELoss(2, organ_weight=start), []
     trainer = Engine(lambda *_: seen.append(float(loss.weight[1])))
-    OrganWeightDecay(loss).attach(trainer)
+    OrganWeightDecay(loss, of_epochs).attach(trainer)
 
     @trainer.on(Events.STARTED)
     def resume() -> None:
@@ -128,6 +130,8 @@ def weights_of_a_stage(start: float, epochs: int, epoch_length: int, first_epoch
 def test_it_halves_in_equal_steps_and_ends_near_one() -> None:
     # 16 = 2^4 over four iterations: one halving each.
     assert weights_of_a_stage(16.0, epochs=2, epoch_length=2) == pytest.approx([16, 8, 4, 2])
+    first, second = (weights_of_a_stage(16.0, n, epoch_length=2, first_epoch=n - 1, of_epochs=2) for n in (1, 2))
+    assert first + second == pytest.approx([16, 8, 4, 2])  # rounds of federated learning
 
 
 def test_a_resumed_stage_goes_on_with_the_weight_it_stopped_at() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -7,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from scripts.monai_label.server import NAME, Server, prepare_app
+from scripts.monai_label.server import NAME, STRATEGY, Server, prepare_app
 
 
 def write_bundle(folder: Path, *left_out: str) -> Path:
@@ -21,8 +22,8 @@ def write_bundle(folder: Path, *left_out: str) -> Path:
 
 def with_app(workspace: Path) -> Path:
     """A workspace to which the app was downloaded before."""
-    (workspace / "app").mkdir(parents=True)
-    (workspace / "app/main.py").touch()
+    (workspace / "app" / STRATEGY).parent.mkdir(parents=True)
+    (workspace / "app" / STRATEGY).touch()
     return workspace
 
 
@@ -36,6 +37,23 @@ def test_the_server_gets_a_copy_of_the_bundle_that_later_starts_keep(tmp_path: P
     assert prepare_app(bundle, workspace, Path(sys.executable)) == copy
     assert (copy / "models/model.pt").read_text() == "fine-tuned"
     assert (bundle / "models/model.pt").read_text() == "models/model.pt"
+
+
+def test_an_app_whose_copy_was_interrupted_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, python = write_bundle(tmp_path / "bundle"), tmp_path / "environment/bin/python"
+    installed = tmp_path / "environment/monailabel/sample-apps/monaibundle"
+    (installed / "lib/activelearning").mkdir(parents=True)
+    (installed / "main.py").write_text("class MyApp: ...")
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "copy2", interrupted)
+        prepare_app(bundle, tmp_path / "workspace", python)
+    prepare_app(bundle, tmp_path / "workspace", python)
+    app = tmp_path / "workspace/app"
+    assert (app / STRATEGY).is_file() and (app / "main.py").read_text().count("extend(MyApp)") == 1
 
 
 def test_a_bundle_without_weights_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def test_weights_of_another_network_are_refused(
 
 
 def test_an_encoder_of_two_maps_is_refused_by_the_decoder() -> None:
-    with pytest.raises(ValueError, match=r"needs the channels of three encoder maps.*got \[8, 16\]"):
+    with pytest.raises(ValueError, match=r"takes three encoder maps, finest first, and got channels \[8, 16\]"):
         DeepLabDecoder([8, 16])
 
 

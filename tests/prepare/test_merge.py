@@ -76,6 +76,12 @@ def test_two_organs_of_one_new_name_are_joined_where_both_are_contoured(
     assert entry["annotated"] == joined
 
 
+def test_splits_have_one_name_however_a_data_set_spells_them() -> None:
+    nnunet = {"labels": {"1": "liver"}, "train": [{"image": "/a.nii"}], "val": [{"image": "/b.nii"}]}
+    content = merge_datalists({"x": nnunet, "y": datalist({"1": "liver"})})
+    assert (len(content["training"]), len(content["validation"])) == (2, 1) and "train" not in content
+
+
 def test_an_unlabelled_scan_has_no_contours() -> None:
     content = merge_datalists({"x": datalist({"1": "liver"})})
     assert "annotated" not in content["training"][0]
@@ -84,6 +90,8 @@ def test_an_unlabelled_scan_has_no_contours() -> None:
 def test_broken_requests_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--rename names Milz, which no data set has"):
         merge_datalists({"x": datalist({"1": "liver"})}, {"Milz": "spleen"})
+    with pytest.raises(ValueError, match="'right kidney' and 'Right_Kidney' look like one organ: join them with --ren"):
+        merge_datalists({"x": datalist({"1": "right kidney"}), "y": datalist({"1": "Right_Kidney"})})
     with pytest.raises(ValueError, match="an entry of x has no 'image'"):
         merge_datalists({"x": {"labels": {"1": "liver"}, "training": [{"label": "a"}]}})
     with pytest.raises(ValueError, match="--rename takes OLD=NEW"):

@@ -154,6 +154,12 @@ def test_a_table_gives_phase_organs_patient_and_split(scans: Path) -> None:
     assert yaml.safe_load((scans / "out/cohort.yaml").read_text())["phases"] == ["non_contrast", "portal_venous"]
 
 
+def test_a_config_of_other_organs_is_not_trained_with(scans: Path) -> None:
+    prepare(scans, *VALUES)
+    with pytest.raises(ValueError, match="cohort.yaml lists other organs than liver: delete it, or give another"):
+        prepare(scans, *VALUES, "--organs", "liver")
+
+
 def test_names_that_yaml_takes_for_something_else_stay_names(scans: Path) -> None:
     rows = ["image,label,phase,split"]
     for name, phase, split in (("anna", "no", "training"), ("ben", "yes", "training"), ("cleo", "no", "validation")):

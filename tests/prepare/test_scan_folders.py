@@ -45,6 +45,30 @@ def test_the_stars_of_a_pattern_are_the_name(tmp_path: Path) -> None:
     assert (scan.case, scan.label) == ("0001", str(tmp_path / "seg/label0001.nii.gz"))
 
 
+def test_two_stars_stand_for_folders_too(tmp_path: Path) -> None:
+    touch(tmp_path / "s/a/1/ct.nii.gz", tmp_path / "s/b/ct.nii.gz")
+    assert [scan.case for scan in find_scans(str(tmp_path / "s/**/ct.nii.gz"))] == ["a_1", "b"]
+
+
+def test_linked_folders_are_searched_as_well(tmp_path: Path) -> None:
+    touch(tmp_path / "archive/p2/b.nii.gz", tmp_path / "scans/a.nii.gz")
+    (tmp_path / "scans/p2").symlink_to(tmp_path / "archive/p2")
+    assert [scan.case for scan in find_scans(str(tmp_path / "scans"))] == ["a", "b"]
+
+
+def test_a_volume_beside_a_series_and_a_series_in_two_folders_are_refused(tmp_path: Path) -> None:
+    write_series(tmp_path / "scans" / "p1", 1)
+    touch(tmp_path / "scans/p1/dose.nii.gz")
+    with pytest.raises(ValueError, match=r"p1 holds 1 DICOM series beside dose.nii.gz; move each to its folder"):
+        find_scans(str(tmp_path / "scans"))
+    (tmp_path / "scans/p1/dose.nii.gz").unlink()
+    (tmp_path / "scans/p2").mkdir()
+    last = max((tmp_path / "scans/p1").iterdir())
+    last.rename(tmp_path / "scans/p2" / last.name)
+    with pytest.raises(ValueError, match="p2 and .*p1 hold images of one DICOM series; move them to one folder"):
+        find_scans(str(tmp_path / "scans"))
+
+
 def test_the_channel_of_nnunets_scans_is_no_part_of_the_name(tmp_path: Path) -> None:
     touch(tmp_path / "imagesTr/a_0000.nii.gz", tmp_path / "labelsTr/a.nii.gz")
     (scan,) = find_scans(str(tmp_path / "imagesTr"), str(tmp_path / "labelsTr"))

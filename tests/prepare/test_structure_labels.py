@@ -132,6 +132,26 @@ def test_structures_in_another_frame_of_reference_than_their_series_are_warned_a
     assert f"anna: {export / 'anna' / 'RS.anna.dcm'} is drawn in another frame of reference, look at it." in caplog.text
 
 
+def test_so_are_those_of_which_only_the_structure_says_that_it_was_drawn_on_other_images(
+    export: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = pydicom.dcmread(path := export / "anna" / "RS.anna.dcm")
+    content.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.2.3.4"
+    content.save_as(path)
+    prepare(export)
+    assert caplog.text.count("another frame of reference") == 1 and "anna: " in caplog.text
+
+
+def test_an_empty_contour_is_nothing(export: Path) -> None:
+    size = (voxels(cases_of(prepare(export), ["cord"])["anna"]) == 1).sum()
+    content = pydicom.dcmread(path := export / "anna" / "RS.anna.dcm")
+    empty = pydicom.Dataset()
+    empty.ContourGeometricType, empty.NumberOfContourPoints, empty.ContourData = PLAIN, 0, None
+    content.ROIContourSequence[0].ContourSequence.append(empty)
+    content.save_as(path)
+    assert (voxels(cases_of(prepare(export), ["cord"])["anna"]) == 1).sum() == size
+
+
 def test_of_several_structure_sets_the_newest_is_taken_or_the_one_that_is_named(
     export: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -147,25 +167,28 @@ def test_of_several_structure_sets_the_newest_is_taken_or_the_one_that_is_named(
 
 
 def test_plans_beside_a_series_are_passed_over_and_results_of_this_bundle_unless_they_are_given_as_labels(
-    export: Path,
+    export: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ben = export / "ben"
     write_contours(ben / "RP.dcm", ben, {}, SOPClassUID=RTPlanStorage, Modality="RTPLAN")
     found = np.zeros(SHAPE, dtype=np.uint8)
     found[:5, :5, 3] = 1
-    write_structure_set(found, AXIAL, str(ben), ["SpinalCord"], ben / "ben_rtstruct.dcm")
+    write_structure_set(found, AXIAL, str(ben), ["SpinalCord"], ben / "RS.archive.dcm")  # whatever they are called
+    (ben / "RS.ben.dcm").rename(ben / "ben_rtstruct.dcm")
     sizes = [
         (voxels(cases_of(prepare(export, *options), ["cord", "parotid"])["ben"]) == 1).sum()
         for options in ([], ["--labels", str(export)])
     ]
     assert sizes[0] > 100 and sizes[1] == 25
+    assert caplog.text.count("1 structure files that this bundle wrote do not count") == 1
 
 
 def test_a_dicom_seg_is_a_label_too(export: Path) -> None:
     for path in export.glob("*/RS*"):
         path.unlink()
         write_segmentation(label_map(), AXIAL, str(path.parent), ["shell", "tube", "region"], path)
-    cases = cases_of(prepare(export, names=["shell=SHELL", "tube=tube", "region=r*"]), ["shell", "tube", "region"])
+    out = prepare(export, "--labels", str(export), names=["shell=SHELL", "tube=tube", "region=r*"])
+    cases = cases_of(out, ["shell", "tube", "region"])
     np.testing.assert_array_equal(voxels(cases["anna"]), label_map())
 
 

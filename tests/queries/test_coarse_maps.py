@@ -80,6 +80,14 @@ def test_maps_that_are_written_again_are_read_again(tmp_path: Path) -> None:
     assert maps.of(case).unique().tolist() == [204]
 
 
+def test_maps_that_another_process_wrote_anew_are_read_when_all_are_opened_again(tmp_path: Path) -> None:
+    (maps, case), (other, _) = maps_of(tmp_path, known(0.2)), maps_of(tmp_path, known(0.2))
+    maps.of(case)
+    other.write(case, known(0.8))  # type: ignore[arg-type]
+    maps.reopen()
+    assert maps.of(case).unique().tolist() == [204]
+
+
 def test_an_unlabelled_case_has_maps_too(tmp_path: Path) -> None:
     maps, case = maps_of(tmp_path, known(0.5))
     del case["label"]

@@ -133,6 +133,8 @@ def test_errors_are_plain_and_what_repeats_itself_is_silent(monkeypatch: pytest.
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
     repetitive = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
     monkeypatch.setattr(repetitive, "level", logging.NOTSET)
+    monkeypatch.setattr(sys, "argv", ["x", "~/a", "--output_dir=~/b", "--values", "1=~/c", "~d"])
     start_command()
+    assert sys.argv[1:] == [str(Path.home() / "a"), f"--output_dir={Path.home() / 'b'}", "--values", "1=~/c", "~d"]
     assert sys.excepthook is report
     assert not repetitive.isEnabledFor(logging.WARNING)
