@@ -63,7 +63,7 @@ def find_structure_files(place: str, results: bool = True) -> list[StructureFile
     ours = bundle_identity().name
     found = [_structure_file(one.filename) for one in wanted if results or one.get("ManufacturerModelName") != ours]
     if len(found) < len(wanted):
-        logger.warning("%d structure files that this bundle wrote do not count.", len(wanted) - len(found))
+        logger.warning("structure files that this bundle wrote do not count: %d", len(wanted) - len(found))
     return found
 
 

@@ -15,6 +15,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from tiny_workflows import weights
 
 from development.federated.__main__ import FOLDER, main, make_environment
+from scripts.files.result_files import weights_digest
 from scripts.monai_label.environment import python_of
 
 pytestmark = pytest.mark.slow
@@ -49,7 +50,9 @@ def sites(
     return [site(name, training_settings, trained, tmp_path) for name in ("north", "southern")]
 
 
-def test_two_rounds_of_two_sites_change_the_weights_that_all_evaluate(sites: list[MonaiAlgo], trained: Path) -> None:
+def test_two_rounds_of_two_sites_change_the_weights_that_all_evaluate(
+    sites: list[MonaiAlgo], trained: Path, tmp_path: Path
+) -> None:
     state = weights(trained)
     shared = {name: value for name, value in state.items() if name.startswith("segmenter.")}
     rounds = [shared]
@@ -67,6 +70,10 @@ def test_two_rounds_of_two_sites_change_the_weights_that_all_evaluate(sites: lis
         assert float(changes[0][LAST].abs().max()) > 0
         assert not torch.equal(changes[0][LAST], changes[1][LAST]), "sites see their own batches"
         rounds.append(moved(rounds[-1], changes))
+    (maps,) = (tmp_path / "north").glob("coarse_maps_*")
+    assert weights_digest(trained / "model.pt").startswith(
+        maps.name.removeprefix("coarse_maps_")
+    )  # not of other weights
     metrics = sites[0].evaluate(ExchangeObject(weights=rounds[-1])).metrics
     assert 0.0 <= metrics["dice"] <= 1.0
     evaluated = sites[0].evaluator.network.state_dict()

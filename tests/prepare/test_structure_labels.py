@@ -180,7 +180,7 @@ def test_plans_beside_a_series_are_passed_over_and_results_of_this_bundle_unless
         for options in ([], ["--labels", str(export)])
     ]
     assert sizes[0] > 100 and sizes[1] == 25
-    assert caplog.text.count("1 structure files that this bundle wrote do not count") == 1
+    assert caplog.text.count("structure files that this bundle wrote do not count: 1") == 1
 
 
 def test_a_dicom_seg_is_a_label_too(export: Path) -> None:
