@@ -90,8 +90,7 @@ class ResNetEncoder(QueryEncoder):
         """Encode queries."""
         stem = self.stem(queries)
         first = self.layer1(self.pool(stem))
-        last = self.layer4(self.layer3(self.layer2(first)))
-        return [stem, first, last]
+        return [stem, first, self.layer4(self.layer3(self.layer2(first)))]
 
 
 def load_torchvision_weights(encoder: QueryEncoder, path: str | None) -> None:

@@ -73,8 +73,7 @@ class CoarseMaps:
         volume = self.store.open(case).volume().to(self.device).float()
         with autocast(self.device, self.precision):
             coarse = segmenter(soft_tissue_window(volume, self.lower, self.upper))
-        maps = maps_on_slices(coarse, volume.shape[3])
-        return (maps * 255).round().to(torch.uint8).cpu()
+        return (maps_on_slices(coarse, volume.shape[3]) * 255).round().to(torch.uint8).cpu()
 
     def reopen(self) -> None:
         """Forget which maps are open: another process may have put others in their place."""

@@ -52,6 +52,8 @@ def inference_workflow(
     )
     workflow.initialize()
     workflow.parser.get_parsed_content("command")  # takes over the predictor of the run, once
+    if workflow.parser["score_pixels"]:
+        raise ValueError(f"{run_dir} segments photographs: use the inference workflow (docs/how_to/voc.md).")
     workflow.parser["run_dir"] = None
     if model_path is not None:
         workflow.parser["model_path"] = quoted(model_path)

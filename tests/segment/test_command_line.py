@@ -279,6 +279,9 @@ def test_quiet_prints_warnings_and_errors_only(
     assert said.out == "" and said.err.startswith("error: input ") and said.err.count("\n") == 1
 
 
+PHOTOGRAPHS = [str(ROOT / "configs" / name) for name in ("train.yaml", "data/voc.yaml")]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -287,6 +290,7 @@ def test_quiet_prints_warnings_and_errors_only(
         (["{study}", "--model_path", "none.pt"], "error: no weights at none.pt: train first"),
         (["{study}", "--run_dir", "none"], "error: none holds no config.yaml: name the folder of a training"),
         (["{study}", "--run_dir", "a.yaml", "b.yaml"], "error: --run_dir names config files that do not exist: a.yaml"),
+        (["{study}", "--run_dir", *PHOTOGRAPHS], "voc.yaml'] segments photographs: use the inference workflow"),
         (["{study}", "--organs", "aorta", "livr"], "error: 'livr' is no organ of this network, give 'liver'"),
         (["{study}", "--device", "gpu"], "error: device 'gpu' is unknown: give cpu, cuda"),
         (["scan #2.nii"], "error: input 'scan #2.nii' does not exist; expected a volume"),
