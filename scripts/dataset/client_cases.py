@@ -24,6 +24,7 @@ from monai.data import Dataset
 from monai.utils.module import optional_import
 
 from scripts.dataset.datalist_file import case_name
+from scripts.dataset.label_values import plain_name
 from scripts.dicom.headers import pydicom
 from scripts.files.atomic_write import replacing
 
@@ -54,7 +55,7 @@ def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]
         _put_on_grid(case["label"], case["image"])
     segments = noted_segments(case["label"]) if case.get("label") else {}
     if segments:
-        names = {organ.casefold().replace(" ", "_"): organ for organ in organs}
+        names = {plain_name(organ): organ for organ in organs}
         values = {organ: segments[name] for name, organ in names.items() if name in segments}
         if not values:
             raise ValueError(
@@ -76,7 +77,7 @@ def noted_segments(label: str) -> dict[str, int]:
     if not found and (series := _noted(label).get("SeriesInstanceUID")):
         gone = f"its DICOM-SEG, series {series}, does not lie beside it"
         raise ValueError(f"the segments of {label} have no names, since {gone}: let the server fetch both.")
-    return {str(name).strip().casefold().replace(" ", "_"): int(number) for name, number in found}
+    return {plain_name(str(name)): int(number) for name, number in found}
 
 
 def _noted(label: str) -> dict[str, Any]:

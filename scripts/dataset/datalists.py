@@ -25,7 +25,7 @@ from typing import Any
 
 from scripts.dataset import datalist_file
 from scripts.dataset.exclusions import read_exclusions, without
-from scripts.dataset.label_values import LabelValues, organs_of_datalist, read_label_values
+from scripts.dataset.label_values import LabelValues, organs_of_datalist, plain_name, read_label_values
 from scripts.dataset.problems import DatasetError, Kind, Problem, listed
 
 logger = logging.getLogger(__name__)
@@ -139,8 +139,8 @@ def _require_known_organs(organs: Sequence[str], known: Sequence[str], path: str
 
 def _with_suggestion(name: str, known: Iterable[str]) -> str:
     """The quoted name, followed by the known name that resembles it most, if any does."""
-    spellings = {organ.lower().replace(" ", "_"): organ for organ in known}
-    close = get_close_matches(name.lower().replace(" ", "_"), spellings, n=1)
+    spellings = {plain_name(organ): organ for organ in known}
+    close = get_close_matches(plain_name(name), spellings, n=1)
     return f"'{name}' (did you mean '{spellings[close[0]]}'?)" if close else f"'{name}'"
 
 

@@ -9,8 +9,14 @@ Values are keys, as in the Decathlon. Our own: several values of an organ share 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 BACKGROUND, BACKGROUND_VALUE = "background", 0
+
+
+def plain_name(organ: str) -> str:
+    """How an organ is spelt for a comparison: `` Right Kidney`` -> ``right_kidney``."""
+    return normalize("NFKC", organ).strip().casefold().replace(" ", "_")
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
         values = [int(part) for part in parts]
         if repeated := sorted((known - {BACKGROUND_VALUE}) & set(values)):
             raise ValueError(f"'labels' of {where} declares the value {repeated[0]} twice; keep it in one pair.")
-        if BACKGROUND_VALUE in values and organ.strip().casefold() != BACKGROUND:
+        if BACKGROUND_VALUE in values and plain_name(organ) != BACKGROUND:
             raise ValueError(f"'labels' of {where} names 0 '{organ}', and 0 is background: give it its own value.")
         known.update(values)
         if organ in organs:
@@ -52,7 +58,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
                 f"'labels' of {where} names '{organ}' twice; give each value its own name, or join the values of one "
                 f'organ in one key: "{joined}": "{organ}".'
             )
-        if organ.strip().casefold() != BACKGROUND and BACKGROUND_VALUE not in values:
+        if plain_name(organ) != BACKGROUND and BACKGROUND_VALUE not in values:
             organs[organ] = values[0] if len(values) == 1 else values
     return LabelValues(organs, sorted(known))
 

@@ -110,5 +110,4 @@ def _completed_uids(images: Sequence[Header]) -> list[str]:
 
 
 def _valid_uids(images: Sequence[Header], name: str) -> list[str]:
-    uids = [str(image.get(name) or "") for image in images]
-    return [uid for uid in uids if pydicom.uid.UID(uid).is_valid]
+    return [uid for image in images if pydicom.uid.UID(uid := str(image.get(name) or "")).is_valid]

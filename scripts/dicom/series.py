@@ -104,9 +104,7 @@ def _obstacle(header: Header) -> str:
         return FRAMES
     if header.SOPClassUID != CT_IMAGE:
         return f"no CT image but {header.SOPClassUID.name}"
-    if "LOCALIZER" in header.get("ImageType", []):
-        return "localizer"
-    return ""
+    return "localizer" if "LOCALIZER" in header.get("ImageType", []) else ""
 
 
 def _rank(series: Series) -> tuple[bool, int, str]:

@@ -36,8 +36,7 @@ def confusion_matrix(item: Mapping[str, Any], classes: int) -> Tensor:
     """Pixels of each pair of classes [reference, prediction] in the label maps "label", "pred" [1, ...] of an item."""
     label, prediction = (torch.as_tensor(item[key])[0].cpu().long() for key in ("label", "pred"))
     known = label < classes
-    pairs = label[known] * classes + prediction[known]
-    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    return torch.bincount(label[known] * classes + prediction[known], minlength=classes**2).reshape(classes, classes)
 
 
 def mean_iou_metric(classes: int) -> MetricsLambda:

@@ -12,10 +12,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 from scripts.dataset.datalist_file import case_name, has_image, split_names
-from scripts.dataset.label_values import BACKGROUND, LabelValues, read_label_values, values_of
+from scripts.dataset.label_values import BACKGROUND, LabelValues, plain_name, read_label_values, values_of
 from scripts.prepare.cohort import DATALIST, add_training_options, labels_of, read_absolute, train_or_tell, write_cohort
 from scripts.prepare.split import SPELLINGS, TRAINING, VALIDATION
 from scripts.runtime.plain_errors import command_parser
@@ -47,7 +46,7 @@ def merge_datalists(
         raise ValueError(f"--rename names {', '.join(sorted(unused))}, which no data set has; fix the spelling.")
     spelt: dict[str, str] = {}
     for organ in organs:
-        if (first := spelt.setdefault(normalize("NFKC", organ).casefold().replace(" ", "_"), organ)) != organ:
+        if (first := spelt.setdefault(plain_name(organ), organ)) != organ:
             raise ValueError(f"'{first}' and '{organ}' look like one organ: join them with --rename '{organ}={first}'.")
     return {"name": " + ".join(datalists), "labels": labels_of(list(organs)), "modality": {"0": "CT"}, **merged}
 

@@ -40,8 +40,7 @@ class RandomGeometry:
         cos, sin = scale * angle.cos(), scale * angle.sin()
         # Axis x runs from left to right: its sign carries the reflection.
         matrix = torch.stack([torch.stack([cos * mirrored, -sin], 1), torch.stack([sin * mirrored, cos], 1)], 1)
-        shift = (torch.rand(count, 2, generator=generator) * 2 - 1) * self.shift
-        return matrix, shift
+        return matrix, (torch.rand(count, 2, generator=generator) * 2 - 1) * self.shift
 
 
 def farthest_pixel(matrix: Tensor, size: int) -> int:

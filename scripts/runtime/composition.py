@@ -81,8 +81,7 @@ def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
 
 def _taken(parser: ConfigParser, trained: Mapping[str, Any]) -> dict[str, Any]:
     """Of the config of a run its predictor, its weights, and ids of its own that the predictor may refer to."""
-    taken = (*PREDICTOR, "model_path")
-    return {key: value for key, value in trained.items() if key in taken or key not in parser}
+    return {key: value for key, value in trained.items() if key in (*PREDICTOR, "model_path") or key not in parser}
 
 
 def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = False) -> None:
