@@ -255,7 +255,8 @@ def test_label_maps_by_way_of_rtstruct_are_the_same_on_an_oblique_grid(tmp_path:
             tmp_path / "export" / f"p{number}", affine, series=f"1.2.3.{number}", PatientID=f"{number}"
         )
         write_structure_set(label_map(), affine, str(series), organs, series / "rs.dcm")
-    for case in cases_of(prepare(tmp_path / "export", names=[f"{o}={o}" for o in organs]), organs).values():
+    out = prepare(tmp_path / "export", "--labels", str(tmp_path / "export"), names=[f"{o}={o}" for o in organs])
+    for case in cases_of(out, organs).values():
         np.testing.assert_array_equal(voxels(case), label_map())
         assert voxels(case).shape == SHAPE
 
@@ -279,7 +280,8 @@ def test_openkbp_by_way_of_rtstruct_has_the_same_label_maps(tmp_path: Path) -> N
         write_ct_series(folder, hu, scan.affine, series=f"1.2.3.{number}", PatientID=f"p{number}")
         originals[f"p{number}"] = np.asarray(label.dataobj).astype("u1"), entry["annotated"]
         write_structure_set(originals[f"p{number}"][0], scan.affine, str(folder), organs, folder / "rs.dcm")
-    out = prepare(tmp_path / "export", names=[f"{organ}={organ.replace('_', ' ')}" for organ in organs])
+    names = [f"{organ}={organ.replace('_', ' ')}" for organ in organs]
+    out = prepare(tmp_path / "export", "--labels", str(tmp_path / "export"), names=names)
     for name, case in cases_of(out, organs).items():
         labels, annotated = originals[name]
         assert case["annotated"] == annotated
