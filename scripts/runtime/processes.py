@@ -43,7 +43,7 @@ def join_processes() -> torch.device:
     """Join the processes of torchrun, if there are any; return the device of this one. ValueError: too few GPUs."""
     local, gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if 0 < gpus <= local:
-        raise ValueError(f"process {local} of this machine has no own GPU: give torchrun --nproc_per_node {gpus}.")
+        raise ValueError(f"process {local} of this host has no GPU of its own: give torchrun --nproc_per_node {gpus}.")
     device = local_device()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE)

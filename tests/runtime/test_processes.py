@@ -52,7 +52,9 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(ValueError, match="process 2 of this machine has no own GPU: give torchrun --nproc_per_node 2"):
+    with pytest.raises(
+        ValueError, match="process 2 of this host has no GPU of its own: give torchrun --nproc_per_node 2"
+    ):
         join_processes()
 
 
