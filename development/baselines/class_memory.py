@@ -65,7 +65,7 @@ class PixelContrast(nn.Module):
     def forward(self, embeddings: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Cost of unit embeddings [query, dim, x', y'] against label [query, 1, x, y] and organ [query]."""
         memory = self._memory[0]
-        share = adaptive_avg_pool2d(targets["label"].float(), (embeddings.shape[2], embeddings.shape[3]))
+        share = adaptive_avg_pool2d((targets["label"] == 1).float(), (embeddings.shape[2], embeddings.shape[3]))
         of_pixel = (share[:, 0] > 0.5) * targets["organ"].to(share.device)[:, None, None]
         rows, of_row = embeddings.permute(0, 2, 3, 1).flatten(0, 2), of_pixel.flatten()
         drawn = torch.cat([self._draw(of_row == which) for which in of_row.unique().tolist()])

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from development.baselines.slice_batches import SliceBatches, SlicePlace
 from development.baselines.slice_predictor import SlicePredictor
+from scripts.files.result_files import weights_digest
 from scripts.inference.fusion import background_score
 from scripts.inference.predictor import Predictor, TwoStagePredictor, decode_names
 from scripts.networks.coarse_segmenter import CoarseSegmenter
@@ -111,6 +112,7 @@ class CoarseAndSlice(Predictor):
             coarse.network.load_state_dict(state)
         except RuntimeError as error:
             raise ValueError(f"{coarse_path} is of another coarse network: {error}") from error
+        self.coarse_sha256 = weights_digest(Path(coarse_path))  # a setting of the results
         self.predictor, self.coarse = predictor, coarse.to(next(predictor.parameters()).device)
 
     def scores(self, image: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def _coarse_stage(parser: ConfigParser) -> tuple[int, float]:
     folds = stage["folds"] if stage["folds"] > 1 else 0
     epochs = stage["epochs"] + folds * (stage["fold_epochs"] or stage["epochs"])
     patches = epochs * stage["epoch_length"] * stage["batch_size"]
-    return patches, patches * multiply_adds(get("coarse_network"), [1, 1, *stage["patch_size"]])
+    return patches, patches * multiply_adds(get("coarse_network"), [1, get("image_channels"), *stage["patch_size"]])
 
 
 def _image_macs(parser: ConfigParser, size: int, channels: int) -> float:

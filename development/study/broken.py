@@ -174,6 +174,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--scans", type=int, default=25, help="held-out scans that are broken (default: %(default)s)")
     parser.add_argument("--wider", action="store_true", help="widen the limits by what training scans say")
     options = parser.parse_args(arguments)
+    if options.dataset_dir and options.signs.suffix == ".xz":
+        parser.error(f"{options.signs} is only read: unpack it, to add to it")
     rows = read_rows(options.signs)
     if options.dataset_dir:
         measure, known = Measuring(options.run_dir), {(row["case"], row["kind"]) for row in rows}

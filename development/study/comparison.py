@@ -129,22 +129,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog="Example: %(prog)s before/scores.csv after/scores.csv --names before after",
     )
     parser.add_argument("scores", nargs="+", help="scores.csv of evaluation runs, or FILE::RUN, the reference first")
-    parser.add_argument("--names", nargs="+", help="of the runs, one per file (default: the name of its folder)")
+    parser.add_argument("--names", nargs="+", help="one per file, the same for folds of a run (default: its folder)")
     parser.add_argument("--metric", choices=METRICS, default="dice", help="what is compared (default: %(default)s)")
     parser.add_argument("--by_organ", action="store_true", help="a row for every organ, in place of the macro mean")
     options = parser.parse_args(arguments)
     names = options.names or [run_name(path) for path in options.scores]
-    if not 2 <= len(names) == len(options.scores) == len(set(names)):
-        parser.error(f"two files or more need as many different names, got {names}; give them with --names")
-    # A file of one run is of one seed.
+    if len(names) != len(options.scores) or len(set(names)) < 2:
+        parser.error(f"the files need a name each, two different ones or more, got {names}; give them with --names")
     frames = [scores.assign(seed=scores.get("seed", 0)) for scores in map(read_scores, options.scores)]
-    for name, frame in zip(names, frames, strict=True):
-        if not set(frame["case"]) & set(frames[0]["case"]):
-            parser.error(f"{name} and {names[0]} share no patient: give runs that were scored on the same ones")
+    if all(frame["seed"].nunique() == 1 for frame in frames):
+        frames = [frame.assign(seed=0) for frame in frames]  # one run each, whatever their seeds
     scores = pd.concat([frame.assign(arm=name) for name, frame in zip(names, frames, strict=True)], ignore_index=True)
-    table = compare(scores, names, names[0], options.metric, options.by_organ)
-    heading = f"{options.metric} against {names[0]}"
-    print(comparison_markdown(table.drop(columns="seeds"), {name: name for name in names}, heading))
+    of_arm = dict(iter(scores.groupby("arm")))
+    for name, frame in of_arm.items():
+        for unit, key in (("patient", "case"), ("seed", "seed")):
+            if not set(frame[key]) & set(of_arm[names[0]][key]):
+                parser.error(f"{name} and {names[0]} share no {unit}: give runs that were scored on the same ones")
+    table = compare(scores, list(dict.fromkeys(names)), names[0], options.metric, options.by_organ)
+    print(comparison_markdown(table, {name: name for name in names}, f"{options.metric} against {names[0]}"))
 
 
 if __name__ == "__main__":

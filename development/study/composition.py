@@ -80,12 +80,17 @@ def composed(plan: Plan, name: str, *more: Path) -> ConfigParser:
     return parser
 
 
+def is_two_stage(parser: ConfigParser) -> bool:
+    """Whether the predictor has two stages, so that it takes the settings of such."""
+    return f"{PREDICTOR}coarse_weight" in parser
+
+
 def write_settings(folder: Path, settings: Mapping[str, Any], parser: ConfigParser) -> None:
     """Write the settings as a config file into the folder of the run.
 
     Arguments of the two-stage predictor are left out where the arm's configs have another predictor.
     """
-    taken = {key: value for key, value in settings.items() if not key.startswith(PREDICTOR) or key in parser}
+    taken = {key: value for key, value in settings.items() if not key.startswith(PREDICTOR) or is_two_stage(parser)}
     with replacing(folder / OVERLAY) as temporary:
         temporary.write_text(yaml.safe_dump(taken, sort_keys=False), encoding="utf-8")
 
@@ -112,6 +117,8 @@ def commands_of(plan: Plan, run: Run, places: Places) -> dict[str, list[str]]:
     *coarse, trained = plan.needs(run) if arm.members else [run]
     where = {"model_path": places.folder(trained) / "model.pt", "dataset_dir": places.dataset_dir}
     where |= {"output_dir": folder / "evaluation", "run_dir": files}
+    settings = settings_of(plan, run, 0, places.extra)
+    where |= {key: settings[key] for key in ("precision",) if key in settings}  # a run does not pass it on
     if coarse:
         where[COARSE_PATH] = places.folder(coarse[0]) / "coarse.pt"
     return {**training, "evaluation": [sys.executable, *bundle_command("evaluate", [plan.evaluation, *own], **where)]}

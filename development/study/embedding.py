@@ -84,10 +84,11 @@ class ClassDistances:
 
     def __init__(self, get: Any) -> None:
         self.get, network = get, get("network")
-        before = copy.deepcopy(network.segmenter.encoder)
-        state = load_checkpoint(Path(get("output_dir")) / "contrastive.pt")["network"]
-        before.load_state_dict({key[8:]: value for key, value in state.items() if key.startswith("encoder.")})
-        self.encoders = {"contrastive": before.eval(), "fine_tuned": network.segmenter.encoder}
+        self.encoders = {"fine_tuned": network.segmenter.encoder}
+        if (checkpoint := Path(get("output_dir")) / "contrastive.pt").is_file():
+            before, state = copy.deepcopy(network.segmenter.encoder), load_checkpoint(checkpoint)["network"]
+            before.load_state_dict({key[8:]: value for key, value in state.items() if key.startswith("encoder.")})
+            self.encoders["contrastive"] = before.eval()
         self.views, self.classes, _ = self._queries(get("train_cases"), get("coarse_maps"), OF_TRAINING)
 
     @cached_property
@@ -148,7 +149,7 @@ def at_random(encoder: nn.Module) -> nn.Module:
 def probed(get: Any) -> Iterator[dict[str, Any]]:
     """Answers for queries of the validation cases whose organ is there: case, encoder, given, organ, found."""
     space, names = ClassDistances(get), ["background", *get("organs")]
-    space.encoders["random"] = at_random(space.encoders["contrastive"])
+    space.encoders["random"] = at_random(space.encoders["fine_tuned"])
     unseen = [(case["case"], *space.queries_of(case)[:2]) for case in get("validation_cases")]
     for encoder in space.encoders:
         for given, hidden in GIVEN.items():
@@ -202,12 +203,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = command_parser("development.study probe", __doc__)
     parser.add_argument("table", type=Path, help="CSV of answers (.xz: only read)")
     parser.add_argument("--dataset_dir", help="with dataset.json, for --run_dir")
-    parser.add_argument("--run_dir", help="folder of a training with a contrastive stage; append its answers first")
-    parser.add_argument("--fold", type=int, default=0, help="number of the run in the table (default: %(default)s)")
+    parser.add_argument("--run_dir", help="folder of a training; append its answers first")
+    parser.add_argument("--name", default="fine_tuned", help="of its encoder in the table (default: %(default)s)")
     options = parser.parse_args(arguments)
     if options.run_dir:
         rows = pd.DataFrame(probed(open_run(options.dataset_dir, options.run_dir)))
-        rows.insert(0, "fold", options.fold)
+        rows["encoder"] = rows["encoder"].replace("fine_tuned", options.name)
         rows.to_csv(options.table, mode="a", header=not options.table.exists(), index=False)
     columns = ["encoder", "given", "queries", "right, mean over organs", "most confused"]
     print(markdown_table(columns, table_rows(pd.read_csv(options.table))))

@@ -156,6 +156,8 @@ def _check(plan: Plan, path: str) -> None:
         for member in arm.members:
             if member not in plan.arms:
                 raise ValueError(f"{path}: {arm.name} has the member '{member}', which is no arm of {list(plan.arms)}.")
+        if arm.coarse == "none" and arm.regime_settings:
+            raise ValueError(f"{path}: {arm.name} has no coarse stage, so that it runs in no regime: use settings.")
         for regime in arm.regime_settings:
             if regime not in plan.regimes:
                 raise ValueError(f"{path}: {arm.name} has settings for the regime '{regime}', which is not there.")

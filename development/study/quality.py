@@ -190,6 +190,7 @@ def main(arguments: Sequence[str]) -> int:
         rows.round(4).to_csv(path, mode="a", header=not path.exists(), index=False)
     one_table = options.tables[0].endswith((".csv", ".csv.xz"))
     frame = pd.read_csv(options.tables[0]) if one_table else read_signals(options.tables)
+    frame = frame.drop_duplicates(ignore_index=True)  # the same command twice
     frame[ESTIMATE] = held_out(frame, options.leave_out)
     numbers = frame.select_dtypes("number").columns
     signals = [ESTIMATE, *(name for name in numbers if name not in (*KNOWN, ESTIMATE, options.leave_out))]

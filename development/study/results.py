@@ -60,8 +60,8 @@ class Results:
         Raises:
             FileNotFoundError: nothing is stored there.
         """
-        if not self.records:
-            raise FileNotFoundError(f"no results in {self.folder}: run `python -m development.study run` first.")
+        if empty := [one.folder for one in (self, costs) if one is not None and not one.records]:
+            raise FileNotFoundError(f"no results in {empty[0]}: run `python -m development.study run` first.")
         short = costs.records.values() if costs else ()
         per_epoch = {(record["regime"], record["arm"]): core_seconds_per_epoch(record) for record in short}
         records = pd.DataFrame(

@@ -17,12 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from monai.bundle import ConfigParser
 
-from development.study.composition import ROOT, Places, commands_of, composed, count_labelled, settings_of
+from development.study.composition import (
+    PREDICTOR,
+    ROOT,
+    Places,
+    commands_of,
+    composed,
+    count_labelled,
+    is_two_stage,
+    settings_of,
+)
 from development.study.plan import Plan, Run, check_names, read_plan
 from development.study.results import Results
 from development.study.single_run import RunFailed, carry_out
+from scripts.runtime.composition import unknown_id
 from scripts.runtime.plain_errors import command_parser
 from scripts.runtime.progress import readable_duration
 from scripts.runtime.run_folder import changed_settings
@@ -41,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     cache = Path(options.cache_dir).resolve() if options.cache_dir else output / "cache"
     dataset = Path(options.dataset_dir).resolve()
     places = Places(dataset, output, cache, options.threads, extra, options.keep_checkpoints)
-    results = Results(Path(options.results_dir).resolve())
+    results = Results(Path(options.results_dir).resolve() if options.results_dir else output / "results")
     print(f"{dataset}: {num_labelled} labelled training patients; runs in {output}, results in {results.folder}")
     if options.dry_run:
         for run in runs:
@@ -101,6 +110,9 @@ def extra_settings(words: Sequence[str]) -> dict[str, Any]:
     names, values = words[::2], words[1::2]
     if len(names) != len(values) or any(not name.startswith("--") for name in names):
         raise ValueError(f"'{' '.join(words)}' are no settings: give pairs such as --encoder::name resnet50.")
+    for name, option in (("--seed", "--seeds"), ("--labelled_fraction", "--labelled")):
+        if name in names:
+            raise ValueError(f"{name} is set for each run: give {option}.")
     return {name.removeprefix("--"): yaml.safe_load(value) for name, value in zip(names, values, strict=True)}
 
 
@@ -109,7 +121,8 @@ def check_settings(plan: Plan, extra: Mapping[str, Any]) -> None:
     for arm in plan.arms.values():
         parser = composed(plan, arm.name)
         layers = [plan.settings, *plan.regimes.values(), arm.settings, *arm.regime_settings.values(), extra]
-        unknown = sorted({key for layer in layers for key in layer if not _exists(parser, key)})
+        keys = {key for layer in layers for key in layer if not key.startswith(PREDICTOR) or is_two_stage(parser)}
+        unknown = sorted(key for key in keys if unknown_id(parser, key.removeprefix("+")) is not None)
         if unknown:
             raise ValueError(f"the settings {unknown} do not exist in the configs of the arm {arm.name}.")
 
@@ -129,21 +142,12 @@ def _done(runs: Sequence[Run], results: Results) -> int:
     return sum(run.name in results.records for run in runs)
 
 
-def _exists(parser: ConfigParser, key: str) -> bool:
-    """Whether a setting is there, or may be a new argument of a component that is there."""
-    name, parent = key.removeprefix("+"), key.removeprefix("+").rpartition("::")[0]
-    if name in parser or parent not in parser:
-        return name in parser
-    component = parser[parent]
-    return isinstance(component, dict) and "_target_" in component
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("development.study run", __doc__)
     parser.allow_abbrev = False  # other options are settings
     parser.add_argument("--dataset_dir", required=True, help="folder with a dataset.json")
     parser.add_argument("--output_dir", default="runs/study", help="folder of the runs (default: %(default)s)")
-    parser.add_argument("--results_dir", default="docs/results/study", help="of the two files (default: %(default)s)")
+    parser.add_argument("--results_dir", help="of the two files (default: OUTPUT_DIR/results)")
     parser.add_argument("--plan", default="configs/study/plan.yaml", help="the study (default: %(default)s)")
     parser.add_argument("--arms", nargs="+", help="names of arms (default: all)")
     parser.add_argument("--regimes", nargs="+", help="names of regimes (default: all)")

@@ -52,7 +52,9 @@ def carry_out(plan: Plan, run: Run, places: Places, results: Results, num_labell
         run_logged(folder, name, command, places.threads)
     stages = {} if arm.members else stage_costs(folder)
     for needed in plan.needs(run):  # done, and their records outlast their checkpoints
-        stages = results.records[needed.name]["stages"] | stages
+        for name, stage in results.records[needed.name]["stages"].items():
+            other = stages.get(name, stage) != stage  # of another member, which has trained its own
+            stages[f"{name}_{needed.arm}" if other else name] = stage
     record = record_of(plan, run, settings, stages, time.monotonic() - began)
     if run.arm == COARSE_STAGE:
         record["coarse_recall"] = json.loads((folder / "coarse_recall.json").read_text(encoding="utf-8"))

@@ -50,7 +50,7 @@ def trials_table(rows: pd.DataFrame, references: Sequence[str]) -> str:
     for name in sorted(dice, key=lambda name: -_macro_of(dice[name])):
         table, part = dice[name], trials[name]
         against = ["" if name == other else _against(table - dice[other]) for other in references]
-        groups = [f"{_macro_of(table[organs]):.2f}" for organs in GROUPS.values()]
+        groups = [f"{_macro_of(table.reindex(columns=organs)):.2f}" for organs in GROUPS.values()]
         seconds = f"{part.groupby('run')['core_seconds'].first().mean():.0f}"
         hd95, surface = (_macro_of(part.pivot_table(metric, "case", "organ")) for metric in ("hd95_mm", "surface_dice"))
         macro = [f"{_macro_of(table):.3f}", f"{hd95:.0f}", f"{surface:.3f}"]

@@ -193,6 +193,7 @@ class CrossFittedCoarse:
             if improved := [organ - 1 for organ in missed if better[organ] > dice[organ]]:
                 maps = kept.clone()
                 maps[:, improved] = final[:, improved]
+                del kept  # Windows replaces no file that is mapped
                 self.maps.keep(case, maps)
                 replaced += len(improved)
         if replaced:

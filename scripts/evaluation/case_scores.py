@@ -14,6 +14,8 @@ from monai.utils.type_conversion import convert_to_numpy
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from scripts.preprocessing.organ_labels import IGNORED
+
 MM3_PER_ML = 1000.0
 
 Box = tuple[slice, slice, slice]
@@ -60,14 +62,15 @@ def score_case(
 
     Both label maps are integers [x, y, z]; the class index of an organ is its position in `organs` + 1. An organ that
     the case was not contoured for gets no row: its voxels in the prediction may well be right. The spacing is in mm.
+    Voxels whose reference is IGNORED count in neither.
     The tolerance is the largest distance of surfaces that still agree (our choice: 3 mm, the slice distance of the CTs
     this bundle is meant for, below which the image defines no contour). ValueError where these do not fit.
     """
     _check_grid(case, prediction, reference, spacing)
     if unknown := sorted(set(annotated) - set(organs)):
         raise ValueError(f"{case}: annotated organs {unknown} are not among the configured organs {list(organs)}.")
-    predicted = _label_array(case, "prediction", prediction, len(organs))
-    referenced = _label_array(case, "reference", reference, len(organs))
+    predicted = _label_array(case, "prediction", prediction.masked_fill(reference == IGNORED, 0), len(organs))
+    referenced = _label_array(case, "reference", reference.masked_fill(reference == IGNORED, 0), len(organs))
     boxes = (ndimage.find_objects(labels, max_label=len(organs)) for labels in (predicted, referenced))
     scores = []
     for class_index, (organ, *around) in enumerate(zip(organs, *boxes, strict=True), start=1):

@@ -68,7 +68,8 @@ class EstimateQualityd(MapTransform):
     ) -> None:
         super().__init__(keys)
         self.organs, self._model_path = list(organs), model_path
-        self.check_scan = classes is None or len(classes) == len(self.organs)
+        self.wanted = [name for index, name in enumerate(self.organs, start=1) if classes is None or index in classes]
+        self.check_scan = self.wanted == self.organs
         beside = Path(model_path).with_name(CALIBRATION) if isinstance(model_path, str) else Path()
         if beside.is_file():
             self.calibration = digest(beside)  # a setting: what was estimated by another one is estimated again
@@ -81,7 +82,7 @@ class EstimateQualityd(MapTransform):
             scores = torch.as_tensor(noted[key]).detach()
             labels = scores.max(dim=0).indices
             values = dict(zip(self.organs, soft_dice(scores, labels), strict=True))
-            found = {organ: value for organ, value in values.items() if value > 0}
+            found = {organ: value for organ, value in values.items() if value > 0 and organ in self.wanted}
             noted[RESULT] = {**noted.get(RESULT, {}), "soft_dice": found}
             if self.check_scan:
                 noted[SIGNS] = signs_of(noted["image"], labels, values)

@@ -19,6 +19,8 @@ def read_runs(path: str | os.PathLike[str], columns: Sequence[str], **options: A
     if missing := [column for column in columns if column not in frame.columns]:
         raise ValueError(f"{file} lacks the columns {missing}; give a scores.csv or iou.csv that an evaluation wrote.")
     if "run" not in frame:
+        if name:
+            raise ValueError(f"{file} is of one run, it has no '{name}': leave out ::{name}.")
         return frame
     runs = frame["run"].astype("str")
     seeds = runs.str.extract(r"seed(\d+)$", expand=False).fillna("0").astype(int)

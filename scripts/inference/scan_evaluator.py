@@ -166,8 +166,8 @@ def labelled_scans(organs: Sequence[str], spacing: Sequence[float]) -> Compose:
     return Compose([*steps, SelectItemsd(["image", "label", "case"])])
 
 
-PASSED_OVER = ("output_dir", "paths", "training")
-OURS = __name__.partition(".")[0]
+PASSED_OVER = ("output_dir", "paths", "training", "cases")
+OURS = ("scripts", "development")
 
 
 def settings_of(item: Any, inside: frozenset[int] = frozenset()) -> Any:
@@ -186,7 +186,7 @@ def settings_of(item: Any, inside: frozenset[int] = frozenset()) -> Any:
         return item.tolist()
     if isinstance(item, (Tensor, Path)):
         return None
-    if isinstance(item, nn.Module) and type(item).__module__.partition(".")[0] != OURS:
+    if isinstance(item, nn.Module) and type(item).__module__.partition(".")[0] not in OURS:
         return repr(item)
     kept = dict(item.named_children()) if isinstance(item, nn.Module) else {}
     kept |= {} if isinstance(item, type) else getattr(item, "__dict__", {})

@@ -64,14 +64,11 @@ class PartialDiceCELoss(nn.Module):
     predicts a small one (our choice). :class:`OrganWeightDecay` lowers it to 1. `lambda_ce` weighs cross entropy.
     """
 
-    def __init__(
-        self, organs: int, organ_weight: float = 1.0, lambda_ce: float = 1.0, include_background: bool = False
-    ) -> None:
+    def __init__(self, organs: int, organ_weight: float = 1.0, lambda_ce: float = 1.0) -> None:
         super().__init__()
         if organ_weight <= 0:
             raise ValueError(f"organ_weight {organ_weight} is not positive; 1 weighs organs like the background.")
         self.organ_weight, self.lambda_ce = float(organ_weight), float(lambda_ce)
-        self.first = 0 if include_background else 1
         self.weight: Tensor
         self.register_buffer("weight", torch.ones(1 + organs))
         self.weigh_organs(organ_weight)
@@ -101,7 +98,7 @@ class PartialDiceCELoss(nn.Module):
         predicted = logs.exp().flatten(2).sum((0, 2))
         dice = 1 - (2 * overlap + SMOOTH) / (predicted + voxels + SMOOTH)
         ce = -(self.weight.index_select(0, classes) * true_logs).sum() / (self.weight * voxels).sum()
-        return (self.weight * dice)[self.first :].mean() + self.lambda_ce * ce
+        return (self.weight * dice)[1:].mean() + self.lambda_ce * ce
 
 
 class OrganWeightDecay:

@@ -143,6 +143,8 @@ def without_other_parts(scores: Tensor, classes: Sequence[int], threshold: float
 
     Example: in one row of voxels the scores .9 .8 .1 .7 of a class, at a threshold of .5, become .9 .8 .1 0.
     """
+    if not classes:
+        return scores
     first = 0 if background else 1
     best, winner = scores[first:].max(dim=0)
     won = torch.where(best >= threshold, winner + first, 0).cpu().numpy()

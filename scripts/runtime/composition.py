@@ -3,6 +3,7 @@
 import ast
 import difflib
 import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress
 from operator import itemgetter
@@ -30,7 +31,7 @@ PREDICTOR = (
 
 FOLDERS = ("data", "budgets", "baselines", "variants")  # folders of overlays, in the order in which they are merged
 
-NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path"}
+NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path", "initialize"}
 
 
 def composed(config_file: Files, run_dir: Files | None = None, **overrides: Any) -> ConfigParser:
@@ -95,6 +96,7 @@ def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = Fals
     if command is not None:
         _, files, overrides = command
         check_order(files)
+        check_overlays(files, run_dir)
         check_ids(composed(files), overrides)
     if run_dir:
         if command is None:
@@ -165,17 +167,43 @@ def check_ids(parser: ConfigParser, overrides: Mapping[str, Any]) -> None:
             raise ValueError(f"--{written} {value} is a text here, and no text is false: write --{written} {meant}.")
         if str(value).startswith("~") and key != "dataset_dir":
             raise ValueError(f"--{written} {value}: the ~ is not taken for the home folder here: write the whole path.")
-        if key in NOT_OF_A_CONFIG or key.startswith("_meta_") or key in parser:
+        if key in NOT_OF_A_CONFIG or key.startswith("_meta_"):
             continue
-        parent, _, name = key.rpartition("::")
-        arguments = _arguments(parser.get(parent) if parent else None)
-        if name in arguments or "**" in arguments:
-            continue
-        near = difflib.get_close_matches(key, [*_ids(config_of(parser)), *(f"{parent}::{one}" for one in arguments)], 1)
-        raise ValueError(
-            f"--{written} is no id of the config files{f', did you mean --{near[0]}?' if near else '.'} "
-            "All ids: docs/reference/configs.md."
-        )
+        if (near := unknown_id(parser, key)) is not None:
+            hint = f", did you mean --{near}?" if near else "."
+            raise ValueError(f"--{written} is no id of the config files{hint} All ids: docs/reference/configs.md.")
+
+
+def check_overlays(files: Sequence[str], run_dir: str | Sequence[str] | None = None) -> None:
+    """Refuse ids of overlays that change nothing below them, unless a config refers to them: MONAI would add them."""
+    content = "".join(Path(file).read_text(encoding="utf-8") for file in files)
+    for number, file in enumerate(files[1:], start=1):
+        below = composed(files[:number], run_dir)
+        for key in stated_ids(_read(file)):
+            near = None if key in NOT_OF_A_CONFIG or re.search(f"@{key}(?!\\w)", content) else unknown_id(below, key)
+            if near is not None:
+                hint = f", did you mean {near}?" if near else "."
+                raise ValueError(f"{file}: {key} is no id of what lies below it{hint} All: docs/reference/configs.md.")
+
+
+def stated_ids(overlay: Mapping[str, Any]) -> Iterator[str]:
+    """The ids that an overlay states; + merges a mapping, whose keys are ids or arguments of another target."""
+    for key, value in overlay.items():
+        if key[0] == "+" and isinstance(value, dict) and "_target_" not in value:
+            yield from (f"{key[1:]}::{name}" for name in value)
+        yield key.removeprefix("+")
+
+
+def unknown_id(parser: ConfigParser, key: str) -> str | None:
+    """None for an id of a config or a new argument of a component; else the nearest known id, "" if none is near."""
+    if key in parser:
+        return None
+    parent, _, name = key.rpartition("::")
+    arguments = _arguments(parser.get(parent) if parent else None)
+    if name in arguments or "**" in arguments:
+        return None
+    near = difflib.get_close_matches(key, [*_ids(config_of(parser)), *(f"{parent}::{one}" for one in arguments)], 1)
+    return near[0] if near else ""
 
 
 def _arguments(component: Any) -> set[str]:

@@ -20,7 +20,7 @@ def resolve_precision(device: torch.device, precision: str = "auto") -> torch.dt
         raise ValueError(f"precision '{precision}' is unknown: choose one of {', '.join(PRECISIONS)}.")
     faster = precision == "bfloat16"
     if precision == "auto" and device.type == "cuda":
-        faster = torch.cuda.is_bf16_supported()
+        faster = torch.cuda.is_bf16_supported(including_emulation=False)
     elif precision == "auto":
         faster = device.type == "cpu" and getattr(torch.cpu, "_is_amx_tile_supported", bool)()
     return torch.bfloat16 if faster else torch.float32

@@ -1,13 +1,16 @@
 """Progress of a stage: a bar with an ETA on a terminal; in a log file one line per epoch, which has the ETA too."""
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
+from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -35,7 +38,7 @@ class StageProgress:
     def __init__(self, stage: str) -> None:
         self.stage, self.shown = stage, ExitStack()
         self.bar: tqdm[Any] | None = None
-        self.losses: list[float] = []
+        self.losses: list[Tensor] = []
         self.started, self.spoken, self.first = 0.0, 0.0, 0
 
     def attach(self, engine: Engine) -> None:
@@ -62,7 +65,7 @@ class StageProgress:
         output = engine.state.output
         first = output[0] if isinstance(output, list) else output
         if isinstance(first, dict) and "loss" in first:
-            self.losses.append(float(first["loss"].detach()))
+            self.losses.append(first["loss"].detach())  # read once an epoch: a GPU need not wait
         if self.bar is None:
             return
         self.bar.update()
@@ -72,7 +75,12 @@ class StageProgress:
 
     def _report(self, engine: Engine) -> None:
         if self.losses:
-            mean = sum(self.losses) / len(self.losses)
+            mean = float(torch.stack(self.losses).double().mean())
+            if not math.isfinite(mean):  # before a checkpoint of it replaces the last good one
+                raise ValueError(
+                    f"{self.stage}: the loss of epoch {engine.state.epoch} is {mean}, training has diverged. Lower the "
+                    "learning rate, or set precision to float32; the same command goes on from the last checkpoint."
+                )
             self._say(engine, f"epoch {engine.state.epoch} of {engine.state.max_epochs}, loss {mean:.4f}")
             for listener in LISTENERS:
                 listener(self.stage, engine.state.epoch, mean)

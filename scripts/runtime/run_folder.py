@@ -52,6 +52,8 @@ def claim_run_folder(output_dir: str, training_cases: int, cases: Sequence[Mappi
 def _apart_from_place(value: Any) -> Any:
     """Name and size of a file in place of its path: data may be moved, and not changed after a stage has used them."""
     path = Path(str(value))
+    if path.is_absolute() and path.is_dir():
+        return [path.name, [file.stat().st_size for file in sorted(path.iterdir())]]
     return [path.name, path.is_file() and path.stat().st_size] if path.is_absolute() else value
 
 

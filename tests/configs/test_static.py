@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from config_compositions import (
 )
 from monai.bundle import ComponentLocator, ConfigParser
 from monai.bundle.config_item import ConfigComponent
+
+from scripts.runtime.composition import check_overlays
 
 EXPRESSION_LENGTH = 80
 FORBIDDEN_NODES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Await, ast.NamedExpr)
@@ -98,51 +99,27 @@ def test_every_component_of_our_own_gets_the_arguments_that_it_needs(files: tupl
                 pytest.fail(f"{place} ({component['_target_']}): {error}")
 
 
-def below(name: str) -> ConfigParser:
-    """What the command in a header lays below the config."""
-    files = commands(name)[0].files
-    return composed(files[: files.index(name)])
-
-
-def is_new_argument(key: str, parser: ConfigParser) -> bool:
-    """Whether a nested key adds an argument that the component above it takes."""
-    parent, _, argument = key.rpartition("::")
-    if not parent or parent not in parser:
-        return False
-    component = parser[parent]
-    return isinstance(component, dict) and "_target_" in component and argument in arguments_of(target_of(component))
-
-
-def stated_ids(content: dict[str, Any]) -> Iterator[str]:
-    """The ids that an overlay states; + merges a mapping, whose keys are ids or arguments of another target."""
-    for key, value in content.items():
-        if key[0] == "+" and isinstance(value, dict) and "_target_" not in value:
-            yield from (f"{key[1:]}::{name}" for name in value)
-        yield key.removeprefix("+")
-
-
-def misspelt_keys(name: str) -> list[str]:
-    """Ids of an overlay that change nothing below it: MONAI adds them in silence."""
-    parser = below(name)
-    return [key for key in stated_ids(load(name)) if key not in parser and not is_new_argument(key, parser)]
-
-
 @every_overlay
 def test_an_overlay_only_changes_what_exists_below_it(name: str) -> None:
-    assert misspelt_keys(name) == []
+    files = commands(name)[0].files
+    check_overlays([str(ROOT / file) for file in files[: files.index(name) + 1]])
 
 
-def test_a_misspelt_overlay_key_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = {
-        "orgams": [],
-        "train::epoch": 1,
-        "organs": [],
-        "train::epochs": 1,
-        "+encoder": {"stem_strid": 2},
-        "+cors": {},
-    }
-    monkeypatch.setitem(globals(), "load", lambda name: wrong)
-    assert misspelt_keys("configs/data/abdomen.yaml") == ["orgams", "train::epoch", "encoder::stem_strid", "cors"]
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("orgams: []", "orgams is no id of what lies below it, did you mean organs?"),
+        ("train::epoch: 1", "train::epoch is no id of what lies below it, did you mean train::epochs?"),
+        ("+encoder: {stem_strid: 2}", "did you mean encoder::stem_stride?"),
+        ("+cors: {}", "cors is no id"),
+    ],
+)
+def test_a_misspelt_overlay_key_is_refused(tmp_path: Path, wrong: str, said: str) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text(f"margin: 3\ntrain::epochs: '@margin'\n+decoder: {{width: 48}}\n{wrong}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        check_overlays([str(ROOT / "configs/train.yaml"), str(own)])
+    assert str(own) in str(caught.value)
 
 
 @every_overlay

@@ -258,14 +258,6 @@ def test_half_precision_logits_have_a_finite_loss(dtype: torch.dtype) -> None:
     assert loss.dtype == torch.float32 and bool(loss.isfinite())
 
 
-def test_settings_of_monais_loss_are_passed_on() -> None:
-    logits, label = torch.randn(1, 3, 4, 4, generator=seeded()), torch.randint(3, (1, 1, 4, 4), generator=seeded())
-    targets = {"label": label, "annotated": ALL}
-    only_dice = PartialDiceCELoss(2, lambda_ce=0.0, include_background=True)(logits, targets)
-    plain = DiceCELoss(to_onehot_y=True, softmax=True, batch=True, lambda_ce=0.0)(logits, label)
-    torch.testing.assert_close(only_dice, plain)
-
-
 def test_an_organ_voxel_counts_as_many_times_as_its_weight_says() -> None:
     # Two voxels, one of background with loss log 2 and one of organ 1 with loss log 4: a weighted mean.
     logits = torch.tensor([[0.5, 0.25], [0.25, 0.25], [0.25, 0.5]]).log()[None]

@@ -38,7 +38,7 @@ def test_auto_is_bfloat16_where_the_processor_multiplies_matrices_of_it(
 
 def test_auto_asks_the_gpu_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for supported, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda answer=supported: answer)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, answer=supported: answer)
         assert resolve_precision(torch.device("cuda")) == expected
 
 
