@@ -19,4 +19,4 @@ COPY scripts ./scripts
 # Any user may run it: caches go where everybody may write.
 ENV PYTHONPATH=/bundle HOME=/tmp OMP_WAIT_POLICY=passive
 WORKDIR /data
-ENTRYPOINT ["python", "-m", "scripts.segment"]
+ENTRYPOINT ["python", "-P", "-m", "scripts.segment"]

@@ -15,6 +15,7 @@ PACKED = (
     "LICENSE",
     "requirements.txt",
     "requirements-export.txt",
+    "requirements-tracking.txt",
     WEIGHTS,
     QUALITY,
     "scripts/*",

@@ -93,10 +93,6 @@ def _packages(metadata: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _scores(metrics: dict[str, Any]) -> str:
-    """The scores of the metadata and where the measurement is described."""
-    where = (
-        "The repository's `docs/results.md` says how they were measured and on which data; `docs/model_card.md` has "
-        "them by organ and group, with failures and training data."
-    )
+    """The scores of the metadata, if there are any."""
     rows = [(name, str(value)) for name, value in metrics.items()]
-    return f"{markdown_table(['score', 'value'], rows)}\n\n{where}" if rows else where
+    return markdown_table(["score", "value"], rows) if rows else ""

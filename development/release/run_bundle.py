@@ -57,6 +57,8 @@ def build_run_bundle(
         FileNotFoundError: no such run, no weights, or no licence.
     """
     run, weights = trained_config(str(run_dir)), run_dir / "model.pt"
+    if "development." in yaml.safe_dump(dict(run)):
+        raise ValueError(f"{run_dir} was trained by an overlay that needs a clone of the repository: no bundle has it.")
     metadata = run_metadata(read_metadata(root), run, identity, scores_of(run_dir, weights))
     folder = output_dir / bundle_name(metadata)
     for needed in (weights, identity.licence):
@@ -137,6 +139,7 @@ def run_metadata(
         "authors": identity.authors,
         "copyright": f"Copyright (c) {identity.authors}",
         "data_source": identity.data_source,
+        "references": base["references"][:2],
         "label_classes": f"single-channel label map, 0 background, 1 to {len(organs) - 1} the organs of channel_def",
         "pred_classes": f"{len(organs)} channels of class scores in [0, 1], whose argmax is the label map",
         "eval_metrics": dict(scores),

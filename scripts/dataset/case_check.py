@@ -81,7 +81,7 @@ def count_values(
     """Count the voxels of the config's organs in a label, and the declared values there are; refuse all others."""
     odd = label[~np.isfinite(label) | (np.rint(label) != label)] if label.dtype.kind == "f" else np.empty(0)
     if odd.size:  # of an interpolated label, whose values between two organs may be those of others
-        findings.refuse(Kind.NOT_INTEGER, case["label"], f"{odd.size} voxels, such as {odd[0]:g}")
+        findings.refuse(Kind.NOT_INTEGER, case["label"], f"{odd.size} voxels, such as {odd[0]:.9g}")
         return {}, set()
     # numpy sorts 16-bit integers several times faster than bytes, wider ones or floats.
     if label.dtype != np.int16 and label.min() >= INT16_MIN and label.max() <= INT16_MAX:

@@ -43,9 +43,22 @@ def read_json(path: str, what: str) -> Any:
     """The content of a JSON file; raises a ValueError that says where it is broken."""
     try:
         with open(path, encoding="utf-8-sig") as stream:
-            return json.load(stream)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            return json.load(stream, object_pairs_hook=_without_repetition)
+    except ValueError as error:  # of JSON, of UTF-8, or of a repeated key
         raise ValueError(f"{what} {path} is not valid JSON ({error}); fix the file at that place.") from error
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content, names = dict(pairs), [name for name, _ in pairs]
+    if len(content) < len(names):  # Python would keep the last one without a word
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice}' stands there twice")
+    return content
+
+
+def joined(root: str, path: str) -> str:
+    """A path from a folder, as the system follows it: after a link ``..`` leads out of what it links to."""
+    return os.path.normpath(os.path.join(os.path.realpath(root) if ".." in path else root, path))
 
 
 def split_names(content: Mapping[str, Any]) -> list[str]:

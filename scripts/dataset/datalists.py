@@ -173,7 +173,7 @@ def _entry_problem(entry: Any, shared: LabelValues) -> str:
 
 
 def _case(entry: Mapping[str, Any], root: str, organs: Sequence[str], values: LabelValues) -> dict[str, Any]:
-    paths = {key: os.path.normpath(os.path.join(root, entry[key])) for key in datalist_file.PATH_KEYS if entry.get(key)}
+    paths = {key: datalist_file.joined(root, entry[key]) for key in datalist_file.PATH_KEYS if entry.get(key)}
     contoured = entry.get("annotated")
     if contoured is None:
         contoured = values.organs if "label" in paths else ()

@@ -20,8 +20,10 @@ def read_exclusions(path: str, cases: Collection[str], organs: Collection[str]) 
     """Case and organ of each marked row; a ValueError lists the rows that name no case or organ of the data set."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"exclude names {path}, which does not exist: fix the path, or leave it out (null).")
-    with open(path, encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        rows = list(csv.DictReader(Path(path).read_text(encoding="utf-8-sig").splitlines(keepends=True)))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"exclude: {path} cannot be read ({error}): save it as CSV in UTF-8.") from error
     if rows and (missing := [name for name in ("exclude", "case", "organ") if name not in rows[0]]):
         raise ValueError(f"{path} has no column {', '.join(missing)}: expected exclude, case and organ in row 1.")
     marked, problems = set(), []

@@ -91,7 +91,7 @@ def _cases_of_datalist(path: str) -> list[dict[str, str]]:
         raise FileNotFoundError(f"datalist {path} lists no scan in any split; add a list of cases as 'test'.")
     if broken := [str(entry) for entry in entries if not datalist_file.has_image(entry)]:
         raise ValueError(f"datalist {path} has entries without 'image': {listed(broken, 5, '; ')}; add or remove them.")
-    images = [os.path.normpath(os.path.join(os.path.dirname(path), entry["image"])) for entry in entries]
+    images = [datalist_file.joined(os.path.dirname(path), entry["image"]) for entry in entries]
     readable = [series_folder(image) or image if os.path.isdir(image) else image for image in images]
     pairs = zip(entries, readable, strict=True)
     return [{"case": entry.get("case") or datalist_file.case_name(image), "image": image} for entry, image in pairs]

@@ -6,12 +6,14 @@ Values are keys, as in the Decathlon. Our own: several values of an organ share 
     -> organs {"liver": 1, "kidneys": [2, 3]}, known values [0, 1, 2, 3, 9]
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unicodedata import normalize
 
 BACKGROUND, BACKGROUND_VALUE = "background", 0
+NAME = re.compile(r"[^$%@\n][^\n]*\Z")  # $, % and @ mean something at the start of a text in a config
 
 
 def plain_name(organ: str) -> str:
@@ -41,10 +43,10 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
     known = {BACKGROUND_VALUE}
     for key, organ in labels.items():
         parts = [part.strip() for part in str(key).split(",")]
-        if not isinstance(organ, str) or not all(part.isdecimal() for part in parts):
+        if not (isinstance(organ, str) and NAME.match(organ) and all(part.isdecimal() for part in parts)):
             raise ValueError(
                 f"'labels' of {where} has the pair {key!r}: {organ!r}, expected the value (an integer in quotes, or "
-                'several with commas) and then the organ\'s name, such as "1": "spleen"; fix that pair.'
+                'several with commas) and then the organ\'s name, such as "1": "spleen", no $, % or @; fix the pair.'
             )
         values = [int(part) for part in parts]
         if repeated := sorted((known - {BACKGROUND_VALUE}) & set(values)):
@@ -52,8 +54,8 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
         if BACKGROUND_VALUE in values and plain_name(organ) != BACKGROUND:
             raise ValueError(f"'labels' of {where} names 0 '{organ}', and 0 is background: give it its own value.")
         known.update(values)
-        if organ in organs:
-            joined = ",".join(map(str, [*values_of(organs[organ]), *values]))
+        if same := [one for one in organs if plain_name(one) == plain_name(organ)]:
+            joined = ",".join(map(str, [*values_of(organs[same[0]]), *values]))
             raise ValueError(
                 f"'labels' of {where} names '{organ}' twice; give each value its own name, or join the values of one "
                 f'organ in one key: "{joined}": "{organ}".'

@@ -76,6 +76,8 @@ def _difference(sform: Affine, qform: Affine, header: Any, path: str) -> list[Pr
 
     What a qform loses of a place in any case does not count: near half a turn its float32 leave an angle of 0.001.
     """
+    if not np.linalg.det(sform):
+        raise VolumeError(Problem(Kind.SPACING, path, "the sform is not valid, an axis has no length"))
     ends = np.array([[*corner, 1.0] for corner in product(*((0.0, float(size - 1)) for size in header["dim"][1:4]))])
     stored = header.copy()
     stored.set_qform(sform, 1)

@@ -11,7 +11,7 @@ import numpy as np
 from monai.data.image_reader import ITKReader
 from numpy.typing import NDArray
 
-from scripts.dataset.datalist_file import NIFTI_SUFFIXES
+from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES
 from scripts.dataset.nifti_header import Place, place_of, raw_header
 from scripts.dataset.problems import Kind, Problem, VolumeError
 from scripts.dicom.series_folder import series_folder
@@ -42,6 +42,8 @@ def read_volume_file(path: str) -> VolumeFile:
         raise VolumeError(Problem(Kind.MISSING_FILE, path))
     if os.path.isdir(path):
         path = series_folder(path) or path  # refuses a series that is no regular volume, which ITK does not
+    elif not path.lower().endswith((*NIFTI_SUFFIXES, *ITK_SUFFIXES)):
+        raise VolumeError(Problem(Kind.UNREADABLE, path, "not a kind of file that is read; of DICOM give the folder"))
     try:
         if not path.lower().endswith(NIFTI_SUFFIXES):
             return _read_by_itk(path)

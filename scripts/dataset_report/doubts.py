@@ -54,8 +54,9 @@ def maps_by_split(splits: Sequence[str], run_dir: str | None, scratch: str) -> d
     """Maps that judge the cases of each split, by a network that has not seen them; scratch is a folder for files."""
     config = trained_config(run_dir) if run_dir else ConfigParser.load_config_file(str(BUNDLE / "configs/train.yaml"))
     parser = ConfigParser({**config, "bundle_root": str(BUNDLE), "output_dir": run_dir or scratch})
-    if run_dir and TRAINING in splits and parser["coarse::stage::folds"] < 2:
-        raise ValueError(f"{run_dir} was trained with one fold, so its maps know the contours: take two or more.")
+    folds = parser["coarse::stage::folds"] > 1 and Path(run_dir or scratch, "coarse_fold0.pt").is_file()
+    if run_dir and TRAINING in splits and not folds:
+        raise ValueError(f"{run_dir} was not trained in two folds or more, so its maps know the contours.")
     kept: CoarseMaps = parser.get_parsed_content("coarse_maps")
     maps = dict.fromkeys(splits, kept)
     if others := [split for split in splits if not run_dir or split != TRAINING]:

@@ -24,7 +24,7 @@ TAGS = [
     *("PatientID", "Modality", "ImageType", "SequenceName", "SliceThickness", "NumberOfFrames", "AcquisitionNumber"),
     *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("Rows", "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber"),
-    *("RescaleSlope", "RescaleIntercept", "FrameOfReferenceUID", "ManufacturerModelName"),
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "FrameOfReferenceUID", "ManufacturerModelName"),
 ]
 PREAMBLE = 128  # bytes before the letters DICM
 BARE_START = re.compile(rb"\x02\0\0\0|\x08\0[\0-\x18]\0|\0\x08\0[\0-\x18]", re.DOTALL)
@@ -74,7 +74,7 @@ def file_states(path: str) -> tuple[tuple[str, int, int], ...]:
 
 
 def _refuse(error: OSError) -> None:
-    raise ValueError(f"folder {error.filename} cannot be opened ({error.strerror}): give yourself the right to read.")
+    raise ValueError(f"folder {error.filename} cannot be opened ({error.strerror}): give one that you may read.")
 
 
 def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], dict[str, str]]:

@@ -43,7 +43,8 @@ def _checked(folder: str, wanted: str | int | None, state: tuple[tuple[str, int,
         return None
     stack = slice_stack(choose_series(found, wanted, folder))
     files = {str(header.filename) for header in stack.headers}
-    alone = {os.path.join(folder, name) for name in os.listdir(folder)} == files
+    by_itk = folder.encode("utf-8", "replace").decode() == folder  # it takes no other names
+    alone = by_itk and {os.path.join(folder, name) for name in os.listdir(folder)} == files
     if not alone or any(_has_to_be_copied(header, stack) for header in stack.headers):
         folder = _folder_of_links(stack, os.path.basename(os.path.normpath(folder)))
     _check_reader_agrees(folder, stack)
@@ -62,7 +63,7 @@ def _has_to_be_copied(header: Header, stack: SliceStack) -> bool:
 def _folder_of_links(stack: SliceStack, name: str) -> str:
     parent = tempfile.mkdtemp(prefix="series_")
     atexit.register(shutil.rmtree, parent, ignore_errors=True)
-    target = Path(parent) / name
+    target = Path(parent) / name.encode("utf-8", "replace").decode()
     target.mkdir()
     for number, header in enumerate(stack.headers, start=1):
         link = target / f"{number:05d}.dcm"

@@ -55,6 +55,8 @@ def _checked_numbers(headers: Sequence[Header]) -> list[SliceNumbers]:
     for header in headers:
         if why := obstacle(header.file_meta.TransferSyntaxUID):
             raise Irregular(f"{name_of(header)} is {why}")
+    if len({str(header.get("PatientID") or "") for header in headers} - {""}) > 1:
+        raise Irregular("it holds images of several patients; export each one's as a series of its own")
     numbers = [numbers_of(header) for header in headers]
     for header, one in zip(headers, numbers, strict=True):
         for tag, field in EQUAL.items():
@@ -81,6 +83,7 @@ def _stack(headers: Sequence[Header], numbers: Sequence[SliceNumbers]) -> SliceS
     if astray[worst] > 1.0:
         pixels = f"{astray[worst]:.1f} pixels"
         raise Irregular(f"{name_of(ordered[worst])} is shifted sideways by {pixels}; {HOW_TO_CONVERT}")
+    step = normal * np.linalg.norm(step)  # a tilt of less than half a pixel is no shear, as in ITK
     affine = np.eye(4)
     affine[:3] = np.stack([along_row * pixel_width, along_column * pixel_height, step, places[0]], axis=1)
     return SliceStack(ordered, tuple(numbers[index] for index in order), TO_RAS @ affine)

@@ -15,7 +15,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor
 
-BODY, BLANK = -300.0, 1.0
+BODY, BLANK, LEAST_HU = -300.0, 1.0, -1024.0
 """HU above which a voxel is of the body, or of what it lies on; by which voxels of a blank slice differ at most."""
 MM3_PER_ML = 1000.0
 NOTHING = 1000.0
@@ -78,7 +78,7 @@ def signs_of(scan: MetaTensor, labels: Tensor, organs: Mapping[str, float]) -> d
     return {
         "organs": measured,
         "blank": round(float((flat.amax(dim=0) - flat.amin(dim=0) <= BLANK).double().mean()), 4),
-        "air": round(float(image.min()), 1),
+        "air": round(max(float(image.min()), LEAST_HU), 1),
         "noise": round(float(noise), 2),
     }
 

@@ -23,6 +23,7 @@ from monai.transforms import MapTransform
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
+from scripts.dataset.datalist_file import read_json
 from scripts.evaluation.plausibility import fit as fit_limits
 from scripts.evaluation.plausibility import signs_of, warning_of
 from scripts.files.atomic_write import write_text
@@ -101,8 +102,8 @@ class EstimateQualityd(MapTransform):
 def calibration_of(weights: Path) -> dict[str, Any]:
     """What was fitted for weights; empty if it was for others."""
     path = weights.parent / CALIBRATION
-    content: dict[str, Any] = json.loads(path.read_text("utf-8")) if weights.is_file() and path.is_file() else {}
-    return content if content and content["weights_sha256"] == weights_digest(weights) else {}
+    content: dict[str, Any] = read_json(str(path), "calibration") if weights.is_file() and path.is_file() else {}
+    return content if content and content.get("weights_sha256") == weights_digest(weights) else {}
 
 
 def fit(organs: Sequence[str], signal: Sequence[float], dice: Sequence[float]) -> dict[str, Any]:
@@ -143,7 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--training_scans", type=Path, help="output folder of inference on them with save_statistics")
     given = parser.parse_args(arguments)
     path, said = given.model_path.with_name(CALIBRATION), []
+    if not (given.evaluations or given.training_scans):
+        parser.error("nothing to fit: give output folders of evaluations, or --training_scans")
     weights = weights_digest(given.model_path)
+    others = json.loads(path.read_text("utf-8"))["weights_sha256"] if path.is_file() else weights
+    if others != weights and any(weights_digest(file) == others for file in path.parent.glob("*.pt")):
+        raise ValueError(f"{path} is of other weights in this folder: move {given.model_path} to one of its own.")
     for folder in filter(None, [*given.evaluations, given.training_scans]):
         for case, entry in read_manifest(folder).get("cases", {}).items():
             if [*entry["weights_sha256"].values()] != [weights]:
@@ -155,10 +161,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said += [f"estimates from {len(frame)} results in {frame['case'].nunique()} scans"]
     if given.training_scans:
         files = sorted(given.training_scans.glob(f"*{SUFFIXES['statistics']}"))
-        content["plausible"] = fit_limits([json.loads(file.read_text("utf-8"))["signs"] for file in files])
+        content["plausible"] = fit_limits(
+            [signs for file in files if (signs := json.loads(file.read_text("utf-8"))["signs"])]
+        )
         said += [f"limits from {len(files)} scans"]
     write_text(path, json.dumps(content) + "\n")
-    print(f"{path}: {', '.join(said) or 'nothing new'}")
+    print(f"{path}: {', '.join(said)}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from torch import Tensor
 from scripts.export.torchscript import INFERENCE, claim_export, trained_predictor
 from scripts.files.atomic_write import replacing
 from scripts.inference.predictor import TwoStagePredictor
-from scripts.runtime.composition import composed
+from scripts.runtime.composition import check_ids, composed
 from scripts.runtime.plain_errors import install_plain_errors
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -94,6 +94,7 @@ def export_onnx(
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ValueError(f"the ONNX export needs {', '.join(missing)}: pip install -r requirements-export.txt.")
+    check_ids(composed(config_file, overrides.get("run_dir")), overrides)
     parser = composed(config_file, **overrides)
     claim_export(filepath, config_file, parser)
     predictor = trained_predictor(parser)

@@ -21,7 +21,7 @@ from monai.networks import convert_to_torchscript
 from scripts.files.result_files import claim_outputs
 from scripts.inference.predictor import TwoStagePredictor
 from scripts.inference.weights import load_weights, paths_of
-from scripts.runtime.composition import composed
+from scripts.runtime.composition import check_ids, composed
 from scripts.runtime.plain_errors import install_plain_errors
 
 INFERENCE = "configs/inference.yaml"
@@ -51,6 +51,7 @@ def export_torchscript(
     Do not rename the file (.ts) afterwards: PyTorch writes its name into it, and MONAI Deploy looks the configs up by
     it. Several config files are merged left to right; further values replace theirs by id, such as model_path.
     """
+    check_ids(composed(config_file, overrides.get("run_dir")), overrides)
     parser = composed(config_file, **overrides)
     metadata = read_metadata(meta_file, parser.get_parsed_content("organs"))
     claim_export(filepath, config_file, parser)

@@ -110,8 +110,9 @@ class TwoStagePredictor(Predictor):
         passes: int = 1,
     ) -> None:
         super().__init__(organs, window, image_channels)
-        if passes < 1:
-            raise ValueError(f"passes is {passes}: give 1, or more to ask again by the answer.")
+        if passes < 1 or adjacent_slices < 0 or not 0 <= coarse_weight <= 1:
+            given = f"passes is {passes}, adjacent_slices {adjacent_slices}, coarse_weight {coarse_weight}"
+            raise ValueError(f"{given}: give 1 or more, 0 or more, and 0 to 1.")
         channels = (2 * adjacent_slices + 1) * image_channels + 1
         if segmenter.encoder.in_channels != channels:
             raise ValueError(

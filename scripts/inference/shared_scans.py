@@ -18,7 +18,7 @@ from scripts.runtime.processes import launched
 
 DONE = "done"
 LOST = "its process ended before it was done (killed, or out of memory?): run the same command again"
-POLL_S = 0.1
+POLL_S, MAX_LOST = 0.1, 50
 logger = logging.getLogger(__name__)
 
 
@@ -97,7 +97,7 @@ class SharedScans:
 
     def _take_lock(self) -> int | None:
         """Lock the folder: alone if nobody works there, else together with the others when the first allows it."""
-        path, waiting = self.folder / "lock", False
+        path, waiting, lost = self.folder / "lock", False, 0
         while True:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,8 +110,10 @@ class SharedScans:
                     logger.warning("another command writes to %s: this one waits for its end", self.output_dir)
                     waiting = True
                 os.close(descriptor)
-            except FileNotFoundError:
-                pass  # the last process of the run before is just removing the folder
+            except FileNotFoundError:  # the last process of the run before is just removing the folder
+                lost += 1
+                if lost > MAX_LOST:  # or it cannot be made, which whoever writes there says
+                    return None
             except OSError as error:
                 if not self._shares:
                     return None

@@ -146,10 +146,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; default: %(default)s")
     given = parser.parse_args(arguments)
     try:
-        prepare_app(given.bundle, given.workspace, require(given.environment))
+        copy = prepare_app(given.bundle, given.workspace, require(given.environment))
         studies = given.studies if "://" in given.studies else str(Path(given.studies).resolve())
         with Server(given.workspace / "app", studies, given.port, given.host, given.environment) as server:
             print(f"MONAI Label is at {server.url}, model {NAME}. Ctrl-C stops it.", flush=True)
+            print(f"The bundle is the copy of the workspace's first start: {copy}", flush=True)
             return server.process.wait() if server.process is not None else 1
     except (EnvironmentProblem, FileNotFoundError, RuntimeError) as problem:
         print(f"error: {problem}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """A label map as DICOM-SEG, slice for slice on the images of the series that it was made from."""
 
 import logging
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from scripts.files.result_files import bundle_identity
 from scripts.outputs.scan_outputs import RESULT, ScanSaverd, scan_name
 
 hd, has_highdicom = optional_import("highdicom")
+warnings.filterwarnings("ignore", message="The string .* is unlikely to represent")  # it shows a patient's name
 codes, _ = optional_import("pydicom.sr.codedict", name="codes")
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import yaml
 
 from scripts.dataset.case_check import CaseFindings
 from scripts.dataset.check import DatasetSummary, check_dataset
-from scripts.dataset.datalist_file import PATH_KEYS, files_of, read_datalist, split_names
+from scripts.dataset.datalist_file import PATH_KEYS, files_of, joined, read_datalist, split_names
 from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.__main__ import report_dataset
 from scripts.dataset_report.measure import CaseMeasure
@@ -81,7 +81,7 @@ def read_absolute(path: str) -> dict[str, Any]:
     for split in split_names(content):
         entries = [{"image": entry} if isinstance(entry, str) else dict(entry) for entry in content[split]]
         for entry in entries:
-            entry |= {key: os.path.normpath(os.path.join(root, entry[key])) for key in PATH_KEYS if entry.get(key)}
+            entry |= {key: joined(root, entry[key]) for key in PATH_KEYS if entry.get(key)}
         content[split] = entries
     return content
 

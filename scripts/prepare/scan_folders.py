@@ -24,7 +24,7 @@ from typing import Any
 
 import pandas as pd
 
-from scripts.dataset.datalist_file import case_name
+from scripts.dataset.datalist_file import case_name, joined
 from scripts.dataset.inference_inputs import VOLUME_SUFFIXES
 from scripts.dataset.problems import listed
 from scripts.dicom.headers import files_below
@@ -157,7 +157,8 @@ def read_table(path: str, patient_pattern: str | None = None) -> list[ScanEntry]
         with open(path, encoding="utf-8-sig") as stream:
             header = stream.readline()  # of one column it has no separator, which pandas cannot find out by itself
         separator = max(SEPARATORS, key=header.count)
-        frame = pd.read_csv(path, sep=separator, dtype="str", keep_default_na=False, encoding="utf-8-sig")
+        as_text = {"dtype": "str", "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
+        frame: pd.DataFrame = pd.read_csv(path, sep=separator, **as_text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"table {path} cannot be read ({error}); save it as CSV in UTF-8.") from error
     frame.columns = frame.columns.str.strip().str.lower()
@@ -209,4 +210,4 @@ def _scan(row: Mapping[Any, str], root: str, patient_pattern: str | None) -> Sca
 
 
 def _absolute(path: str, root: str) -> str:
-    return os.path.normpath(os.path.join(root, os.path.expanduser(path)))
+    return joined(root, os.path.expanduser(path))

@@ -41,7 +41,8 @@ def hold_out(names: Sequence[str], validation: float, test: float = 0.0, seed: i
     if min(validation, test) < 0 or held_out >= len(ordered):
         raise ValueError(
             f"shares of {validation:g} for validation and {test:g} for test hold out {held_out} of {len(ordered)} "
-            "labelled patients; lower them or add labelled patients, so that some are left to train on."
+            "labelled patients; lower them or add labelled patients, so that some are left to train on. Scans with one "
+            "DICOM PatientID are of one patient."
         )
     _, drawn = train_test_split(ordered, test_size=held_out, random_state=seed)
     validating = dict.fromkeys(drawn[: counts[VALIDATION]], VALIDATION)
@@ -150,6 +151,8 @@ def split_scans(
         return splits
     placed = _placed_patients(scans)
     free = sorted({scan.patient_or_case for scan in scans if scan.label} - set(placed))
+    if folds > 1 and test:
+        raise ValueError(f"{folds} folds hold out no test patients: leave out the share of test, {test:g}.")
     if folds > 1 and VALIDATION in placed.values():
         raise ValueError(f"each of {folds} folds validates on patients of its own: clear 'validation' in the table.")
     if not free or VALIDATION in placed.values():

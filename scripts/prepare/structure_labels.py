@@ -35,7 +35,9 @@ def read_spellings(given: Sequence[str]) -> dict[str, list[str]]:
     """Organ -> names of its structure, from ``organ=name,name`` arguments or from a JSON file."""
     if len(given) == 1 and given[0].lower().endswith(".json"):
         content = read_datalist(given[0])
-        return {organ: [names] if isinstance(names, str) else list(names) for organ, names in content.items()}
+        if odd := [organ for organ, names in content.items() if not isinstance(names, (str, list))]:
+            raise ValueError(f"{given[0]}: {odd[0]} has no list of names of its structure: write them in [ ].")
+        return {organ: [names] if isinstance(names, str) else names for organ, names in content.items()}
     pairs = [argument.partition("=") for argument in given]
     spellings = {organ: [name.strip() for name in names.split(",") if name.strip()] for organ, _, names in pairs}
     if len(spellings) < len(pairs) or not all(organ and names for organ, names in spellings.items()):

@@ -97,7 +97,7 @@ def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = Fals
         _, files, overrides = command
         check_order(files)
         check_overlays(files, run_dir)
-        check_ids(composed(files), overrides)
+        check_ids(composed(files, run_dir), overrides)
     if run_dir:
         if command is None:
             stated = trained_config(run_dir)

@@ -5,7 +5,9 @@ import gc
 import io
 import logging
 import re
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -81,7 +83,7 @@ def _of_worker(text: str) -> str:
 
 def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """The hook: a complaint as a sentence, anything else with its whole traceback and one line at its end."""
-    sentence = complaint(error)
+    sentence = "interrupted." if issubclass(kind, KeyboardInterrupt) else complaint(error)
     if not sentence:
         sys.__excepthook__(kind, error, trace)
         sentence = f"{kind.__name__}, a fault of the program; the lines above say where."
@@ -103,6 +105,8 @@ def install_plain_errors() -> None:
 def start_command() -> None:
     """Report errors as sentences, log messages as they are, and expand ~ in arguments: the first step of a command."""
     install_plain_errors()
+    if threading.current_thread() is threading.main_thread():  # then copies of patients' slices are removed
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.argv[1:] = [re.sub(r"^(--\w+=)?~(?=/|$)", rf"\1{Path.home().as_posix()}", word) for word in sys.argv[1:]]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 

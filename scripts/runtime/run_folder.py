@@ -22,7 +22,7 @@ MAY_DIFFER = (
     r"bundle_root|dataset_dir|output_dir|cache_dir|model_path|run_dir|device.*|precision|.*\.(num_)?workers",
     r"network_def\.batch_size|coarse_segmenter\.tile|contrastive\.loss\.loss\.gather",
     # what is shown of the training, and where
-    r"val_interval|validation_limit|validate\.dataset.*|tracking.*|experiment_name|run_(name|folder.*)|save_execute_config",
+    r"val_interval|validat(e|ion_limit|ion_cases)(\..*)?|tracking.*|experiment_name|run_(name|folder.*)|save_execute_config",
     # what a training does not read
     r"fine_tuning.*|run|initialize.*",
 )

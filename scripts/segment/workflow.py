@@ -123,7 +123,7 @@ def quoted(text: str) -> str:
 
 def _known_device(device: str) -> str:
     kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda"):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise ValueError(f"device '{device}' is unknown: give cpu, cuda, or cuda:1 for the second GPU.")
     if kind == "cuda" and int(number or 0) >= (count := torch.cuda.device_count()):
         raise ValueError(f"device '{device}' is not there, PyTorch finds {count} GPUs: leave --device out.")

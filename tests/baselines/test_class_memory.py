@@ -98,3 +98,12 @@ def test_logits_are_those_of_the_segmenter_and_embeddings_are_unit_vectors() -> 
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2, 16, 16))
     learned = {id(parameter) for parameter in network.trainable_parameters()}
     assert learned == {id(parameter) for parameter in network.parameters()}
+
+
+def test_pixels_whose_truth_is_unknown_make_no_organ() -> None:
+    label = torch.zeros(1, 1, 8, 8)
+    label[..., ::4] = 255
+    memory = ClassMemory(3, 4, 3)
+    embeddings = torch.nn.functional.normalize(torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(1)))
+    PixelContrast(memory)(embeddings, {"label": label, "organ": torch.tensor([2])})
+    assert memory.kept()[1].unique().tolist() == [0]

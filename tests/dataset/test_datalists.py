@@ -79,6 +79,14 @@ def test_an_entry_may_name_its_patient_and_its_case(tmp_path: Path) -> None:
     assert [scan["case"] for scan in scan_inputs(folder)] == ["anna", "ct"]
 
 
+def test_a_path_that_leads_upwards_from_a_linked_folder_is_followed_as_the_system_does(tmp_path: Path) -> None:
+    (tmp_path / "disk/mine").mkdir(parents=True)
+    folder = write_datalist(tmp_path / "disk/mine", training=["../scans/a.nii"])
+    (tmp_path / "link").symlink_to(folder)
+    (case,) = load_cases(str(tmp_path / "link"), "training", ["liver"])
+    assert case["image"] == str((tmp_path / "disk/scans/a.nii").resolve())
+
+
 def test_a_datalist_elsewhere_still_lists_paths_relative_to_the_dataset_folder(tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     (tmp_path / "data").mkdir()
@@ -155,6 +163,7 @@ def test_a_missing_folder_or_datalist_says_what_to_set(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('{"labels": {"1": "liver"}, "training": [', "dataset.json is not valid JSON .*line 1"),
+        ('{"labels": {"1": "liver", "1": "spleen"}}', r"the key '1' stands there twice\); fix the file"),
         ('[{"image": "a.nii"}]', "holds a JSON list, expected an object.*put the list under a key"),
         ('{"training": ["a.nii"]}', "has no 'labels'.*add it"),
         ('{"labels": {"liver": 1}, "training": ["a.nii"]}', "the pair 'liver': 1, expected the value"),
@@ -350,5 +359,8 @@ def test_all_wrong_rows_of_a_table_of_exclusions_are_named_at_once(tmp_path: Pat
     ]
     with pytest.raises(ValueError, match="has no column exclude"):
         excluding(tmp_path, "case,organ\na,liver\n")
+    (tmp_path / "latin.csv").write_bytes("exclude,case,organ\nyes,M\xfcller,liver\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="latin.csv cannot be read .*: save it as CSV in UTF-8"):
+        load_cases(str(tmp_path), "training", ["liver"], exclude=str(tmp_path / "latin.csv"))
     with pytest.raises(FileNotFoundError, match="exclude names nowhere.csv"):
         load_cases(str(tmp_path), "training", ["liver"], exclude="nowhere.csv")

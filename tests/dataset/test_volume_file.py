@@ -52,6 +52,7 @@ FILES: dict[str, tuple[Any, str]] = {
     "lost.mhd": (lambda path: write_itk(path, lost=".raw"), "copy that file beside the header"),
     "short.nrrd": (lambda path: write_itk(path, cut=90), "copy or export it again"),
     "short.mha": (lambda path: write_itk(path, cut=90), "copy or export it again"),
+    "slice.dcm": (lambda path: path.write_bytes(b"\0" * 128 + b"DICM"), "of DICOM give the folder"),
     "gone.nii.gz": (lambda path: None, "does not exist"),
 }
 
@@ -64,6 +65,15 @@ def test_one_sentence_names_the_file_and_the_remedy(name: str, tmp_path: Path) -
         load_volume(tmp_path / name)
     assert str(caught.value).startswith(str(tmp_path / name)) and remedy in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_sform_of_zeros_is_named(tmp_path: Path) -> None:
+    path = Path(save(tmp_path / "zeros.nii", ct_voxels()))
+    content = bytearray(path.read_bytes())
+    content[252:256], content[280:328] = b"\1\0\1\0", bytes(48)  # both codes are 1, the sform's rows are 0
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="the sform is not valid, an axis has no length"):
+        load_volume(path)
 
 
 def test_a_fourth_axis_of_one_does_no_harm(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,13 @@ def test_a_series_among_others_is_read_alone(tmp_path: Path) -> None:
         assert_reads_as(case["image"], voxels)
     with pytest.raises(ValueError, match="holds 2 CT series, expected one"):
         scan_inputs(str(study))
+
+
+def test_a_folder_whose_name_is_no_utf8_is_read(tmp_path: Path) -> None:
+    folder = write_ct_series(tmp_path / "ct", VOXELS)
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller")
+    os.rename(folder, odd)
+    assert_reads_as(str(series_folder(odd)), VOXELS)
 
 
 def test_files_of_other_kinds_in_the_folder_do_no_harm(tmp_path: Path) -> None:

@@ -76,6 +76,12 @@ def test_a_gantry_tilt_is_refused_with_its_angle(degrees: float, tmp_path: Path)
         stack_of(tmp_path)
 
 
+def test_a_tilt_of_less_than_half_a_pixel_is_straightened_as_itk_does(tmp_path: Path) -> None:
+    write_ct_series(tmp_path, VOXELS, tilted(AXIAL, 0.5))
+    axes = stack_of(tmp_path).affine[:3, :3]
+    np.testing.assert_allclose(axes.T @ axes, np.diag([4.0, 9.0, 25.0]), atol=1e-3)
+
+
 def test_an_oblique_series_that_is_stacked_at_right_angles_is_no_tilt(tmp_path: Path) -> None:
     write_ct_series(tmp_path, VOXELS, rotated(AXIAL))
     np.testing.assert_allclose(stack_of(tmp_path).affine, rotated(AXIAL), atol=1e-4)
@@ -103,9 +109,11 @@ def test_rounded_places_are_no_irregularity(tmp_path: Path) -> None:
         ({"ImagePositionPatient": None}, "has no ImagePositionPatient, so its place in the body is unknown"),
         ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, "ImageOrientationPatient is .* in {name} and "),
         ({"PixelSpacing": [3.0, 2.1]}, "PixelSpacing is .* in {name} and "),
+        ({"PatientID": "another"}, "it holds images of several patients"),
+        ({"RescaleType": "MGML"}, "RescaleType .*MGML.*: these are other values"),
         ({"RescaleSlope": None}, "has no RescaleSlope, so its values may not be HU"),
     ],
-    ids=["uneven", "same place", "sideways", "no place", "turned", "other pixels", "no HU"],
+    ids=["uneven", "same place", "sideways", "no place", "turned", "other pixels", "two patients", "iodine", "no HU"],
 )
 def test_an_image_that_does_not_fit_is_named(tags: dict[str, Any], reason: str, tmp_path: Path) -> None:
     write_ct_series(tmp_path, VOXELS)

@@ -37,6 +37,13 @@ def test_a_perfect_prediction_scores_one_at_no_distance() -> None:
     assert (score.dice, score.hd95_mm, score.surface_dice, score.status) == (1.0, 0.0, 1.0, "found")
 
 
+def test_voxels_whose_truth_is_unknown_count_in_neither() -> None:
+    reference = cube((2, 2, 2))
+    reference[2] = 255
+    score = only_score(cube((2, 2, 2)), reference)
+    assert score.dice == 1.0 and score.prediction_ml == score.reference_ml == pytest.approx(3 * 4 * 4 * 2 / 1000)
+
+
 def test_dice_of_two_cubes_shifted_by_one_voxel_is_three_quarters() -> None:
     # 4 x 4 x 4 = 64 voxels each, of which 3 x 4 x 4 = 48 overlap: 2 * 48 / (64 + 64).
     assert only_score(cube((3, 2, 2)), cube((2, 2, 2))).dice == pytest.approx(0.75)

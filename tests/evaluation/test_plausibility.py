@@ -65,6 +65,8 @@ def test_signs_of_a_scan_by_hand() -> None:
     spleen: dict[str, Any] = {"soft_dice": 0.8, "volume_ml": pytest.approx(0.06), "mean_hu": 10.0, "cut_off": False}
     spleen["centre_mm"] = [2.0, 4.5, 5.0]
     assert found == {"organs": {"spleen": spleen}, "blank": 0.25, "air": -1000.0, "noise": 10.0}
+    image[0, 0, 0, 0] = -3024.0  # a scanner's value outside of its field of view
+    assert signs_of(MetaTensor(image), labels, {"liver": 0.0, "spleen": 0.8})["air"] == -1024.0
 
 
 def test_intact_scans_are_hardly_warned_about() -> None:

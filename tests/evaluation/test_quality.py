@@ -90,6 +90,10 @@ def test_a_calibration_counts_for_its_own_weights_only(tmp_path: Path) -> None:
     assert step(item)["result"] == {"soft_dice": soft, "estimated_dice": {"liver": pytest.approx(0.66, abs=0.05)}}
     assert EstimateQualityd("pred", ORGANS, [str(weights)])(item)["result"] == {"soft_dice": soft}
     assert settings_of(EstimateQualityd("pred", ORGANS, str(weights))) != before, "scans are segmented again"
+    weights.with_name("quality.json").write_text('{"weights_sha256": ')
+    with pytest.raises(ValueError, match="calibration .*quality.json is not valid JSON"):
+        step(item)
+    weights.with_name("quality.json").write_text("{}")
     weights.write_bytes(b"other weights")
     assert calibration_of(weights) == {} and step(item)["result"] == {"soft_dice": soft}
 
@@ -105,6 +109,25 @@ def test_results_of_other_weights_are_no_measure_of_these(option: list[str], tmp
     with pytest.raises(ValueError, match="evaluation: p01 was segmented with other weights than .*model.pt"):
         fit_command(["--model_path", str(weights), *option, str(tmp_path / "evaluation")])
     assert not (tmp_path / "quality.json").exists()
+
+
+def test_a_calibration_of_other_weights_in_the_folder_is_kept_and_nothing_makes_none(tmp_path: Path) -> None:
+    for name in ("a.pt", "b.pt"):
+        (tmp_path / name).write_bytes(name.encode())
+    write_scores(tmp_path / "evaluation", results())
+    fit_command([str(tmp_path / "evaluation"), "--model_path", str(tmp_path / "a.pt")])
+    kept = (tmp_path / "quality.json").read_text()
+    with pytest.raises(ValueError, match="quality.json is of other weights in this folder"):
+        fit_command([str(tmp_path / "evaluation"), "--model_path", str(tmp_path / "b.pt")])
+    with pytest.raises(SystemExit):
+        fit_command(["--model_path", str(tmp_path / "a.pt")])
+    assert (tmp_path / "quality.json").read_text() == kept
+
+
+def test_only_wanted_organs_have_a_signal() -> None:
+    data = {"pred": scores(0.9, 0.6, 0.2), "image": MetaTensor(torch.zeros(1, 3, 1, 1))}
+    assert EstimateQualityd("pred", ORGANS, classes=[2])(data)["result"]["soft_dice"] == {}
+    assert list(EstimateQualityd("pred", ORGANS, classes=[1])(data)["result"]["soft_dice"]) == ["liver"]
 
 
 def test_scores_without_a_signal_are_refused(tmp_path: Path) -> None:

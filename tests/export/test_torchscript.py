@@ -136,6 +136,11 @@ def test_weights_that_do_not_fit_leave_nothing_behind(tiny_bundle: TinyBundle, t
     assert not (tmp_path / "made").exists()
 
 
+def test_a_mistyped_option_exports_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--rundir is no id of the config files, did you mean --run_dir"):
+        export_torchscript(str(tmp_path / "model.ts"), str(ROOT / INFERENCE), str(METADATA), rundir="runs/mine")
+
+
 def test_a_baseline_is_refused_by_name(tiny_bundle: TinyBundle, tmp_path: Path) -> None:
     files = [str(ROOT / INFERENCE)]
     settings = {**tiny_bundle.settings, "network_def": {"_target_": "torch.nn.Identity"}}

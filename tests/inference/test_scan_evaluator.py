@@ -13,10 +13,16 @@ from monai.transforms import Compose, Lambda
 from tiny_predictor import MakePredictor
 from torch import nn
 
+from development.baselines.slice_predictor import SlicePredictor
+from scripts.evaluation.handler import CaseScoreHandler
 from scripts.inference.scan_evaluator import ScanDataset, ScanEvaluator, settings_of
 from scripts.inference.weights import Ensemble
+from scripts.networks.decoder import DeepLabDecoder
+from scripts.networks.encoder import ResNetEncoder
+from scripts.networks.segmenter import QuerySegmenter
 from scripts.outputs.scan_outputs import SaveImageLabelsd
 from scripts.preprocessing.working_grid import ScoresToScanLabelsd, ToWorkingGridd
+from scripts.queries.planner import QueryPlanner
 from scripts.runtime.plain_errors import describe
 
 Item = dict[str, Any]
@@ -144,6 +150,19 @@ def test_a_setting_anywhere_in_a_predictor_counts_and_weights_do_not(make_predic
     half, quarter = (Ensemble(make_predictor(coarse_weight=weight), ["a.pt", "b.pt"]) for weight in (0.5, 0.25))
     moved = Ensemble(make_predictor(coarse_weight=0.5), ["b.pt", "c.pt"])
     assert settings_of(half) == settings_of(moved) != settings_of(quarter), "those of a member count, too"
+
+
+def test_the_window_of_a_baseline_counts_and_the_other_cases_of_a_table_do_not(make_predictor: MakePredictor) -> None:
+    def slices(overlap: float) -> SlicePredictor:
+        encoder = ResNetEncoder("resnet18", in_channels=1)
+        segmenter = QuerySegmenter(encoder, DeepLabDecoder(encoder.channels, out_channels=3), attention_residual=False)
+        return SlicePredictor(["liver", "spleen"], [-175, 275], QueryPlanner(32, overlap=overlap), segmenter)
+
+    assert settings_of(slices(0.25)) == settings_of(slices(0.25)) != settings_of(slices(0.5))
+    one, two = (
+        CaseScoreHandler([{"case": case} for case in cases], ["liver"], "out", "Validation") for cases in ("a", "ab")
+    )
+    assert settings_of(one) == settings_of(two)
 
 
 def test_a_setting_of_any_transform_counts_and_the_output_folder_does_not() -> None:

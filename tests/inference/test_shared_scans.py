@@ -10,6 +10,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,6 +101,18 @@ def test_where_files_cannot_be_locked_one_process_works_alone(
     work(tmp_path, die=False)
     assert (tmp_path / "report").read_text() == f"{BAD}: not a scan"
     assert not (tmp_path / ".running").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_left_to_whoever_writes_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: Any, **__: Any) -> None:
+        raise FileNotFoundError("as below an unmapped drive")
+
+    monkeypatch.setattr(Path, "mkdir", lost)
+    monkeypatch.setattr(shared_scans, "POLL_S", 0.0)
+    with SharedScans(tmp_path).joined():
+        pass
 
 
 def test_where_files_cannot_be_locked_several_processes_are_refused(

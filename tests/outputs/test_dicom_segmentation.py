@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from config_compositions import INFERENCE, OVERLAYS, load
+from config_compositions import INFERENCE, OVERLAYS, ROOT, load
 from ct_series import AXIAL, LPS, voxels_of, write_ct_series
 from matplotlib.colors import to_rgb
 from monai.data import MetaTensor
@@ -114,6 +116,19 @@ def test_organs_that_were_not_wanted_have_no_segment_and_the_others_keep_voxels_
 def test_a_scan_without_any_organ_gives_empty_segments(series: Path) -> None:
     content = hd.seg.segread(written(np.zeros(SHAPE, np.uint8), series))
     assert not content.pixel_array.any()
+
+
+def test_the_name_of_a_patient_is_not_shown(tmp_path: Path) -> None:
+    series = write_ct_series(tmp_path / "ct", voxels_of(SHAPE), PatientName="SECRET")
+    code = (
+        "import sys; import numpy as np; from pathlib import Path\n"
+        "from scripts.outputs.dicom_segmentation import write_segmentation\n"
+        f"labels, affine = np.ones({SHAPE}, np.uint8), np.array({AXIAL.tolist()})\n"
+        "write_segmentation(labels, affine, sys.argv[1], ['liver'], Path(sys.argv[1] + '_seg.dcm'))"
+    )
+    command = [sys.executable, "-c", code, str(series)]  # pytest shows all warnings, whatever a module says
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert Path(f"{series}_seg.dcm").is_file() and "SECRET" not in done.stdout + done.stderr
 
 
 def test_what_anonymisation_removed_is_empty(tmp_path: Path) -> None:

@@ -174,6 +174,11 @@ def test_a_table_as_spreadsheets_save_it_is_read(tmp_path: Path, separator: str)
     assert (scan.image, scan.patient) == (str(tmp_path / "a.nii"), "007")
 
 
+def test_a_comma_at_the_end_of_every_row_shifts_no_column(tmp_path: Path) -> None:
+    (scan,) = read_table(write(tmp_path, "image,patient", "a.nii,007,"))
+    assert (scan.image, scan.patient) == (str(tmp_path / "a.nii"), "007")
+
+
 def test_a_table_may_have_nothing_but_images(tmp_path: Path) -> None:
     assert [scan.case for scan in read_table(write(tmp_path, "image", "a.nii", "b.nii.gz"))] == ["a", "b"]
 

@@ -127,6 +127,8 @@ def test_a_validation_that_is_given_is_not_that_of_every_fold() -> None:
     scans = [scan("a", split="validation"), scan("b"), scan("c")]
     with pytest.raises(ValueError, match="each of 2 folds validates on patients of its own"):
         split_scans(scans, ORGANS, folds=2)
+    with pytest.raises(ValueError, match="2 folds hold out no test patients: leave out the share of test, 0.3"):
+        split_scans(scans[1:], ORGANS, folds=2, test=0.3)
 
 
 def test_a_patient_put_into_two_splits_is_refused() -> None:

@@ -248,6 +248,12 @@ def test_spellings_keep_their_order() -> None:
     assert read_spellings(["a=x, y", "b=z"]) == {"a": ["x", "y"], "b": ["z"]}
 
 
+def test_a_name_in_a_file_of_spellings_is_a_text(tmp_path: Path) -> None:
+    (tmp_path / "names.json").write_text('{"liver": 5}')
+    with pytest.raises(ValueError, match="names.json: liver has no list of names"):
+        read_spellings([str(tmp_path / "names.json")])
+
+
 def test_label_maps_by_way_of_rtstruct_are_the_same_on_an_oblique_grid(tmp_path: Path) -> None:
     organs, affine = ["shell", "tube", "region"], turned([10, 5, 90])
     for number in range(2):

@@ -126,4 +126,8 @@ def test_a_training_that_was_stopped_is_not_released(
     torch.save({"epoch": 3}, tmp_path / "run/segmentation.pt")
     assert main(options(tmp_path / "run", tmp_path / "dist")) == 1
     assert "was stopped after 3 of " in capsys.readouterr().err
+    with (tmp_path / "run/config.yaml").open("a", encoding="utf-8") as config:
+        config.write("\nextra: {_target_: development.baselines.pixel_contrast.PixelContrast}\n")
+    assert main(options(tmp_path / "run", tmp_path / "dist")) == 1
+    assert "needs a clone of the repository" in capsys.readouterr().err
     assert not (tmp_path / "dist").exists()

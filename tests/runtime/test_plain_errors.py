@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import logging
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from config_compositions import ROOT
 from monai.data import DataLoader, Dataset
 from monai.transforms import LoadImage, LoadImaged
 
@@ -46,6 +48,20 @@ def test_a_complaint_is_printed_as_a_sentence(capsys: pytest.CaptureFixture[str]
     printed = capsys.readouterr().err
     assert printed.startswith("error: spacing [1.0, 0.0, 1.0] is not a voxel size")
     assert "Traceback" not in printed
+
+
+def test_an_interruption_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    report(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == "error: interrupted.\n"
+
+
+def test_a_command_that_is_ended_by_its_scheduler_clears_up() -> None:
+    code = (
+        "import atexit, os, signal, time; from scripts.runtime.plain_errors import start_command; start_command();"
+        "atexit.register(print, 'cleared'); os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (143, "cleared\n")
 
 
 def test_a_missing_file_is_a_complaint_too() -> None:

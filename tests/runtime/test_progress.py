@@ -119,3 +119,12 @@ def test_an_error_closes_the_bar_and_goes_on_up() -> None:
     with pytest.raises(ValueError, match="out of memory"):
         engine.run([0], max_epochs=1)
     assert handler.bar is None
+
+
+def test_a_loss_that_is_no_number_ends_the_stage_before_a_checkpoint_of_it_is_written() -> None:
+    engine, saved = trainer({1: 1.0, 2: 1.0, 3: float("nan"), 4: 1.0}), []
+    StageProgress("coarse").attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: saved.append(engine.state.epoch))
+    with pytest.raises(ValueError, match="coarse: the loss of epoch 2 is nan, training has diverged"):
+        engine.run([0, 0], max_epochs=2)
+    assert saved == [1]

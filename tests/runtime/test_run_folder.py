@@ -51,6 +51,15 @@ def test_a_run_goes_on_with_its_data_set_moved_but_not_with_another_one(
 
     claimed("data")
     claimed("moved")
+    series = tmp_path / "data/series"
+    series.mkdir()
+    for name in ("1.dcm", "2.dcm"):
+        (series / name).write_text("slice")
+        case = {"case": "a", "image": str(series)}
+        if name == "1.dcm":
+            claim_run_folder(str(tmp_path / "of_series"), 1, [case])
+    with pytest.raises(ValueError, match="training_data: was"):
+        claim_run_folder(str(tmp_path / "of_series"), 1, [case])
     for changed in ({"voxels": "corrected voxels"}, {"organs": ["liver", "spleen"]}):
         with pytest.raises(ValueError, match="  training_data: was [0-9a-f]{12}, now [0-9a-f]{12}\nGive another"):
             claimed("data", **changed)

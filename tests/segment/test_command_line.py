@@ -292,6 +292,7 @@ PHOTOGRAPHS = [str(ROOT / "configs" / name) for name in ("train.yaml", "data/voc
         (["{study}", "--run_dir", "a.yaml", "b.yaml"], "error: --run_dir names config files that do not exist: a.yaml"),
         (["{study}", "--run_dir", *PHOTOGRAPHS], "voc.yaml'] segments photographs: use the inference workflow"),
         (["{study}", "--organs", "aorta", "livr"], "error: 'livr' is no organ of this network, give 'liver'"),
+        (["{study}", "--device", "cuda:-1"], "error: device 'cuda:-1' is unknown"),
         (["{study}", "--device", "gpu"], "error: device 'gpu' is unknown: give cpu, cuda"),
         (["scan #2.nii"], "error: input 'scan #2.nii' does not exist; expected a volume"),
         (["$HOME@x%y.nii"], "error: input '$HOME@x%y.nii' does not exist; expected a volume"),

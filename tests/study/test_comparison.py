@@ -16,7 +16,7 @@ from scipy import stats
 from development.study.comparison import compare, holm, main, paired_differences, patient_scores, signed_rank
 from development.study.tables import organ_means, summary_of_arm
 from scripts.evaluation.case_scores import CaseScore
-from scripts.evaluation.summary import MACRO_ROW, write_report
+from scripts.evaluation.summary import MACRO_ROW, read_scores, write_report
 
 NAN = math.nan
 
@@ -146,20 +146,50 @@ def test_the_command_says_by_how_much_a_run_is_better(tmp_path: Path, capsys: py
     before, after = evaluation(tmp_path / "a", [0.5, 0.6, 0.7]), evaluation(tmp_path / "b", [0.52, 0.62, 0.72])
     main([before, after, "--names", "before", "after"])
     header, _, row = capsys.readouterr().out.splitlines()
-    assert [cell.strip() for cell in header.split("|")[1:4]] == ["dice against before", "patients", "difference"]
+    assert [cell.strip() for cell in header.split("|")[1:4]] == ["dice against before", "seeds", "patients"]
     # Two points in every patient: there is nothing to resample, and of 2 ** 3 signs two are as extreme.
-    assert [cell.strip() for cell in row.split("|")[1:-1]] == ["after", "3", "+2.0", "+2.0 to +2.0", ".250", ".250"]
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells == ["after", "1", "3", "+2.0", "+2.0 to +2.0", ".250", ".250"]
     main([before, after, "--metric", "hd95_mm", "--by_organ"])
     header, _, row = capsys.readouterr().out.splitlines()
     # HD95 stays in mm: .02 of them.
-    assert "hd95_mm against a" in header and [cell.strip() for cell in row.split("|")[2:5]] == ["liver", "3", "+0.0"]
+    cells = [cell.strip() for cell in row.split("|")[2:6]]
+    assert "hd95_mm against a" in header and cells == ["liver", "1", "3", "+0.0"]
+
+
+def test_folds_of_a_run_are_joined_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [
+        evaluation(tmp_path / f"{name}{fold}", [level, level + 0.1], first=2 * fold)
+        for name, level in (("a", 0.5), ("b", 0.52))
+        for fold in (0, 1)
+    ]
+    main([*files, "--names", "a", "a", "b", "b"])
+    row = capsys.readouterr().out.splitlines()[2]
+    assert [cell.strip() for cell in row.split("|")[1:5]] == ["b", "1", "4", "+2.0"]
+
+
+def test_runs_of_different_seeds_are_compared_one_to_one_or_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "scores.csv"
+    rows = [
+        read_scores(evaluation(tmp_path / run, [0.5, 0.6])).assign(run=f"{run}/seed{n}") for n, run in enumerate("xy")
+    ]
+    pd.concat(rows).to_csv(table, index=False)
+    main([f"{table}::x/seed0", f"{table}::y/seed1"])
+    assert "y/seed1" in capsys.readouterr().out
+    two = pd.concat([rows[0].assign(run="z/seed4"), rows[0].assign(run="z/seed5")])
+    pd.concat([*rows, two]).to_csv(table, index=False)
+    with pytest.raises(SystemExit):
+        main([f"{table}::x/seed0", f"{table}::z"])
+    assert "share no seed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("patients", "names", "message"),
     [
-        (3, ["x"], "two files or more need as many different names, got ['x']"),
-        (3, ["x", "x"], "two files or more need as many different names, got ['x', 'x']"),
+        (3, ["x"], "the files need a name each, two different ones or more, got ['x']"),
+        (3, ["x", "x"], "the files need a name each, two different ones or more, got ['x', 'x']"),
         (0, ["x", "y"], "y and x share no patient: give runs that were scored on the same ones"),
     ],
 )

@@ -93,6 +93,8 @@ def test_settings_of_the_two_stage_predictor_are_not_written_for_another(tmp_pat
         write_settings(tmp_path, settings, composed_arm(plan, name))
         content = yaml.safe_load((tmp_path / OVERLAY).read_text("utf-8"))
         assert settings.keys() - content.keys() == (set() if has_it else {key})
+    write_settings(tmp_path, {"network_def::passes": 2}, composed_arm(plan, "supcon"))
+    assert yaml.safe_load((tmp_path / OVERLAY).read_text("utf-8")) == {"network_def::passes": 2}, "no config states it"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,10 @@ def test_settings_of_the_two_stage_predictor_are_not_written_for_another(tmp_pat
         ({"arms": {"m": {"coarse": "own", "members": ["x", "m"]}}}, "has the member 'x', which is no arm"),
         ({"arms": {"m": {"coarse": "own", "members": ["m", "m", "m"]}}}, "an arm has one or two, or none"),
         ({"arms": {"m": {"coarse": "own", "regime_settings": {"x": {}}}}}, "the regime 'x', which is not there"),
+        (
+            {"arms": {"m": {"coarse": "none", "regime_settings": {"same": {}}}}},
+            "m has no coarse stage, so",
+        ),
         ({"regimes": {"any": {}}}, "no regime may be called 'any'"),
     ],
 )

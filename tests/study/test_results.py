@@ -130,6 +130,12 @@ def test_a_mean_costs_what_its_members_cost() -> None:
     assert core_seconds_by_stage(mean, costs)["all_stages"] == 460.0 + 676.0
 
 
+def test_a_table_of_one_run_has_no_other(tmp_path: Path) -> None:
+    scores(0.5).to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(ValueError, match="is of one run, it has no 'slice': leave out ::slice"):
+        read_scores(f"{tmp_path / 'scores.csv'}::slice")
+
+
 def test_another_evaluation_of_an_arm_costs_what_the_arm_costs() -> None:
     costs = {("same", "coarse_stage"): {"coarse": 10.0}, ("same", "supcon"): {"contrastive": 9.0, "segmentation": 8.0}}
     again = {**RECORD, "arm": "supcon_mean", "members": ["supcon"]}
@@ -206,6 +212,12 @@ def test_a_trial_is_compared_with_the_reference_on_the_same_cases() -> None:
     assert cells == ["both", "100", "2", "0.700", "7", "0.800", "+10.0 (+10.0 to +10.0)", "", *["0.70"] * len(GROUPS)]
     assert "| -10.0 (-10.0 to -10.0) |" in reference
     assert "| slice |" in reference and "0.600" in reference
+
+
+def test_organs_that_no_trial_has_leave_a_gap() -> None:
+    few = [row for row in rows_of("slice", 90, {"a": 0.5}) if row["organ"] in ("liver", "spleen")]
+    cells = [cell.strip() for cell in trials_table(pd.DataFrame(few), ["slice"]).splitlines()[2].split("|")[1:-1]]
+    assert cells[-4:] == ["0.50", "nan", "nan", "nan"]
 
 
 def test_folds_add_cases_and_seeds_are_averaged_case_by_case() -> None:

@@ -48,6 +48,9 @@ def test_a_dry_run_prints_plan_and_commands_and_writes_nothing(
     [
         (["--arms", "slices"], "--arms slices: the study has coarse_stage, slice"),
         (["--labelled", "5"], "4 training cases have a label; give 1 to 4"),
+        (["--seed", "7"], "--seed is set for each run: give --seeds"),
+        (["--labelled_fraction", "0.5"], "give --labelled"),
+        (["--network_def::coarse_wieght", "0.5"], "['network_def::coarse_wieght'] do not exist"),
         (["--train::epoch", "5"], r"the settings ['train::epoch'] do not exist"),
         (["--seeds", "0", "lonely"], "invalid int value"),
     ],
@@ -62,6 +65,8 @@ def test_what_cannot_be_run_is_refused_before_any_work(
 
 
 def test_a_report_against_an_unknown_arm_is_refused(options: list[str]) -> None:
+    with pytest.raises(FileNotFoundError, match="no results in nowhere"):
+        report_command.main(["--results_dir", "docs/results/study", "--costs_dir", "nowhere"])
     with pytest.raises(ValueError, match="--references slices: the study has coarse_stage, slice"):
         report_command.main([*options[-2:], "--references", "slices"])
 
