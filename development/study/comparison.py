@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if all(frame["seed"].nunique() == 1 for frame in frames):
         frames = [frame.assign(seed=0) for frame in frames]  # one run each, whatever their seeds
     scores = pd.concat([frame.assign(arm=name) for name, frame in zip(names, frames, strict=True)], ignore_index=True)
-    of_arm = dict(iter(scores.groupby("arm")))
+    of_arm = {name: scores[scores["arm"] == name] for name in names}
     for name, frame in of_arm.items():
         for unit, key in (("patient", "case"), ("seed", "seed")):
             if not set(frame[key]) & set(of_arm[names[0]][key]):

@@ -53,10 +53,8 @@ class CoarsePatches(BatchStream):
         self.lower, self.upper = check_window(window)
         fitting = [-(-int(n) // m) * m for n, m in zip(patch_size, segmenter.multiple, strict=True)]
         if fitting != list(patch_size):
-            raise ValueError(
-                f"the coarse stage's patch_size {list(patch_size)} does not fit a network with a total stride of "
-                f"{segmenter.multiple} voxels: give multiples of it, for example {fitting}."
-            )
+            given = f"coarse patch_size {list(patch_size)} does not fit a total stride of {segmenter.multiple} voxels"
+            raise ValueError(f"{given}: give multiples of it, for example {fitting}.")
         self.patch_size, self.batch_size = [int(n) for n in patch_size], self.share(batch_size)
         self.geometry, self.intensity = geometry, intensity
         self._volumes: dict[int, tuple[Tensor, Tensor]] = {}

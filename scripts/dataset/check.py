@@ -69,10 +69,8 @@ def check_dataset(
     was found in each case for the next check, of other splits of these cases.
     """
     if not organs or not splits or folds < 1:
-        raise ValueError(
-            f"check_dataset was given organs {list(organs)}, splits {list(splits)} and {folds} folds; expected at "
-            "least one of each; fix the config."
-        )
+        given = f"organs {list(organs)}, splits {list(splits)} and {folds} folds"
+        raise ValueError(f"check_dataset was given {given}; expected at least one of each; fix the config.")
     with one_rank_first():  # the others then find its stamp
         digest = dataset_digest(splits, [list(organs), list(phases), folds]) if stamp else ""
         remembered = _read_stamp(stamp, digest) if stamp else None

@@ -26,16 +26,12 @@ def read_datalist(path: str) -> dict[str, Any]:
         if layout := layout_of(folder):
             return dict(layout.datalist(folder))
         found = sorted(name for name in os.listdir(folder) if name.endswith(".json")) if os.path.isdir(folder) else []
-        raise FileNotFoundError(
-            f"datalist {path} does not exist; JSON files in that folder: {', '.join(found) or 'none'}. "
-            "Write one in the Decathlon layout, set datalist to its name, or give a folder in PASCAL VOC's layout."
-        )
+        there = f"datalist {path} does not exist; JSON files in that folder: {', '.join(found) or 'none'}"
+        raise FileNotFoundError(f"{there}. Write one, set datalist to its name, or give a folder of PASCAL VOC.")
     content = read_json(path, "datalist")
     if not isinstance(content, dict):
-        raise ValueError(
-            f"datalist {path} holds a JSON {type(content).__name__}, expected an object with 'labels' and a list per "
-            "split; put the list under a key such as 'training'."
-        )
+        kind = f"a JSON {type(content).__name__}, expected an object with 'labels' and a list per split"
+        raise ValueError(f"datalist {path} holds {kind}; put the list under a key such as 'training'.")
     return content
 
 
@@ -69,10 +65,8 @@ def split_names(content: Mapping[str, Any]) -> list[str]:
 def entries_of_split(content: Mapping[str, Any], split: str, path: str) -> list[Any]:
     """Entries of one split; the bare file names by which the Decathlon lists test scans become ``{"image": name}``."""
     if split not in split_names(content):
-        raise ValueError(
-            f"datalist {path} has no split '{split}'; it has: {', '.join(split_names(content)) or 'none'}. "
-            "Choose one of these, or add the split to the file as a list of cases."
-        )
+        there = f"no split '{split}'; it has: {', '.join(split_names(content)) or 'none'}"
+        raise ValueError(f"datalist {path} has {there}. Choose one of these, or add the split as a list of cases.")
     entries: list[Any] = content[split]
     if not entries:
         raise ValueError(f"split '{split}' of datalist {path} is an empty list, expected at least one case; add some.")
@@ -116,7 +110,5 @@ def refuse_equal_names(cases: Sequence[Mapping[str, Any]], source: str) -> None:
             clashes.append(f"'{case['case']}': {first_image[spelling]} and {case['image']}")
         first_image.setdefault(spelling, case["image"])
     if clashes:
-        raise ValueError(
-            f"{source} has cases of equal file name, expected each name once: {'; '.join(clashes)}. "
-            "Rename one of the files, or remove the entry if it is listed twice."
-        )
+        equal = f"cases of equal file name, expected each name once: {'; '.join(clashes)}"
+        raise ValueError(f"{source} has {equal}. Rename one of the files, or remove what is listed twice.")

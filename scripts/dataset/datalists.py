@@ -59,10 +59,8 @@ def load_cases(
         raise ValueError(f"limit is {limit}, expected at least 1 case; leave it out (null) to use all of them.")
     root = os.path.abspath(os.path.expanduser(dataset_dir))
     if not os.path.isdir(root):
-        raise FileNotFoundError(
-            f"dataset_dir '{dataset_dir}' is not a folder, expected the folder that holds the datalist '{datalist}' "
-            "and its images; set dataset_dir to it."
-        )
+        expected = f"expected the folder of the datalist '{datalist}' and its images"
+        raise FileNotFoundError(f"dataset_dir '{dataset_dir}' is not a folder, {expected}; set dataset_dir to it.")
     path = os.path.join(root, os.path.expanduser(datalist))
     content = datalist_file.read_datalist(path)
     _refuse_overlap(content, root, split if labelled else "training")

@@ -58,10 +58,8 @@ def _scans_in(folder: str, series: str | int | None) -> list[str]:
     if volumes and not _has_dicom(folder):
         return volumes
     if volumes and series is None:
-        raise ValueError(
-            f"folder {folder} holds a DICOM series beside {listed([os.path.basename(path) for path in volumes], 5)}: "
-            "give the file, or the series with --series, or move one of them elsewhere."
-        )
+        beside = listed([os.path.basename(path) for path in volumes], 5)
+        raise ValueError(f"folder {folder} holds a DICOM series beside {beside}: give the file, or --series.")
     files = [path for path in paths if os.path.isfile(path)]
     pictures = files and all(map(datalist_file.is_photograph, files))
     if pictures and not _has_dicom(folder):  # beside a DICOM series a picture is a preview

@@ -85,10 +85,8 @@ def find_doubts(dataset_dir: str, run_dir: str | None, splits: Sequence[str], ou
         store = next(iter(maps.values())).store
         cases = {split: load_cases(dataset_dir, split, store.organs, labelled=True) for split in maps}
         if unknown := [case["case"] for case in cases.get(TRAINING, []) if run_dir and not maps[TRAINING].has(case)]:
-            raise ValueError(
-                f"{run_dir} keeps no coarse maps of {', '.join(unknown[:3])}: it was not trained on these cases. Give "
-                "the data set of the run, or --splits without training."
-            )
+            lack = f"no coarse maps of {', '.join(unknown[:3])}: it was not trained on these cases"
+            raise ValueError(f"{run_dir} keeps {lack}. Give the data set of the run, or --splits without training.")
         jobs = by_name(cases)
         bar = tqdm(jobs.values(), desc="comparing", unit="scan")
         fits = [fit for split, case in bar for fit in fits_of(store.open(case), maps[split].of(case), store)]

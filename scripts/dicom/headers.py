@@ -84,10 +84,7 @@ def headers_below(folder: str, subfolders: bool = True) -> tuple[list[Header], d
     ends like that of a DICOM file, or it is like that of a slice in the same folder and they are no text.
     """
     if not has_pydicom:
-        raise ValueError(
-            "this folder has to be read as DICOM, which needs pydicom, and pydicom is not installed: run "
-            "`python -m pip install -r requirements.txt` in the bundle's folder, or `python -m pip install pydicom`."
-        )
+        raise ValueError("DICOM is read by pydicom, which is not installed: `python -m pip install pydicom`.")
     headers: list[Header] = []
     unreadable: dict[str, str] = {}
     for parent, names in islice(files_below(folder), None if subfolders else 1):

@@ -95,10 +95,8 @@ def _check_distances(headers: Sequence[Header], heights: NDArray[np.float64]) ->
     usual = float(np.quantile(gaps, 0.5, method="lower"))  # one that occurs: 5 of the gaps 5 and 10
     twice = int((gaps < 0.01).sum())
     if twice or usual <= 0:
-        raise Irregular(
-            f"{twice} of {len(headers)} images lie at the place of another (several phases in one series?); export "
-            "one phase as a series of its own"
-        )
+        twins = f"{twice} of {len(headers)} images lie at the place of another (several phases in one series?)"
+        raise Irregular(f"{twins}; export one phase as a series of its own")
     mean = (heights[-1] - heights[0]) / len(gaps)
     if np.abs(heights - heights[0] - mean * np.arange(len(heights))).max() <= PLACE_TOLERANCE * mean:
         return

@@ -28,10 +28,8 @@ def to_display_order(volume: NDArray[Any], affine: NDArray[np.float64]) -> NDArr
     The affine is nibabel's, to mm (right, anterior, superior); an oblique one counts as the nearest straight one.
     """
     if volume.ndim != 3 or np.shape(affine) != (4, 4):
-        raise ValueError(
-            f"Expected a volume [x, y, z] and a 4 x 4 affine, got shapes {volume.shape} and {np.shape(affine)}; "
-            "drop the channel axis."
-        )
+        shapes = f"got shapes {volume.shape} and {np.shape(affine)}"
+        raise ValueError(f"Expected a volume [x, y, z] and a 4 x 4 affine, {shapes}; drop the channel axis.")
     turned: NDArray[Any] = apply_orientation(volume, _turn(affine))
     return turned
 

@@ -142,7 +142,5 @@ def _check_labels(labels: NDArray[Any], shape: tuple[int, ...], organ_count: int
     if labels.shape != shape:
         raise ValueError(f"The label map has shape {labels.shape} and the image {shape}; put both on the scan's grid.")
     if labels.size and not 0 <= labels.min() <= labels.max() <= organ_count:
-        raise ValueError(
-            f"The label map holds class indices {labels.min()} to {labels.max()}, expected 0 to {organ_count}, one per "
-            "organ; map the file's label values to class indices first."
-        )
+        found = f"class indices {labels.min()} to {labels.max()}, expected 0 to {organ_count}, one per organ"
+        raise ValueError(f"The label map holds {found}; map the file's label values to class indices first.")

@@ -120,10 +120,8 @@ def joint_box(first: Box | None, second: Box | None) -> Box:
 
 def _check_grid(case: str, prediction: torch.Tensor, reference: torch.Tensor, spacing: Sequence[float]) -> None:
     if prediction.ndim != 3 or prediction.shape != reference.shape:
-        raise ValueError(
-            f"{case}: prediction has shape {tuple(prediction.shape)} and reference {tuple(reference.shape)}; both must "
-            "be [x, y, z] on the grid of the scan. Drop channel axes and invert the spacing transform first."
-        )
+        shapes = f"prediction has shape {tuple(prediction.shape)} and reference {tuple(reference.shape)}"
+        raise ValueError(f"{case}: {shapes}; both must be [x, y, z] on the grid of the scan. Drop channel axes.")
     if len(spacing) != 3 or not all(step > 0 for step in spacing):
         raise ValueError(f"{case}: spacing must be three positive lengths in mm (x, y, z), got {list(spacing)}.")
 
@@ -133,8 +131,6 @@ def _label_array(case: str, role: str, label_map: torch.Tensor, organ_count: int
         raise ValueError(f"{case}: {role} must hold integers, got {label_map.dtype}; pass `label_map.long()`.")
     array: NDArray[np.int32] = convert_to_numpy(label_map, dtype=np.int32)
     if array.size and not 0 <= int(array.min()) <= int(array.max()) <= organ_count:
-        raise ValueError(
-            f"{case}: {role} holds class indices {array.min()} to {array.max()}, expected 0 to {organ_count}; "
-            "map the file's label values to class indices first."
-        )
+        found = f"class indices {array.min()} to {array.max()}, expected 0 to {organ_count}"
+        raise ValueError(f"{case}: {role} holds {found}; map the file's label values to class indices first.")
     return array

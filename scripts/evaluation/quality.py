@@ -129,10 +129,8 @@ def read_signals(folders: Sequence[str]) -> pd.DataFrame:
     rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))]
     found = [row for row in rows if row["prediction_ml"] > 0 and row.get("soft_dice") is not None]
     if len(found) < GROUPS:
-        raise ValueError(
-            f"{folders} have the soft Dice of {len(found)} results, at least {GROUPS} are needed: give output folders "
-            "of the evaluate workflow of this version."
-        )
+        few = f"the soft Dice of {len(found)} results, at least {GROUPS} are needed"
+        raise ValueError(f"{folders} have {few}: give output folders of the evaluate workflow of this version.")
     return pd.DataFrame(found)
 
 

@@ -83,10 +83,8 @@ def trained_predictor(parser: ConfigParser) -> TwoStagePredictor:
     """The two-stage predictor of a composition with the weights of its `model_path`, on the CPU, for evaluation."""
     network = parser.get_parsed_content("network_def")
     if not isinstance(network, TwoStagePredictor):
-        raise ValueError(
-            f"network_def is a {type(network).__name__}, and only a TwoStagePredictor is exported: leave baseline "
-            "overlays out of --config_file."
-        )
+        kind = type(network).__name__
+        raise ValueError(f"network_def is a {kind}, not a TwoStagePredictor: leave baselines out of --config_file.")
     load_weights(network, parser.get_parsed_content("model_path"))
     return network.eval()
 

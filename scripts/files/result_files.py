@@ -87,10 +87,8 @@ def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space
     folders = set()
     for path in map(Path, outputs):
         if (size := len(os.fsencode(path.name))) > MAX_NAME_BYTES:
-            raise ValueError(
-                f"the name {path.name[:40]}... has {size} bytes, file systems take {MAX_NAME_BYTES}: rename the scan, "
-                "or give it a shorter 'case' in a datalist."
-            )
+            long = f"the name {path.name[:40]}... has {size} bytes, file systems take {MAX_NAME_BYTES}"
+            raise ValueError(f"{long}: rename the scan, or give it a shorter 'case' in a datalist.")
         same = identities.get(_identity(path)) if os.path.lexists(path) else None
         if same is not None and not (same.is_file() and results_in(same.parent, [same.name])):
             raise ValueError(f"{path} would be written over {same}, which is an input: give another folder or file.")
@@ -119,10 +117,8 @@ def _require_writable(folder: Path, space: int) -> None:
         raise ValueError(f"nothing can be written to {folder} ({error.strerror}): give another folder.") from error
     free = shutil.disk_usage(folder).free
     if free < space:
-        raise ValueError(
-            f"{folder} has {free / 2**20:.0f} MiB free and the results may need {space / 2**20:.0f} MiB: free some "
-            "space, or give an output folder on another disk."
-        )
+        need = f"{free / 2**20:.0f} MiB free and the results may need {space / 2**20:.0f} MiB"
+        raise ValueError(f"{folder} has {need}: free some space, or give an output folder on another disk.")
 
 
 def digest(path: Path, kind: str = "sha256") -> str:

@@ -36,10 +36,8 @@ def decode_names(encoded: Tensor) -> list[str]:
 def check_volume(volume: Tensor, channels: int = 1) -> None:
     """Raise ValueError unless the volume is [batch, channels, x, y, z]."""
     if volume.dim() != 5 or volume.shape[1] != channels:
-        raise ValueError(
-            f"the predictor got a tensor of shape {list(volume.shape)}; it expects [batch, {channels}, x, y, z] in "
-            "Hounsfield units (photographs: 0 to 255) on the working grid (the config's preprocessing makes it)."
-        )
+        got = f"the predictor got a tensor of shape {list(volume.shape)}; it expects [batch, {channels}, x, y, z]"
+        raise ValueError(f"{got} in Hounsfield units (photographs: 0 to 255) on the working grid.")
 
 
 def check_finite(values: Tensor, stage: str) -> None:
@@ -115,10 +113,8 @@ class TwoStagePredictor(Predictor):
             raise ValueError(f"{given}: give 1 or more, 0 or more, and 0 to 1.")
         channels = (2 * adjacent_slices + 1) * image_channels + 1
         if segmenter.encoder.in_channels != channels:
-            raise ValueError(
-                f"the encoder takes {segmenter.encoder.in_channels} channels, but a query has {channels}: "
-                f"{channels - 1} of the image and 1 attention. Set the encoder's in_channels to {channels}."
-            )
+            given = f"the encoder takes {segmenter.encoder.in_channels} channels, but a query has {channels}"
+            raise ValueError(f"{given}: {channels - 1} of the image and 1 attention. Set in_channels to {channels}.")
         self.coarse, self.attention, self.planner = coarse, attention, planner
         # Queries are cut plane by plane; weights that lie channels-last make the convolutions take them so.
         self.segmenter = segmenter.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

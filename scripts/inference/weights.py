@@ -24,34 +24,26 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     FileNotFoundError: no such file. ValueError: damaged, not finite, more than weights, of other organs, network, run.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no weights at {path}: train first, download them (monai.bundle download), or give another --model_path."
-        )
+        raise FileNotFoundError(f"no weights at {path}: train or download them, or give another --model_path.")
     check_weights(Path(path))
     state = load_checkpoint(path)
     own = network.state_dict()
     if "organ_names" in own and "organ_names" in state:
         wanted, found = decode_names(own["organ_names"]), decode_names(state["organ_names"])
         if wanted != found:
-            raise ValueError(
-                f"the weights {path} are for the organs {found}, the config lists {wanted}: use the config they were "
-                "trained with, or train weights for these organs."
-            )
+            differ = f"the weights {path} are for the organs {found}, the config lists {wanted}"
+            raise ValueError(f"{differ}: use the config they were trained with, or train weights for these organs.")
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     reshaped = [key for key in own if key in state and own[key].shape != state[key].shape]
     if missing or unknown or reshaped:
         examples = [f"no {key}" for key in missing[:2]] + [f"an unknown {key}" for key in unknown[:2]]
         examples += [f"{key} is {list(state[key].shape)}, expected {list(own[key].shape)}" for key in reshaped[:2]]
-        raise ValueError(
-            f"the weights {path} are of another network: {len(missing)} tensors are missing, {len(unknown)} unknown, "
-            f"{len(reshaped)} of another shape ({'; '.join(examples)}). Check encoder, decoder, coarse_network and "
-            "adjacent_slices."
-        )
+        differ = f"{len(missing)} tensors are missing, {len(unknown)} unknown, {len(reshaped)} of another shape"
+        said = f"the weights {path} are of another network: {differ} ({'; '.join(examples)})"
+        raise ValueError(f"{said}. Check encoder, decoder, coarse_network and adjacent_slices.")
     if broken := [key for key in own if not bool(torch.isfinite(state[key]).all())]:
-        raise ValueError(
-            f"the weights {path} hold values that are not finite in {len(broken)} tensors ({', '.join(broken[:3])}): "
-            "copy or download the file again, or take an earlier checkpoint."
-        )
+        broken_ones = f"{len(broken)} tensors ({', '.join(broken[:3])})"
+        raise ValueError(f"the weights {path} hold values that are not finite in {broken_ones}: copy the file again.")
     network.load_state_dict(state)
     return network
 
@@ -70,10 +62,10 @@ class WeightsLoader:
         """Load the weights."""
         networks = list(self.network.members) if isinstance(self.network, Ensemble) else [self.network]
         if len(networks) != len(self.paths):
-            raise ValueError(
-                f"{len(self.paths)} files of weights were given for {len(networks)} networks: "
-                f"{', '.join(self.paths)}. Name one model.pt, or add configs/variants/ensemble.yaml for several."
+            given = (
+                f"{len(self.paths)} files of weights were given for {len(networks)} networks: {', '.join(self.paths)}"
             )
+            raise ValueError(f"{given}. Name one model.pt, or add configs/variants/ensemble.yaml for several.")
         for network, path in zip(networks, self.paths, strict=True):
             load_weights(network, path)
             logger.info("weights: %s", path)

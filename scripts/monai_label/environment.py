@@ -93,9 +93,9 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
     running = sys.version_info[:2]
     if not OLDEST_PYTHON <= running <= NEWEST_PYTHON:
         this, oldest, newest = (f"{major}.{minor}" for major, minor in (running, OLDEST_PYTHON, NEWEST_PYTHON))
+        use = "`python3.11 -m scripts.monai_label.environment`"
         raise EnvironmentProblem(
-            f"this is Python {this}, and MONAI Label runs on {oldest} to {newest}: start this module with one of "
-            "these, for example `python3.11 -m scripts.monai_label.environment`."
+            f"this is Python {this}, MONAI Label runs on {oldest} to {newest}: start {use}, for example."
         )
     python = python_of(folder)
     if not python.exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)]).returncode:

@@ -40,10 +40,8 @@ def prepare_app(bundle: Path, workspace: Path, python: Path) -> Path:
     if copy.exists():
         return copy
     if missing := [file for file in NEEDED if not (bundle / file).is_file()]:
-        raise FileNotFoundError(
-            f"{bundle} has no {', '.join(missing)}, which MONAI Label reads: name the folder of a complete bundle with "
-            "--bundle; weights are downloaded with `python -m monai.bundle download_large_files` or trained."
-        )
+        lack = f"{bundle} has no {', '.join(missing)}, which MONAI Label reads"
+        raise FileNotFoundError(f"{lack}: name a complete bundle with --bundle; download weights, or train them.")
     if not (app / STRATEGY).exists():  # what `monailabel apps --download` does; the strategy comes last
         installed, left_out = python.parents[1] / "monailabel/sample-apps/monaibundle", ("logs", "model", "__pycache__")
         shutil.copytree(installed, app, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)

@@ -109,7 +109,5 @@ def load_torchvision_weights(encoder: QueryEncoder, path: str | None) -> None:
         colours[:, :3] = state["stem.0.weight"]
         encoder.load_state_dict({**state, "stem.0.weight": colours})
     except (KeyError, RuntimeError) as error:
-        raise ValueError(
-            f"the weights {path} do not fit the encoder ({error}): expected the state dict of torchvision's ResNet of "
-            "the name in encoder::name, encoder::widen_factor 1, and photographs (image_channels 3)."
-        ) from error
+        expected = "torchvision's ResNet of encoder::name, encoder::widen_factor 1, and photographs (image_channels 3)"
+        raise ValueError(f"the weights {path} do not fit the encoder ({error}): expected {expected}.") from error

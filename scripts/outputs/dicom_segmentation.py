@@ -169,7 +169,4 @@ class SaveDicomSegmentationd(SaveOnSeriesd):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         if not has_highdicom:
-            raise ValueError(
-                "a DICOM-SEG file is written with highdicom, and highdicom is not installed: run `python -m pip "
-                "install -r requirements.txt` in the bundle's folder, or `python -m pip install highdicom`."
-            )
+            raise ValueError("DICOM-SEG needs highdicom, which is not installed: `python -m pip install highdicom`.")

@@ -64,10 +64,8 @@ def _raw_data(folder: str) -> Path:
         if (candidate / "Training").is_dir():
             return candidate
     there = listed(sorted(os.listdir(root)), 8) if root.is_dir() else ""
-    raise FileNotFoundError(
-        f"'{folder}' holds no 'Training' folder ({there or 'it is empty or not there'}); expected the "
-        "challenge's RawData with Training/img, Training/label and Testing/img; unpack RawData.zip and give its folder."
-    )
+    there = there or "it is empty or not there"
+    raise FileNotFoundError(f"'{folder}' holds no 'Training' folder ({there}); unpack RawData.zip and give its folder.")
 
 
 def find_files(folder: str, needed: Collection[str] = TRAINING_CASES, with_test: bool = True) -> BtcvFiles:
@@ -148,10 +146,8 @@ def _require_complete(missing: Sequence[str]) -> None:
     if all(name.startswith("Testing/") for name in missing):
         remedy = "to train without the test scans, add --no_test"
     names = "\n  ".join(missing)
-    raise ValueError(
-        f"BTCV is incomplete, {len(missing)} files are missing; download and unpack RawData.zip again, or put the "
-        f"files there; {remedy}:\n  {names}"
-    )
+    lack = f"BTCV is incomplete, {len(missing)} files are missing"
+    raise ValueError(f"{lack}; unpack RawData.zip again, or put the files there; {remedy}:\n  {names}")
 
 
 def _name_oddities(files: BtcvFiles, scans: Sequence[Path]) -> None:

@@ -67,10 +67,8 @@ def _prepare(options: argparse.Namespace, scans: Sequence[ScanEntry], labels: di
     known = list(read_label_values(labels, where).organs)
     organs = options.organs or known
     if unknown := sorted({*organs, *(organ for scan in scans for organ in scan.organs or ())} - set(known)):
-        raise ValueError(
-            f"{where} does not name {', '.join(unknown)}, which --organs or the table lists; its organs are: "
-            f"{', '.join(known)}. Fix the spelling, or add it."
-        )
+        wrong = f"{where} does not name {', '.join(unknown)}, which --organs or the table lists"
+        raise ValueError(f"{wrong}; its organs are: {', '.join(known)}. Fix the spelling, or add it.")
     splits = split_scans(scans, organs, options.validation, options.test, options.folds, options.seed, options.split)
     how = f"patients drawn at random (seed {options.seed})"
     if options.split:

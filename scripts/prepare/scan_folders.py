@@ -72,10 +72,8 @@ def _named_files(place: str, what: str) -> dict[str, str]:
     else:
         raise FileNotFoundError(f"{what} '{place}' is no folder; give the folder of the {what}, or a pattern with *.")
     if not found:
-        raise FileNotFoundError(
-            f"{what} '{place}' holds no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series; fix the path, or "
-            "give RTSTRUCT and DICOM-SEG with --structures."
-        )
+        wanted = f"no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series"
+        raise FileNotFoundError(f"{what} '{place}' holds {wanted}; fix the path, or give RTSTRUCT with --structures.")
     return _one_each(sorted(found), what)
 
 
@@ -103,9 +101,8 @@ def _volumes_below(folder: str, results: bool) -> Iterator[str]:
         series = [one for one in found if not one.obstacle]
         if len(series) > 1 or (series and volumes):
             beside = f" beside {listed(volumes, 3)}" if volumes else ""
-            raise ValueError(
-                f"{root} holds {len(series)} DICOM series{beside}; move each to its folder:\n{listing(series)}"
-            )
+            many = f"{root} holds {len(series)} DICOM series{beside}"
+            raise ValueError(f"{many}; move each to its folder:\n{listing(series)}")
         if series:
             if (other := folder_of.setdefault(series[0].uid, root)) != root and series[0].uid:
                 raise ValueError(f"{root} and {other} hold images of one DICOM series; move them to one folder.")
@@ -140,10 +137,8 @@ def _patient(name: str, path: str, pattern: str | None) -> str | None:
     if pattern:
         match = re.search(pattern, name)
         if not match or not match.groups():
-            raise ValueError(
-                f"the patient pattern '{pattern}' finds no group in the name '{name}'; expected a regular expression "
-                "such as '^(p[0-9]+)_', whose first group is the patient."
-            )
+            expected = "a regular expression such as '^(p[0-9]+)_', whose first group is the patient"
+            raise ValueError(f"the patient pattern '{pattern}' finds no group in '{name}'; expected {expected}.")
         return match[1]
     series = find_series(path) if os.path.isdir(path) else []
     return str(series[0].headers[0].get("PatientID") or "").strip() or None if series else None
@@ -157,7 +152,7 @@ def read_table(path: str, patient_pattern: str | None = None) -> list[ScanEntry]
         with open(path, encoding="utf-8-sig") as stream:
             header = stream.readline()  # of one column it has no separator, which pandas cannot find out by itself
         separator = max(SEPARATORS, key=header.count)
-        as_text = {"dtype": "str", "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
+        as_text: Any = {"dtype": "str", "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
         frame: pd.DataFrame = pd.read_csv(path, sep=separator, **as_text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"table {path} cannot be read ({error}); save it as CSV in UTF-8.") from error

@@ -59,10 +59,8 @@ def read_splits(path: str, cases: Sequence[str]) -> list[Split]:
     content = read_json(path, "split file")
     folds = content if isinstance(content, list) else [content]
     if not folds or not all(_is_split(fold) for fold in folds):
-        raise ValueError(
-            f'split file {path} has another form than expected: {{"training": [names], "validation": [names]}}, or a '
-            "list of these, one for each fold; fix the file."
-        )
+        expected = '{"training": [names], "validation": [names]}, or a list of these, one for each fold'
+        raise ValueError(f"split file {path} has another form than expected: {expected}; fix the file.")
     return [_read_fold(fold, cases, path if len(folds) == 1 else f"fold {n} of {path}") for n, fold in enumerate(folds)]
 
 
@@ -169,10 +167,8 @@ def _placed_patients(scans: Sequence[ScanEntry]) -> Split:
     placed: Split = {}
     for scan in scans:
         if scan.split and placed.setdefault(scan.patient_or_case, scan.split) != scan.split:
-            raise ValueError(
-                f"patient {scan.patient_or_case} is in the splits {placed[scan.patient_or_case]} and {scan.split}; "
-                "keep all scans of a patient in one split."
-            )
+            two = f"in the splits {placed[scan.patient_or_case]} and {scan.split}"
+            raise ValueError(f"patient {scan.patient_or_case} is {two}; keep all scans of a patient in one split.")
     return placed
 
 

@@ -134,9 +134,7 @@ class SliceStore:
         scan = check_scan(load_volume(case["image"]))
         on_grid = self.grid(scan)
         if on_grid.shape[0] != self.channels:
-            raise ValueError(
-                f"{case['image']} has {on_grid.shape[0]} channels, image_channels says {self.channels}: fix one."
-            )
+            raise ValueError(f"{case['image']} has {on_grid.shape[0]} channels, image_channels says {self.channels}.")
         hu = on_grid.as_tensor().clamp(*HU_RANGE).round().to(torch.int16)
         if case.get("label"):
             label = load_organ_labels(case, self.organs, scan=scan)

@@ -29,10 +29,8 @@ affines "LPS", and MONAI would believe it and turn the patient around, left orga
 def check_spacing(spacing: Sequence[float]) -> tuple[float, float, float]:
     """Return the spacing (mm, axes R, A, S) as a tuple, or raise ValueError when it is not three positive numbers."""
     if len(spacing) != 3 or not all(np.isfinite(mm) and mm > 0 for mm in spacing):
-        raise ValueError(
-            f"spacing {list(spacing)} is not a voxel size: give three positive numbers in mm for the axes "
-            "right-left, anterior-posterior, superior-inferior, for example [1.5, 1.5, 3.0]."
-        )
+        expected = "three positive numbers in mm for the axes R-L, A-P and S-I, for example [1.5, 1.5, 3.0]"
+        raise ValueError(f"spacing {list(spacing)} is not a voxel size: give {expected}.")
     x, y, z = (float(mm) for mm in spacing)
     return x, y, z
 

@@ -70,10 +70,8 @@ class QueryIndex:
         unlabelled_confidence: float | None = None,
     ) -> None:
         if unlabelled_confidence is not None and not 0 < unlabelled_confidence <= 1:
-            raise ValueError(
-                f"unlabelled_confidence {unlabelled_confidence} is no probability: give one such as 0.7, or null to "
-                "leave unlabelled scans out."
-            )
+            given = f"unlabelled_confidence {unlabelled_confidence} is no probability"
+            raise ValueError(f"{given}: give one such as 0.7, or null to leave unlabelled scans out.")
         self.store, self.maps, self.planner = maps.store, maps, planner
         self.present_only, self.unlabelled_confidence = present_only, unlabelled_confidence
         self.groups: dict[int, list[tuple[int, Tensor]]] = {}
@@ -85,10 +83,8 @@ class QueryIndex:
             logger.info("unlabelled scans: the coarse maps of %d of %d queries are sure.", self._sure, self._planned)
         lost = [organ for n, organ in enumerate(self.store.organs, start=1) if n not in self.groups]
         if len(lost) == len(self.store.organs):
-            raise ValueError(
-                "no organ has a query: the coarse stage finds nothing in the training cases. Train it longer "
-                "(coarse::stage::epochs) or lower the planner's threshold."
-            )
+            lost_all = "no organ has a query: the coarse stage finds nothing in the training cases"
+            raise ValueError(f"{lost_all}. Train it longer (coarse::stage::epochs) or lower the planner's threshold.")
         if lost:
             logger.warning("no queries for %s: the coarse stage never finds them.", ", ".join(lost))
 

@@ -66,7 +66,7 @@ class QueryPlanner(nn.Module):
             raise ValueError(f"query threshold {threshold} is not a probability between 0 and 1, for example 0.3.")
         if not 0 <= overlap < 1 or margin_slices < 0 or pad < 0:
             raise ValueError(
-                f"overlap {overlap} has to lie in [0, 1), margin_slices {margin_slices} and pad {pad} from 0 up."
+                f"overlap {overlap} is not in [0, 1), or margin_slices {margin_slices} or pad {pad} below 0."
             )
         self.patch_size, self.margin_slices, self.pad = int(patch_size), int(margin_slices), int(pad)
         self.threshold, self.overlap = float(threshold), float(overlap)

@@ -66,11 +66,9 @@ def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
         return dict(ConfigParser.load_config_files(files))
     path = Path(run_dir) / CONFIG
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{run_dir} holds no {CONFIG}: name the folder of a training; of a run of version 0.9.0 or earlier give "
-            "the config files of its training as --run_dir \"['configs/train.yaml','configs/data/abdomen.yaml']\", and "
-            "--model_path."
-        )
+        old = "--run_dir \"['configs/train.yaml','configs/data/abdomen.yaml']\", and --model_path"
+        lack = f"{run_dir} holds no {CONFIG}: name the folder of a training"
+        raise FileNotFoundError(f"{lack}; of a run of version 0.9.0 or earlier give the config files as {old}.")
     try:
         content = {"softmax_queries": False, **_read(path)}  # runs before version 0.12.0 do not say so
     except (yaml.YAMLError, UnicodeDecodeError, TypeError):
@@ -88,10 +86,8 @@ def _taken(parser: ConfigParser, trained: Mapping[str, Any]) -> dict[str, Any]:
 def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = False) -> None:
     """First step of every workflow: check its command, and take over the predictor of a run, unless it trains one."""
     if run_dir and anew:
-        raise ValueError(
-            f"a training begins anew, and --run_dir {run_dir} names a finished one: leave it out; to go on with its "
-            "weights on new scans, fine-tune them (run run); to go on with a stopped training, give its --output_dir."
-        )
+        named = f"a training begins anew, and --run_dir {run_dir} names a finished one: leave it out"
+        raise ValueError(f"{named}; fine-tune its weights (run run), or go on with a stopped one by its --output_dir.")
     parser, command = running_parser(), running_command()
     if command is not None:
         _, files, overrides = command
@@ -137,10 +133,8 @@ def require_base() -> None:
     run_id, files, _ = command
     check_order(files)
     base = f"configs/{run_id if run_id in ('inference', 'evaluate') else 'train'}.yaml"
-    raise ValueError(
-        f"--config_file names no base config, and {files[0]} overrides one: give {_listed([base, *files])} instead of "
-        f"{_listed(files)}."
-    )
+    right = f"give {_listed([base, *files])} instead of {_listed(files)}"
+    raise ValueError(f"--config_file names no base config, and {files[0]} overrides one: {right}.")
 
 
 def _ranks(paths: Sequence[Path], is_base: Sequence[bool]) -> list[int]:

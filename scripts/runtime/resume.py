@@ -48,10 +48,8 @@ def load_checkpoint(path: str | Path, remedy: str = "copy or download it again")
         with open(path, "rb") as file:
             start = file.read(40)
         if not start.startswith((b"PK", b"\x80")):  # neither of torch.save's formats
-            raise ValueError(
-                f"{path} is not a readable checkpoint, it begins with {start!r}: an error page or a Git LFS pointer in "
-                "its place has to be downloaded again."
-            ) from error
+            begins = f"{path} is not a readable checkpoint, it begins with {start!r}"
+            raise ValueError(f"{begins}: an error page or a Git LFS pointer has to be downloaded again.") from error
         # PyTorch's text advises to load such a file all the same; only this line of it says what is in the file.
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0].partition("\n")[0]
         raise ValueError(f"{path} was refused, it holds more than weights: {reason}") from error

@@ -69,10 +69,8 @@ def claim(folder: Path, config: Mapping[str, Any], began_with: Mapping[str, Any]
     if path.exists():
         found = _compared(_read(path, yaml.safe_load), {**began_with, **manifest.get("began_with", {})})
         if changed := changed_settings(found, _compared(config, began_with)):
-            raise ValueError(
-                f"{folder} holds a run with other settings:\n{changed}\nGive another --output_dir, or delete that "
-                "folder to start again."
-            )
+            rest = f"{changed}\nGive another --output_dir, or delete that folder to start again."
+            raise ValueError(f"{folder} holds a run with other settings:\n{rest}")
         return folder
     known = manifest or (folder / "settings.json").exists()  # the latter of version 0.9.0
     if (folder / "model.pt").exists() and not known:
@@ -95,10 +93,8 @@ def check_weights(path: Path) -> None:
     """Raise ValueError for weights in the folder of a run that are not those which it wrote."""
     known = _read(path.parent / MANIFEST, json.loads).get("sha256", {}).get(path.name)
     if known and weights_digest(path) not in known:
-        raise ValueError(
-            f"{path} is not the file that the training in {path.parent} wrote ({MANIFEST} has another sha256), so that "
-            f"{CONFIG} need not fit it: put the file of that training back, or move this one to a folder of its own."
-        )
+        other = f"{path} is not the file that the training in {path.parent} wrote ({MANIFEST} has another sha256)"
+        raise ValueError(f"{other}: put that file back, or move this one to a folder of its own.")
 
 
 def flat_settings(value: Any, name: str = "") -> dict[str, Any]:

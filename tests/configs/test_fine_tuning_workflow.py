@@ -110,7 +110,7 @@ def complaint(**overrides: Any) -> str:
 
 def test_without_weights_it_says_where_to_get_them(settings: dict[str, Any], tmp_path: Path) -> None:
     said = complaint(output_dir=str(tmp_path), model_path=str(tmp_path / "none.pt"), **settings)
-    assert "train first, download them" in said
+    assert "train or download them" in said
     assert not list(tmp_path.glob("fine_tuning*"))
 
 

@@ -194,5 +194,5 @@ def test_a_class_that_the_folder_does_not_have_is_refused_with_those_that_it_has
 
 def test_the_folder_above_is_no_layout_and_the_error_says_what_would_be(tmp_path: Path) -> None:
     write_voc(tmp_path / "VOC2012")
-    with pytest.raises(FileNotFoundError, match="give a folder in PASCAL VOC's layout"):
+    with pytest.raises(FileNotFoundError, match="give a folder of PASCAL VOC"):
         load_cases(str(tmp_path), "training", CLASSES)

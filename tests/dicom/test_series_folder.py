@@ -305,5 +305,5 @@ def test_a_damaged_header_is_named(tmp_path: Path) -> None:
 
 def test_without_pydicom_one_sentence_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(headers, "has_pydicom", False)
-    with pytest.raises(ValueError, match="pydicom is not installed: run `python -m pip install -r requirements.txt`"):
+    with pytest.raises(ValueError, match="pydicom, which is not installed: `python -m pip install pydicom`"):
         find_series(str(tmp_path))

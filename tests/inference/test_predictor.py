@@ -229,5 +229,5 @@ def test_anything_but_volumes_of_one_channel_is_refused(make_predictor: MakePred
 
 
 def test_an_encoder_of_other_channels_is_refused_with_the_number_it_needs(make_predictor: MakePredictor) -> None:
-    with pytest.raises(ValueError, match="has 4: 3 of the image and 1 attention. Set the encoder's in_channels to 4"):
+    with pytest.raises(ValueError, match="has 4: 3 of the image and 1 attention. Set in_channels to 4"):
         make_predictor(adjacent_slices=1, segmenter=Echo(channels=2))

@@ -60,7 +60,7 @@ def test_the_handler_loads_when_the_engine_starts(make_predictor: MakePredictor,
 
 def test_missing_weights_are_refused_with_the_ways_to_get_some(make_predictor: MakePredictor, tmp_path: Path) -> None:
     with pytest.raises(
-        FileNotFoundError, match="no weights at .*model.pt: train first, .* or give another --model_path"
+        FileNotFoundError, match="no weights at .*model.pt: train or download them, or give another --model_path"
     ):
         load_weights(make_predictor(), tmp_path / "model.pt")
 

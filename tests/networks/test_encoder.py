@@ -156,9 +156,9 @@ def test_without_a_file_the_weights_stay_random() -> None:
     ("encoder", "content", "message"),
     [
         (ResNetEncoder("resnet18", 2), None, r"do not fit the encoder \(.*and photographs \(image_channels 3\)"),
-        (EfficientNetEncoder(in_channels=4), None, "of the name in encoder::name"),
+        (EfficientNetEncoder(in_channels=4), None, "ResNet of encoder::name"),
         (ResNetEncoder("resnet18", 4), {}, r"do not fit the encoder \('stem.0.weight'\)"),
-        (ResNetEncoder("resnet18", 4), {"state_dict": {}}, "expected the state dict of torchvision's ResNet"),
+        (ResNetEncoder("resnet18", 4), {"state_dict": {}}, "expected torchvision's ResNet of encoder::name"),
         (ResNetEncoder("resnet34", 4), None, r'Missing key.* "layer1.2.conv1.weight"'),
         (ResNetEncoder("resnet18", 4, widen_factor=0.5), None, "encoder::widen_factor 1"),
     ],

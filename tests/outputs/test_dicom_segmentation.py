@@ -256,7 +256,7 @@ def test_as_a_step_of_inference_it_writes_for_series_and_passes_other_scans(seri
 
 def test_without_highdicom_one_sentence_says_how_to_install_it_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segmentation, "has_highdicom", False)
-    with pytest.raises(ValueError, match="highdicom is not installed: run `python -m pip install -r requirements.txt`"):
+    with pytest.raises(ValueError, match="highdicom, which is not installed: `python -m pip install highdicom`"):
         SaveDicomSegmentationd("pred", "out", ORGANS)
 
 

@@ -85,7 +85,7 @@ def test_two_labels_of_one_scan_are_refused(tmp_path: Path) -> None:
 def test_the_patient_is_found_in_the_name(tmp_path: Path) -> None:
     touch(tmp_path / "p1_venous.nii.gz", tmp_path / "p1_plain.nii.gz")
     assert {scan.patient for scan in find_scans(str(tmp_path), patient_pattern="^(p[0-9]+)_")} == {"p1"}
-    with pytest.raises(ValueError, match="finds no group in the name 'p1_plain'; expected a regular expression"):
+    with pytest.raises(ValueError, match="finds no group in 'p1_plain'; expected a regular expression"):
         find_scans(str(tmp_path), patient_pattern="^(x[0-9]+)_")
 
 

@@ -151,7 +151,7 @@ def test_the_same_plan_comes_out_of_torchscript() -> None:
         ({"patch_size": 100}, "patch_size 100 does not fit the encoder: give a multiple of 16"),
         ({"patch_size": 16}, "at least 32"),
         ({"threshold": 0.0}, "query threshold 0.0 is not a probability"),
-        ({"overlap": 1.0}, r"overlap 1.0 has to lie in \[0, 1\)"),
+        ({"overlap": 1.0}, r"overlap 1.0 is not in \[0, 1\)"),
         ({"margin_slices": -1}, "margin_slices -1"),
         ({"pad": -1}, "pad -1"),
     ],

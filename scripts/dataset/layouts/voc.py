@@ -52,10 +52,9 @@ def datalist(folder: str) -> dict[str, Any]:
     root = Path(folder)
     needed = [IMAGES, MASKS, LISTS, *(f"{LISTS}/{name}.txt" for name in SPLITS)]
     if missing := [part for part in needed if not (root / part).exists()]:
-        raise FileNotFoundError(
-            f"{folder} is not a complete VOC folder, it has no {', no '.join(missing)}; expected {IMAGES}, {MASKS} and "
-            f"{LISTS} side by side: unpack VOCtrainval_11-May-2012.tar and give its VOCdevkit/VOC2012."
-        )
+        lack = f"it has no {', no '.join(missing)}; expected {IMAGES}, {MASKS} and {LISTS} side by side"
+        remedy = "give VOCdevkit/VOC2012 of VOCtrainval_11-May-2012.tar"
+        raise FileNotFoundError(f"{folder} is not a complete VOC folder, {lack}: {remedy}.")
     lists = {path.stem: _read_list(path) for path in sorted((root / LISTS).glob("*.txt"))}
     _refuse_missing_files(root, lists)
     own_classes = root / CLASS_NAMES
@@ -103,8 +102,6 @@ def _read_classes(path: Path) -> list[str]:
     """Names of the folder's own classes 1, 2, ..."""
     names = _lines(path)
     if names[:1] != ["background"] or len(names) < 2 or len(set(names)) < len(names) or len(names) > IGNORED_VALUE - 1:
-        raise ValueError(
-            f"{path} begins with {names[:3]}; expected 'background' and then the name of class 1, 2, ..., each once, "
-            f"one in each line, at most {IGNORED_VALUE - 2} classes."
-        )
+        expected = f"'background' and then the name of class 1, 2, ..., each once, at most {IGNORED_VALUE - 2} classes"
+        raise ValueError(f"{path} begins with {names[:3]}; expected {expected}, one in each line.")
     return names[1:]
