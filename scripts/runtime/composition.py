@@ -31,7 +31,7 @@ PREDICTOR = (
 
 FOLDERS = ("data", "budgets", "baselines", "variants")  # folders of overlays, in the order in which they are merged
 
-NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path", "initialize"}
+NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path", "initialize", "imports"}
 
 
 def composed(config_file: Files, run_dir: Files | None = None, **overrides: Any) -> ConfigParser:
