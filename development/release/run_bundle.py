@@ -57,7 +57,7 @@ def build_run_bundle(
         FileNotFoundError: no such run, no weights, or no licence.
     """
     run, weights = trained_config(str(run_dir)), run_dir / "model.pt"
-    if "development." in yaml.safe_dump(dict(run)):
+    if "_target_: development." in yaml.safe_dump(dict(run)):
         raise ValueError(f"{run_dir} was trained by an overlay that needs a clone of the repository: no bundle has it.")
     metadata = run_metadata(read_metadata(root), run, identity, scores_of(run_dir, weights))
     folder = output_dir / bundle_name(metadata)

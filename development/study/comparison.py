@@ -140,6 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if all(frame["seed"].nunique() == 1 for frame in frames):
         frames = [frame.assign(seed=0) for frame in frames]  # one run each, whatever their seeds
     scores = pd.concat([frame.assign(arm=name) for name, frame in zip(names, frames, strict=True)], ignore_index=True)
+    if scores.duplicated(["arm", "seed", "case", "organ"]).any():
+        parser.error("a patient is in several files of one name: join folds, and no other runs")
     of_arm = {name: scores[scores["arm"] == name] for name in names}
     for name, frame in of_arm.items():
         for unit, key in (("patient", "case"), ("seed", "seed")):

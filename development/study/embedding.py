@@ -209,6 +209,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.run_dir:
         rows = pd.DataFrame(probed(open_run(options.dataset_dir, options.run_dir)))
         rows["encoder"] = rows["encoder"].replace("fine_tuned", options.name)
+        if options.table.exists():
+            rows = rows.reindex(columns=pd.read_csv(options.table, nrows=0).columns)
         rows.to_csv(options.table, mode="a", header=not options.table.exists(), index=False)
     columns = ["encoder", "given", "queries", "right, mean over organs", "most confused"]
     print(markdown_table(columns, table_rows(pd.read_csv(options.table))))

@@ -58,9 +58,9 @@ def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]
         names = {plain_name(organ): organ for organ in organs}
         values = {organ: segments[name] for name, organ in names.items() if name in segments}
         if not values:
+            found = f"the segments {', '.join(segments)}, and the bundle's organs are {', '.join(organs)}"
             raise ValueError(
-                f"the label {case['label']} has the segments {', '.join(segments)}, and the bundle's organs are "
-                f"{', '.join(organs)}: give the segments the names of the organs they show, and save the label again."
+                f"the label {case['label']} has {found}: give them the names of organs, and save the label again."
             )
         if others := sorted(set(segments) - set(names)):
             logger.info("%s: segments that are none of the organs become background: %s.", case["label"], others)

@@ -129,10 +129,8 @@ def _require_known_organs(organs: Sequence[str], known: Sequence[str], path: str
     if not organs or len(set(organs)) < len(organs):
         raise ValueError(f"organs is {list(organs)}, expected one name or more, each once; fix it in the config.")
     if unknown := [_with_suggestion(organ, known) for organ in organs if organ not in known]:
-        raise ValueError(
-            f"the config lists organs that datalist {path} does not know: {'; '.join(unknown)}. The dataset's organs "
-            f"are: {', '.join(known)}. Rename or remove them in the config's organs, or in the dataset's 'labels'."
-        )
+        wrong = f"the config lists organs that datalist {path} does not know: {'; '.join(unknown)}"
+        raise ValueError(f"{wrong}. The dataset's organs are: {', '.join(known)}. Change the config's, or 'labels'.")
 
 
 def _with_suggestion(name: str, known: Iterable[str]) -> str:

@@ -56,9 +56,7 @@ def read_label_values(labels: Any, where: str) -> LabelValues:
         known.update(values)
         if same := [one for one in organs if plain_name(one) == plain_name(organ)]:
             joined = ",".join(map(str, [*values_of(organs[same[0]]), *values]))
-            raise ValueError(
-                f"'labels' of {where} names '{organ}' twice; join the values in a key: '{joined}': '{organ}'."
-            )
+            raise ValueError(f"'labels' of {where} names '{organ}' twice: rename one, or join them as '{joined}'.")
         if plain_name(organ) != BACKGROUND and BACKGROUND_VALUE not in values:
             organs[organ] = values[0] if len(values) == 1 else values
     return LabelValues(organs, sorted(known))

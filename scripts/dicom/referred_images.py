@@ -37,9 +37,9 @@ def images_of_labels(
     """
     stack = stack_in(series)
     if labels.shape != stack.shape or not np.allclose(affine, stack.affine, atol=1e-2):
+        shapes = f"the label map ({labels.shape}) is not on the grid of the DICOM series in {series} ({stack.shape})"
         raise ValueError(
-            f"the label map ({labels.shape}) is not on the grid of the DICOM series in {series} ({stack.shape}), or "
-            "its affine differs: give the label map of this series, in the order in which its slices are stacked."
+            f"{shapes}, or its affine differs: give the label map of this series, in the order of its slices."
         )
     with pydicom.config.disable_value_validation():
         images = [pydicom.dcmread(one.filename, stop_before_pixels=True, force=True) for one in stack.headers]

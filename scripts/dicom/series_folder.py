@@ -134,10 +134,8 @@ def _check_reader_agrees(folder: str, stack: SliceStack) -> None:
     if len(volumes) > 1:
         counts = ", ".join(str(len(volume)) for volume in volumes)
         differing = [tag for tag in SPLITTING_TAGS if len({str(one.get(tag)) for one in stack.headers}) > 1]
-        raise ValueError(
-            f"the images in {folder} would be read as {len(volumes)} volumes of {counts} images, since they differ in "
-            f"{', '.join(differing) or 'their headers'}; {HOW_TO_CONVERT}."
-        )
+        split = f"as {len(volumes)} volumes of {counts} images, by {', '.join(differing) or 'their headers'}"
+        raise ValueError(f"the images in {folder} would be read {split}; {HOW_TO_CONVERT}.")
     for path, header, numbers in zip(volumes[0], stack.headers, stack.numbers, strict=True):
         _compare_values(path, header, numbers, stack.rescale_varies)
     _compare_grid(volumes[0], folder, stack)

@@ -56,7 +56,7 @@ def numbers_of(header: Header) -> SliceNumbers:
         (slope,), (intercept,) = (_decimals(header, tag, 1) for tag in ("RescaleSlope", "RescaleIntercept"))
         if slope == 0:
             raise _refusal(header, "RescaleSlope", "a number other than 0")
-        if str(header.get("RescaleType") or "HU").strip() not in ("HU", "US"):  # the latter: not specified
+        if str(header.get("RescaleType") or "HU").strip() not in ("HU", "HU_MOD", "US"):  # the last: not specified
             raise _refusal(header, "RescaleType", "HU: these are other values, such as concentrations")
         storage = _storage(header)
     _check_length(header, rows * columns * storage[0] // 8)

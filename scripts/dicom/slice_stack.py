@@ -125,7 +125,5 @@ def _check_tilt(step: NDArray[np.float64], normal: NDArray[np.float64], per_pixe
     drift = float(np.linalg.norm(step - along * normal))
     if drift * per_pixel > 0.5:
         degrees = np.degrees(np.arctan2(drift, along))
-        raise Irregular(
-            f"its slices are tilted by {degrees:.1f} degrees against the direction in which they are stacked (gantry "
-            f"tilt); {HOW_TO_CONVERT}: dcm2niix straightens them"
-        )
+        tilt = f"tilted by {degrees:.1f} degrees against the direction in which they are stacked (gantry tilt)"
+        raise Irregular(f"its slices are {tilt}; {HOW_TO_CONVERT}: dcm2niix straightens them")

@@ -16,7 +16,7 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 BODY, BLANK, LEAST_HU = -300.0, 1.0, -1024.0
-"""HU above which a voxel is of the body, or of what it lies on; by which voxels of a blank slice differ at most."""
+"""HU above which a voxel is of the body or what it lies on; by which voxels of a blank slice differ at most; of air."""
 MM3_PER_ML = 1000.0
 NOTHING = 1000.0
 LEAST_SCANS = 15
@@ -91,7 +91,10 @@ def distances_of(signs: Signs, known: Mapping[str, Mapping[str, Sequence[float]]
     distances = {}
     for aspect, expected in known.items():
         values = _values(signs, aspect)
-        apart = [(values[name] - mean) / spread for name, (mean, spread) in expected.items() if name in values]
+        least = LEAST_HU if aspect == "air" else -np.inf  # also where it was fitted to values below
+        apart = [
+            (values[name] - max(mean, least)) / spread for name, (mean, spread) in expected.items() if name in values
+        ]
         worse = np.maximum(np.negative(apart), 0) if aspect in ("sure", "found") else np.abs(apart)
         distances[aspect] = float(worse.mean()) if apart else 0.0
         if aspect == "sure" and not signs["organs"]:

@@ -145,9 +145,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not (given.evaluations or given.training_scans):
         parser.error("nothing to fit: give output folders of evaluations, or --training_scans")
     weights = weights_digest(given.model_path)
-    others = json.loads(path.read_text("utf-8"))["weights_sha256"] if path.is_file() else weights
-    if others != weights and any(weights_digest(file) == others for file in path.parent.glob("*.pt")):
-        raise ValueError(f"{path} is of other weights in this folder: move {given.model_path} to one of its own.")
+    of_whom = read_json(str(path), "calibration").get("weights_sha256") if path.is_file() else weights
+    beside = [file for file in path.parent.glob("*.pt") if "_until_" not in file.name]  # what fine-tuning has replaced
+    if of_whom != weights and any(weights_digest(file) == of_whom for file in beside):
+        raise ValueError(f"{path} is of other weights in this folder: delete it, or move {given.model_path} away.")
     for folder in filter(None, [*given.evaluations, given.training_scans]):
         for case, entry in read_manifest(folder).get("cases", {}).items():
             if [*entry["weights_sha256"].values()] != [weights]:

@@ -33,10 +33,10 @@ def read_metadata(meta_file: str | Path, organs: Sequence[str]) -> dict[str, Any
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     wanted = {str(channel): name for channel, name in enumerate(["background", *organs])}
     if channels != wanted:
-        raise ValueError(
-            f"the output channels of {meta_file} are {list(channels.values())}, and the network's are "
-            f"{list(wanted.values())}: give a copy of the metadata with the channel_def of these organs as --meta_file."
+        differ = (
+            f"{meta_file} has the output channels {list(channels.values())}, and the network {list(wanted.values())}"
         )
+        raise ValueError(f"{differ}: give a copy with the channel_def of these organs as --meta_file.")
     return metadata
 
 

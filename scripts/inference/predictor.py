@@ -109,8 +109,8 @@ class TwoStagePredictor(Predictor):
     ) -> None:
         super().__init__(organs, window, image_channels)
         if passes < 1 or adjacent_slices < 0 or not 0 <= coarse_weight <= 1:
-            given = f"passes is {passes}, adjacent_slices {adjacent_slices}, coarse_weight {coarse_weight}"
-            raise ValueError(f"{given}: give 1 or more, 0 or more, and 0 to 1.")
+            given = f"passes is {passes} (1 or more), adjacent_slices {adjacent_slices} (0 or more)"
+            raise ValueError(f"{given}, coarse_weight {coarse_weight} (0 to 1): one is outside of its range.")
         channels = (2 * adjacent_slices + 1) * image_channels + 1
         if segmenter.encoder.in_channels != channels:
             given = f"the encoder takes {segmenter.encoder.in_channels} channels, but a query has {channels}"

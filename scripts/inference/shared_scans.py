@@ -117,10 +117,8 @@ class SharedScans:
             except OSError as error:
                 if not self._shares:
                     return None
-                raise ValueError(
-                    f"several processes share scans by file locks, which {self.folder} does not allow ({error}): give "
-                    "an output folder on another file system, or start one process."
-                ) from error
+                lack = f"several processes share scans by file locks, which {self.folder} does not allow ({error})"
+                raise ValueError(f"{lack}: give an output folder on another disk, or start one process.") from error
             time.sleep(POLL_S)
 
 

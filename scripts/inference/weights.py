@@ -43,7 +43,7 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
         raise ValueError(f"{said}. Check encoder, decoder, coarse_network and adjacent_slices.")
     if broken := [key for key in own if not bool(torch.isfinite(state[key]).all())]:
         broken_ones = f"{len(broken)} tensors ({', '.join(broken[:3])})"
-        raise ValueError(f"the weights {path} hold values that are not finite in {broken_ones}: copy the file again.")
+        raise ValueError(f"the weights {path} hold values that are not finite in {broken_ones}: take another file.")
     network.load_state_dict(state)
     return network
 

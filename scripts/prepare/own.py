@@ -96,10 +96,9 @@ def _label_map(given: Sequence[str], scans: Sequence[ScanEntry]) -> dict[str, st
         return labels
     pairs = [argument.partition("=") for argument in given]
     if not pairs or not all(value and organ for value, _, organ in pairs):
-        raise ValueError(
-            "--values says which value of the label files is which organ, such as --values 1=liver 2,3=kidneys "
-            f"9=background, or names a JSON file with 'labels'; got {' '.join(given) or 'nothing'}.{_found(scans)}"
-        )
+        said = f"; got {' '.join(given) or 'nothing'}.{_found(scans)}"
+        example = "--values 1=liver 2,3=kidneys 9=background, or names a JSON file with 'labels'"
+        raise ValueError(f"--values says which value of the label files is which organ, such as {example}{said}")
     if twice := sorted({value for value, _, _ in pairs if [pair[0] for pair in pairs].count(value) > 1}):
         raise ValueError(f"--values names the value {twice[0]} twice; give each value once.")
     return {value: organ for value, _, organ in pairs}

@@ -13,6 +13,7 @@ contoured ones, all of the cohort if empty; an empty ``split`` is drawn::
     ct/ben,,,,p2,
 """
 
+import csv
 import logging
 import os
 import re
@@ -53,11 +54,11 @@ def find_scans(images: str, labels: str | None = None, patient_pattern: str | No
     named = _named_files(labels, "labels") if labels else {}
     label_of = _one_each([(_scan_of_label(name, scans), path) for name, path in named.items()], "labels")
     if orphans := sorted(name for name in label_of if name not in scans):
-        raise ValueError(
-            f"{len(orphans)} labels have no scan of the same name: {listed(orphans)}; scans are named "
-            f"{listed(sorted(scans))}. Rename them, or give patterns such as --images 'ct/img*.nii.gz' "
-            "--labels 'seg/label*.nii.gz', whose matched parts are the names."
+        names = (
+            f"{len(orphans)} labels have no scan of the same name: {listed(orphans)}; scans: {listed(sorted(scans))}"
         )
+        remedy = "Rename them, or give patterns such as --images 'ct/img*.nii.gz' --labels 'seg/label*.nii.gz'"
+        raise ValueError(f"{names}. {remedy}, whose matched parts are the names.")
     patients = {name: _patient(name, path, patient_pattern) for name, path in scans.items()}
     return [ScanEntry(name, path, label_of.get(name), patient=patients[name]) for name, path in scans.items()]
 
@@ -73,7 +74,7 @@ def _named_files(place: str, what: str) -> dict[str, str]:
         raise FileNotFoundError(f"{what} '{place}' is no folder; give the folder of the {what}, or a pattern with *.")
     if not found:
         wanted = f"no volume ({', '.join(VOLUME_SUFFIXES)}) and no DICOM series"
-        raise FileNotFoundError(f"{what} '{place}' holds {wanted}; fix the path, or give RTSTRUCT with --structures.")
+        raise FileNotFoundError(f"{what} '{place}' holds {wanted}; fix the path; RTSTRUCT, DICOM-SEG: --structures.")
     return _one_each(sorted(found), what)
 
 
@@ -151,9 +152,13 @@ def read_table(path: str, patient_pattern: str | None = None) -> list[ScanEntry]
     try:
         with open(path, encoding="utf-8-sig") as stream:
             header = stream.readline()  # of one column it has no separator, which pandas cannot find out by itself
-        separator = max(SEPARATORS, key=header.count)
-        as_text: Any = {"dtype": "str", "keep_default_na": False, "index_col": False, "encoding": "utf-8-sig"}
-        frame: pd.DataFrame = pd.read_csv(path, sep=separator, **as_text)
+            separator = max(SEPARATORS, key=header.count)
+            cells = [len(row) for row in csv.reader([header, *stream], delimiter=separator)]
+        if wide := [n for n, count in enumerate(cells, start=1) if count > cells[0]]:
+            raise ValueError(
+                f"table {path} has more cells in row {wide[0]} than columns: put cells with commas in quotes."
+            )
+        frame = pd.read_csv(path, sep=separator, dtype="str", keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"table {path} cannot be read ({error}); save it as CSV in UTF-8.") from error
     frame.columns = frame.columns.str.strip().str.lower()

@@ -39,11 +39,11 @@ def hold_out(names: Sequence[str], validation: float, test: float = 0.0, seed: i
     counts = {VALIDATION: max(1, round(validation * len(ordered))), TEST: round(test * len(ordered))}
     held_out = sum(counts.values())
     if min(validation, test) < 0 or held_out >= len(ordered):
-        raise ValueError(
-            f"shares of {validation:g} for validation and {test:g} for test hold out {held_out} of {len(ordered)} "
-            "labelled patients; lower them or add labelled patients, so that some are left to train on. Scans with one "
-            "DICOM PatientID are of one patient."
+        held = (
+            f"{validation:g} for validation, {test:g} for test hold out {held_out} of {len(ordered)} labelled patients"
         )
+        remedy = "lower them or add labelled patients; scans with one DICOM PatientID are of one patient"
+        raise ValueError(f"shares of {held}; {remedy}.")
     _, drawn = train_test_split(ordered, test_size=held_out, random_state=seed)
     validating = dict.fromkeys(drawn[: counts[VALIDATION]], VALIDATION)
     return dict.fromkeys(ordered, TRAINING) | dict.fromkeys(drawn, TEST) | validating
@@ -78,10 +78,8 @@ def _read_fold(fold: Mapping[str, Sequence[Any]], cases: Sequence[str], where: s
     unknown = [name for name in counts if name not in cases]
     twice = [name for name, count in counts.items() if count > 1]
     if unknown or twice:
-        raise ValueError(
-            f"{where} names cases that are not there: {listed(unknown) or 'none'}; and cases twice: "
-            f"{listed(twice) or 'none'}. Each of {listed(cases)} can be listed once; fix the file."
-        )
+        wrong = f"cases that are not there: {listed(unknown) or 'none'}; and cases twice: {listed(twice) or 'none'}"
+        raise ValueError(f"{where} names {wrong}. Each of {listed(cases)} can be listed once; fix the file.")
     if empty := sorted({TRAINING, VALIDATION} - set(chosen.values())):
         raise ValueError(f"{where} has no case for {' and '.join(empty)}; add some.")
     return chosen

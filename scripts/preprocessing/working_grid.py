@@ -62,11 +62,9 @@ class ToWorkingGrid(Transform):
         voxels = float(np.prod(np.ceil(affine @ shape / self.spacing) + 1))
         # Negated, so that a NaN is refused as well.
         if not voxels <= MAX_GRID_VOXELS:
-            raise ValueError(
-                f"{volume.meta.get('filename_or_obj', 'the scan')}: {voxels:.3g} voxels on the working grid of "
-                f"{self.spacing} mm, at most {MAX_GRID_VOXELS:.3g} are worked on; check the voxel size in its header, "
-                "cut the scan, or choose a wider spacing."
-            )
+            size = f"{voxels:.3g} voxels on the working grid of {self.spacing} mm, at most {MAX_GRID_VOXELS:.3g} fit"
+            which = volume.meta.get("filename_or_obj", "the scan")
+            raise ValueError(f"{which}: {size}; check the voxel size in its header, or choose a wider spacing.")
 
 
 class ToWorkingGridd(MapTransform):
@@ -119,10 +117,9 @@ class ScoresToScanLabelsd(MapTransform):
             scores = torch.as_tensor(restored[key]).detach()
             if not bool(torch.isfinite(torch.stack(scores.aminmax())).all()):  # either is NaN if a score is
                 broken = int((~torch.isfinite(scores)).sum())
-                raise ValueError(
-                    f"{meta.get('filename_or_obj', 'the scan')}: {broken} of {scores.numel()} class scores of the "
-                    "predictor are not finite; check the weights, or run with precision float32."
-                )
+                which = meta.get("filename_or_obj", "the scan")
+                said = f"{which}: {broken} of {scores.numel()} class scores of the predictor are not finite"
+                raise ValueError(f"{said}; check the weights, or run with precision float32.")
             scores = without_other_parts(scores, self.one_piece, self.threshold, self.background)
             first = 0 if self.background else 1
             found = [index for index in range(first, scores.shape[0]) if bool((scores[index] > 0).any())]

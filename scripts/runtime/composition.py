@@ -24,14 +24,14 @@ CONFIG = "config.yaml"  # the composed config of a training, in the folder of th
 
 PREDICTOR = (
     "method multi_class softmax_queries score_pixels organs one_piece spacing coarse_spacing window image_channels "
-    "adjacent_slices coarse_network coarse_segmenter attention query_planner encoder decoder segmenter network_def "
-    "network predictor scores_to_labels inferer"
+    "adjacent_slices coarse_network coarse_segmenter attention query_planner training_planner encoder decoder "
+    "segmenter network_def network predictor scores_to_labels inferer"
 ).split()
 """Ids of the block on the predictor, which a workflow takes over from a run."""
 
 FOLDERS = ("data", "budgets", "baselines", "variants")  # folders of overlays, in the order in which they are merged
 
-NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path", "initialize", "imports"}
+NOT_OF_A_CONFIG = {"workflow_name", "workflow_type", "properties_path", "initialize", "finalize", "imports", "note"}
 
 
 def composed(config_file: Files, run_dir: Files | None = None, **overrides: Any) -> ConfigParser:
@@ -70,7 +70,8 @@ def trained_config(run_dir: str | Sequence[str]) -> dict[str, Any]:
         lack = f"{run_dir} holds no {CONFIG}: name the folder of a training"
         raise FileNotFoundError(f"{lack}; of a run of version 0.9.0 or earlier give the config files as {old}.")
     try:
-        content = {"softmax_queries": False, **_read(path)}  # runs before version 0.12.0 do not say so
+        # Runs before versions 0.12.0 and 0.15.2 do not say so.
+        content = {"softmax_queries": False, "training_planner": "@query_planner", **_read(path)}
     except (yaml.YAMLError, UnicodeDecodeError, TypeError):
         content = {}
     if missing := [key for key in PREDICTOR if key not in content]:
@@ -90,9 +91,9 @@ def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = Fals
         raise ValueError(f"{named}; fine-tune its weights (run run), or go on with a stopped one by its --output_dir.")
     parser, command = running_parser(), running_command()
     if command is not None:
-        _, files, overrides = command
+        run_id, files, overrides = command
         check_order(files)
-        check_overlays(files, run_dir)
+        check_overlays(files, run_dir, [run_id], overrides)
         check_ids(composed(files, run_dir), overrides)
     if run_dir:
         if command is None:
@@ -118,10 +119,9 @@ def check_order(files: Sequence[str]) -> None:
     for number, rank in enumerate(ranks[1:], start=1):
         if rank < ranks[number - 1]:
             right = [file for _, file in sorted(zip(ranks, files, strict=True), key=itemgetter(0))]
-            raise ValueError(
-                f"--config_file names {paths[number]} after {paths[number - 1]}, whose values it would replace: give "
-                f"{_listed(right)} instead of {_listed(files)} (a base config, then {', '.join(FOLDERS)})."
-            )
+            order = f"give {_listed(right)} instead of {_listed(files)} (a base config, then {', '.join(FOLDERS)})"
+            before = f"{paths[number]} after {paths[number - 1]}, whose values it would replace"
+            raise ValueError(f"--config_file names {before}: {order}.")
 
 
 def require_base() -> None:
@@ -168,16 +168,26 @@ def check_ids(parser: ConfigParser, overrides: Mapping[str, Any]) -> None:
             raise ValueError(f"--{written} is no id of the config files{hint} All ids: docs/reference/configs.md.")
 
 
-def check_overlays(files: Sequence[str], run_dir: str | Sequence[str] | None = None) -> None:
-    """Refuse ids of overlays that change nothing below them, unless a config refers to them: MONAI would add them."""
-    content = "".join(Path(file).read_text(encoding="utf-8") for file in files)
-    for number, file in enumerate(files[1:], start=1):
-        below = composed(files[:number], run_dir)
-        for key in stated_ids(_read(file)):
-            near = None if key in NOT_OF_A_CONFIG or re.search(f"@{key}(?!\\w)", content) else unknown_id(below, key)
-            if near is not None:
-                hint = f", did you mean {near}?" if near else "."
-                raise ValueError(f"{file}: {key} is no id of what lies below it{hint} All: docs/reference/configs.md.")
+def check_overlays(
+    files: Sequence[str], run_dir: str | Sequence[str] | None = None, known: Sequence[str] = (), more: Any = ""
+) -> None:
+    """Refuse ids of overlays that are nearly one of those below, which they would not change: MONAI would add them.
+
+    New ids pass that a config or the text of `more` refers to, that a training has, or that are `known`.
+    """
+    content = "".join([Path(file).read_text(encoding="utf-8") for file in files] + [str(more)]).replace("#", "::")
+    parser, training = composed(files[0], run_dir), Path(files[0]).with_stem("train")
+    parsers = [parser, *([composed(str(training))] if training.is_file() else [])]
+    for file in files[1:]:
+        for stated, value in _read(file).items():
+            for key in (one.replace("#", "::") for one in stated_ids({stated: value})):
+                parent, _, name = key.rpartition("::")
+                new = key not in (*NOT_OF_A_CONFIG, *known) and not re.search(f"[@%]{re.escape(key)}(?!\\w)", content)
+                if new and name[:1] != "_" and all(unknown_id(one, key) is not None for one in parsers):
+                    beside = parser.get(parent) if parent else config_of(parser)
+                    if near := difflib.get_close_matches(name, beside if isinstance(beside, dict) else (), 1, 0.75):
+                        raise ValueError(f"{file}: nothing uses {key}, did you mean {near[0]}?")
+            merge_kv(parser, stated, value)
 
 
 def stated_ids(overlay: Mapping[str, Any]) -> Iterator[str]:

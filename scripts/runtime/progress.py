@@ -77,10 +77,8 @@ class StageProgress:
         if self.losses:
             mean = float(torch.stack(self.losses).double().mean())
             if not math.isfinite(mean):  # before a checkpoint of it replaces the last good one
-                raise ValueError(
-                    f"{self.stage}: the loss of epoch {engine.state.epoch} is {mean}, training has diverged. Lower the "
-                    "learning rate, or set precision to float32; the same command goes on from the last checkpoint."
-                )
+                lost = f"{self.stage}: the loss of epoch {engine.state.epoch} is {mean}, training has diverged"
+                raise ValueError(f"{lost}. Use --precision float32, or begin anew with a lower learning rate.")
             self._say(engine, f"epoch {engine.state.epoch} of {engine.state.max_epochs}, loss {mean:.4f}")
             for listener in LISTENERS:
                 listener(self.stage, engine.state.epoch, mean)

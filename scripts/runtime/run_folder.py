@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from ignite.distributed import one_rank_first
 
 from scripts.files.atomic_write import write_text
-from scripts.files.result_files import bundle_identity, digest, weights_digest
+from scripts.files.result_files import bundle_identity, digest, results_in, weights_digest
 from scripts.runtime.composition import CONFIG
 from scripts.runtime.running_config import running_config
 
@@ -22,7 +23,7 @@ MAY_DIFFER = (
     r"bundle_root|dataset_dir|output_dir|cache_dir|model_path|run_dir|device.*|precision|.*\.(num_)?workers",
     r"network_def\.batch_size|coarse_segmenter\.tile|contrastive\.loss\.loss\.gather",
     # what is shown of the training, and where
-    r"val_interval|validat(e|ion_limit|ion_cases)(\..*)?|tracking.*|experiment_name|run_(name|folder.*)|save_execute_config",
+    r"val_interval|validation_(limit|cases)(\..*)?|validate\.dataset.*|tracking.*|experiment_name|run_(name|folder.*)|save_execute_config",
     # what a training does not read
     r"fine_tuning.*|run|initialize.*",
 )
@@ -53,7 +54,8 @@ def _apart_from_place(value: Any) -> Any:
     """Name and size of a file in place of its path: data may be moved, and not changed after a stage has used them."""
     path = Path(str(value))
     if path.is_absolute() and path.is_dir():
-        return [path.name, [file.stat().st_size for file in sorted(path.iterdir())]]
+        slices = sorted({file.name for file in path.iterdir() if file.is_file()} - results_in(path, os.listdir(path)))
+        return [path.name, [(path / name).stat().st_size for name in slices if name[0] != "."]]
     return [path.name, path.is_file() and path.stat().st_size] if path.is_absolute() else value
 
 

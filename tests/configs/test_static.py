@@ -105,21 +105,50 @@ def test_an_overlay_only_changes_what_exists_below_it(name: str) -> None:
     check_overlays([str(ROOT / file) for file in files[: files.index(name) + 1]])
 
 
+def overlay(folder: Path, text: str) -> str:
+    path = folder / "own.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "near"),
     [
-        ("orgams: []", "orgams is no id of what lies below it, did you mean organs?"),
-        ("train::epoch: 1", "train::epoch is no id of what lies below it, did you mean train::epochs?"),
-        ("+encoder: {stem_strid: 2}", "did you mean encoder::stem_stride?"),
-        ("+cors: {}", "cors is no id"),
+        ("orgams: []", "orgams, did you mean organs?"),
+        ("train::epoch: 1", "train::epoch, did you mean epochs?"),
+        ("train#epohcs: 1", "train::epohcs, did you mean epochs?"),
+        ("+contrastive: {temprature: 0.2}", "contrastive::temprature, did you mean temperature?"),
+        ("validaton_limit: 2", "validaton_limit, did you mean validation_limit?"),
     ],
 )
-def test_a_misspelt_overlay_key_is_refused(tmp_path: Path, wrong: str, said: str) -> None:
-    own = tmp_path / "own.yaml"
-    own.write_text(f"margin: 3\ntrain::epochs: '@margin'\n+decoder: {{width: 48}}\n{wrong}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=re.escape(said)) as caught:
-        check_overlays([str(ROOT / "configs/train.yaml"), str(own)])
-    assert str(own) in str(caught.value)
+@pytest.mark.parametrize("base", ["configs/train.yaml", "configs/train.json"])
+def test_a_misspelt_overlay_key_is_refused(tmp_path: Path, base: str, wrong: str, near: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"own.yaml: nothing uses {near}")):
+        check_overlays([str(ROOT / base), overlay(tmp_path, wrong)])
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        "margin: 3\ntrain::epochs: '@margin'",
+        "train::epoch: 3\ntrain::epochs: '$@train#epoch + 1'",
+        "trainings: {_target_: torch.optim.SGD}\ntrain::optimizer: '%trainings'",
+        "my_run: ['@prepared']\ntrain::evaluate_only: 1\nfinalize: []\nimports: ['$import numpy']",
+        "+tracking: {_disabled_: true}\ntrain::handlers::0::_disabled_: true",
+        "network_def#passes: 2\n+decoder: {width: 48}",
+        "encoder: {_target_: monai.networks.nets.EfficientNetBN, model_name: b0}\nencoder::in_channels: 3",
+    ],
+)
+def test_an_overlay_may_add_what_is_used_and_what_is_like_nothing_below_it(tmp_path: Path, right: str) -> None:
+    check_overlays([str(ROOT / "configs/train.yaml"), overlay(tmp_path, right)])
+
+
+def test_an_overlay_of_a_training_may_be_laid_on_evaluation_and_one_run_id_be_new(tmp_path: Path) -> None:
+    check_overlays([str(ROOT / "configs/evaluate.yaml"), str(ROOT / "configs/data/abdomen.yaml")])
+    check_overlays(
+        [str(ROOT / "configs/inference.yaml"), overlay(tmp_path, "phases: [a]\norgams: []")], known=["orgams"]
+    )
+    check_overlays([str(ROOT / "configs/train.yaml"), overlay(tmp_path, "orgams: []")], more={"organs": "@orgams"})
 
 
 @every_overlay

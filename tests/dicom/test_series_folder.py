@@ -152,7 +152,7 @@ def test_a_series_that_the_reader_would_split_is_refused_with_what_differs(tmp_p
     one = pydicom.dcmread(path)
     one.SliceThickness = 4
     one.save_as(path)
-    with pytest.raises(ValueError, match="read as 2 volumes of .* images, since they differ in SliceThickness"):
+    with pytest.raises(ValueError, match="read as 2 volumes of .* images, by SliceThickness"):
         series_folder(str(folder))
 
 

@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from ct_series import AXIAL, tilted, voxels_of, write_ct_series
 
+from scripts.dataset.volume_file import read_volume_file
 from scripts.dicom.series import find_series
 from scripts.dicom.slice_stack import SliceStack, slice_stack
 
@@ -78,6 +79,7 @@ def test_a_gantry_tilt_is_refused_with_its_angle(degrees: float, tmp_path: Path)
 
 def test_a_tilt_of_less_than_half_a_pixel_is_straightened_as_itk_does(tmp_path: Path) -> None:
     write_ct_series(tmp_path, VOXELS, tilted(AXIAL, 0.5))
+    np.testing.assert_allclose(stack_of(tmp_path).affine, read_volume_file(str(tmp_path)).affine, atol=1e-5)
     axes = stack_of(tmp_path).affine[:3, :3]
     np.testing.assert_allclose(axes.T @ axes, np.diag([4.0, 9.0, 25.0]), atol=1e-3)
 

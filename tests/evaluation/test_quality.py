@@ -90,12 +90,14 @@ def test_a_calibration_counts_for_its_own_weights_only(tmp_path: Path) -> None:
     assert step(item)["result"] == {"soft_dice": soft, "estimated_dice": {"liver": pytest.approx(0.66, abs=0.05)}}
     assert EstimateQualityd("pred", ORGANS, [str(weights)])(item)["result"] == {"soft_dice": soft}
     assert settings_of(EstimateQualityd("pred", ORGANS, str(weights))) != before, "scans are segmented again"
-    weights.with_name("quality.json").write_text('{"weights_sha256": ')
-    with pytest.raises(ValueError, match="calibration .*quality.json is not valid JSON"):
-        step(item)
-    weights.with_name("quality.json").write_text("{}")
+    fitted = weights.with_name("quality.json").read_text()
     weights.write_bytes(b"other weights")
     assert calibration_of(weights) == {} and step(item)["result"] == {"soft_dice": soft}
+    weights.with_name("quality.json").write_text('{"dice": []}')
+    assert calibration_of(weights) == {}
+    weights.with_name("quality.json").write_text(fitted[:-9])
+    with pytest.raises(ValueError, match="calibration .*quality.json is not valid JSON"):
+        step(item)
 
 
 @pytest.mark.parametrize("option", [[], ["--training_scans"]], ids=["evaluation", "training scans"])

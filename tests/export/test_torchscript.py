@@ -125,7 +125,7 @@ def expected_labels(tiny_bundle: TinyBundle, path: Path, **settings: Any) -> Any
 def test_metadata_of_other_organs_is_refused(tmp_path: Path) -> None:
     organs = load(INFERENCE)["organs"]
     assert read_metadata(METADATA, organs)["version"]
-    with pytest.raises(ValueError, match=r"are \['background', 'spleen', 'liver'\]: give a copy of the metadata"):
+    with pytest.raises(ValueError, match=r"the network \['background', 'spleen', 'liver'\]: give a copy"):
         read_metadata(METADATA, ["spleen", "liver"])
 
 

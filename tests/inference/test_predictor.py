@@ -139,7 +139,7 @@ def test_a_further_pass_asks_by_the_mean_of_the_coarse_map_and_the_last_answer(
     torch.testing.assert_close(scripted, answer, atol=2 * ROUNDED + 1e-5, rtol=0)
     torch.testing.assert_close(part[:, 2], answer[:, 2], atol=2 * ROUNDED + 1e-5, rtol=0)
     torch.testing.assert_close(part[0, 1].float(), CoarseOnly(predictor)(volume)[0, 1], atol=ROUNDED, rtol=0)
-    with pytest.raises(ValueError, match="passes is 0, .*: give 1 or more, 0 or more, and 0 to 1"):
+    with pytest.raises(ValueError, match=r"passes is 0 \(1 or more\)"):
         make_predictor(passes=0)
 
 

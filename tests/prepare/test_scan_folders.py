@@ -91,9 +91,7 @@ def test_the_patient_is_found_in_the_name(tmp_path: Path) -> None:
 
 def test_a_label_without_a_scan_is_refused_with_both_lists(tmp_path: Path) -> None:
     touch(tmp_path / "ct/img1.nii.gz", tmp_path / "seg/label1.nii.gz")
-    with pytest.raises(
-        ValueError, match="1 labels have no scan of the same name: label1; scans are named img1.*patterns"
-    ):
+    with pytest.raises(ValueError, match="1 labels have no scan of the same name: label1; scans: img1.*patterns"):
         find_scans(str(tmp_path / "ct"), str(tmp_path / "seg"))
 
 
@@ -174,9 +172,10 @@ def test_a_table_as_spreadsheets_save_it_is_read(tmp_path: Path, separator: str)
     assert (scan.image, scan.patient) == (str(tmp_path / "a.nii"), "007")
 
 
-def test_a_comma_at_the_end_of_every_row_shifts_no_column(tmp_path: Path) -> None:
-    (scan,) = read_table(write(tmp_path, "image,patient", "a.nii,007,"))
-    assert (scan.image, scan.patient) == (str(tmp_path / "a.nii"), "007")
+@pytest.mark.parametrize("row", ["a.nii,liver,", "a.nii,liver,spleen"])
+def test_a_row_with_more_cells_than_columns_is_refused(row: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has more cells in row 3 than columns: put cells with commas in quotes"):
+        read_table(write(tmp_path, "image,organs", 'b.nii,"liver,spleen"', row))
 
 
 def test_a_table_may_have_nothing_but_images(tmp_path: Path) -> None:
