@@ -144,7 +144,7 @@ def test_a_mistyped_option_exports_nothing(tmp_path: Path) -> None:
 def test_a_baseline_is_refused_by_name(tiny_bundle: TinyBundle, tmp_path: Path) -> None:
     files = [str(ROOT / INFERENCE)]
     settings = {**tiny_bundle.settings, "network_def": {"_target_": "torch.nn.Identity"}}
-    with pytest.raises(ValueError, match="network_def is a Identity, .* leave baseline overlays out"):
+    with pytest.raises(ValueError, match="network_def is a Identity, .* leave baselines out"):
         export_torchscript(str(tmp_path / "model.ts"), files, str(METADATA), **settings)
 
 
