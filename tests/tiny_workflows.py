@@ -25,6 +25,7 @@ TINY_PREDICTOR: dict[str, Any] = {
     "coarse_spacing": [12.0, 12.0, 24.0],
     "coarse_network::channels": [8, 8, 8, 8],
     "query_planner::patch_size": 32,
+    "training_planner": "@query_planner",
     "query_planner::threshold": 0.05,  # the coarse stage hardly learns anything in 4 iterations
     "encoder::name": "resnet18",
     "precision": "float32",

@@ -117,7 +117,7 @@ def overlay(folder: Path, text: str) -> str:
         ("orgams: []", "orgams, did you mean organs?"),
         ("train::epoch: 1", "train::epoch, did you mean epochs?"),
         ("train#epohcs: 1", "train::epohcs, did you mean epochs?"),
-        ("+contrastive: {temprature: 0.2}", "contrastive::temprature, did you mean temperature?"),
+        ("+contrastive: {temperat: 0.2}", "contrastive::temperat, did you mean temperature?"),
         ("validaton_limit: 2", "validaton_limit, did you mean validation_limit?"),
     ],
 )

@@ -53,7 +53,7 @@ def test_a_finished_environment_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_python_that_monai_label_does_not_run_on_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 13, 0))
-    with pytest.raises(EnvironmentProblem, match="this is Python 3.13, and MONAI Label runs on 3.10 to 3.12"):
+    with pytest.raises(EnvironmentProblem, match="this is Python 3.13, MONAI Label runs on 3.10 to 3.12"):
         make("1.6.1", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

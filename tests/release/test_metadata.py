@@ -111,9 +111,8 @@ def test_the_commands_of_the_card_name_this_bundle_and_a_config_that_exists(meta
     assert all((ROOT / name).is_file() for name in re.findall(r"--config_file (\S+)", card))
 
 
-def test_pages_that_the_card_names_exist(metadata: dict[str, Any]) -> None:
-    pages = re.findall(r"`(docs/[^`]+)`", model_card(metadata))
-    assert pages and all((ROOT / page).is_file() for page in pages)
+def test_a_bundle_without_scores_has_a_card_without_them(metadata: dict[str, Any]) -> None:
+    assert "## Scores" in model_card(metadata) and "## Scores" not in model_card({**metadata, "eval_metrics": {}})
 
 
 @pytest.mark.parametrize(

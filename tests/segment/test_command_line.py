@@ -287,7 +287,7 @@ PHOTOGRAPHS = [str(ROOT / "configs" / name) for name in ("train.yaml", "data/voc
     [
         (["nowhere"], "error: input 'nowhere' does not exist; expected a volume"),
         (["{study}", "--series", "7"], "error: folder {study} has no CT series '7'; give the number or the UID"),
-        (["{study}", "--model_path", "none.pt"], "error: no weights at none.pt: train first"),
+        (["{study}", "--model_path", "none.pt"], "error: no weights at none.pt: train or download them"),
         (["{study}", "--run_dir", "none"], "error: none holds no config.yaml: name the folder of a training"),
         (["{study}", "--run_dir", "a.yaml", "b.yaml"], "error: --run_dir names config files that do not exist: a.yaml"),
         (["{study}", "--run_dir", *PHOTOGRAPHS], "voc.yaml'] segments photographs: use the inference workflow"),
