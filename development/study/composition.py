@@ -117,8 +117,9 @@ def commands_of(plan: Plan, run: Run, places: Places) -> dict[str, list[str]]:
     *coarse, trained = plan.needs(run) if arm.members else [run]
     where = {"model_path": places.folder(trained) / "model.pt", "dataset_dir": places.dataset_dir}
     where |= {"output_dir": folder / "evaluation", "run_dir": files}
-    settings = settings_of(plan, run, 0, places.extra)
-    where |= {key: settings[key] for key in ("precision",) if key in settings}  # a run does not pass it on
+    settings = settings_of(plan, run, run.labelled, places.extra)
+    if "precision" in settings:  # of the machine: an evaluation does not take it over from a run
+        where["precision"] = settings["precision"]
     if coarse:
         where[COARSE_PATH] = places.folder(coarse[0]) / "coarse.pt"
     return {**training, "evaluation": [sys.executable, *bundle_command("evaluate", [plan.evaluation, *own], **where)]}

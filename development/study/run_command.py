@@ -31,7 +31,7 @@ from development.study.composition import (
 from development.study.plan import Plan, Run, check_names, read_plan
 from development.study.results import Results
 from development.study.single_run import RunFailed, carry_out
-from scripts.runtime.composition import unknown_id
+from scripts.runtime.composition import knows
 from scripts.runtime.plain_errors import command_parser
 from scripts.runtime.progress import readable_duration
 from scripts.runtime.run_folder import changed_settings
@@ -122,7 +122,7 @@ def check_settings(plan: Plan, extra: Mapping[str, Any]) -> None:
         parser = composed(plan, arm.name)
         layers = [plan.settings, *plan.regimes.values(), arm.settings, *arm.regime_settings.values(), extra]
         keys = {key for layer in layers for key in layer if not key.startswith(PREDICTOR) or is_two_stage(parser)}
-        unknown = sorted(key for key in keys if unknown_id(parser, key.removeprefix("+")) is not None)
+        unknown = sorted(key for key in keys if not knows(parser, key.removeprefix("+")))
         if unknown:
             raise ValueError(f"the settings {unknown} do not exist in the configs of the arm {arm.name}.")
 

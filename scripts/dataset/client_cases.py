@@ -59,9 +59,7 @@ def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]
         values = {organ: segments[name] for name, organ in names.items() if name in segments}
         if not values:
             found = f"the segments {', '.join(segments)}, and the bundle's organs are {', '.join(organs)}"
-            raise ValueError(
-                f"the label {case['label']} has {found}: give them the names of organs, and save the label again."
-            )
+            raise ValueError(f"the label {case['label']} has {found}: name them after organs, and save it again.")
         if others := sorted(set(segments) - set(names)):
             logger.info("%s: segments that are none of the organs become background: %s.", case["label"], others)
         completed["annotated"] = list(values)

@@ -69,8 +69,10 @@ def score_case(
     _check_grid(case, prediction, reference, spacing)
     if unknown := sorted(set(annotated) - set(organs)):
         raise ValueError(f"{case}: annotated organs {unknown} are not among the configured organs {list(organs)}.")
-    predicted = _label_array(case, "prediction", prediction.masked_fill(reference == IGNORED, 0), len(organs))
-    referenced = _label_array(case, "reference", reference.masked_fill(reference == IGNORED, 0), len(organs))
+    if bool((ignored := reference == IGNORED).any()):
+        prediction, reference = prediction.masked_fill(ignored, 0), reference.masked_fill(ignored, 0)
+    predicted = _label_array(case, "prediction", prediction, len(organs))
+    referenced = _label_array(case, "reference", reference, len(organs))
     boxes = (ndimage.find_objects(labels, max_label=len(organs)) for labels in (predicted, referenced))
     scores = []
     for class_index, (organ, *around) in enumerate(zip(organs, *boxes, strict=True), start=1):

@@ -92,9 +92,8 @@ def distances_of(signs: Signs, known: Mapping[str, Mapping[str, Sequence[float]]
     for aspect, expected in known.items():
         values = _values(signs, aspect)
         least = LEAST_HU if aspect == "air" else -np.inf  # also where it was fitted to values below
-        apart = [
-            (values[name] - max(mean, least)) / spread for name, (mean, spread) in expected.items() if name in values
-        ]
+        pairs = [(values[name], *known_values) for name, known_values in expected.items() if name in values]
+        apart = [(value - max(mean, least)) / spread for value, mean, spread in pairs]
         worse = np.maximum(np.negative(apart), 0) if aspect in ("sure", "found") else np.abs(apart)
         distances[aspect] = float(worse.mean()) if apart else 0.0
         if aspect == "sure" and not signs["organs"]:

@@ -73,6 +73,12 @@ def results_in(folder: PathLike, names: Iterable[str]) -> set[str]:
     return {name for name in names if name in listed or name.lower().endswith(endings)}
 
 
+def files_of_scan(folder: PathLike) -> list[Path]:
+    """The files in the folder of a series by name, results left aside."""
+    results = results_in(folder, os.listdir(folder))
+    return sorted(file for file in Path(folder).iterdir() if file.is_file() and file.name not in results)
+
+
 def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space: int = 0, new: bool = False) -> None:
     """Make sure that files can be written, and that none of them is an input; nothing is left behind.
 

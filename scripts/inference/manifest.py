@@ -217,8 +217,7 @@ def content_digest(scan: Path) -> str:
         return result_files.digest(scan)
     if not scan.is_dir():
         return ""
-    results = result_files.results_in(scan, os.listdir(scan))
-    parts = sorted(result_files.digest(file) for file in scan.iterdir() if file.is_file() and file.name not in results)
+    parts = sorted(map(result_files.digest, result_files.files_of_scan(scan)))
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

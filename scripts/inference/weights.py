@@ -62,10 +62,9 @@ class WeightsLoader:
         """Load the weights."""
         networks = list(self.network.members) if isinstance(self.network, Ensemble) else [self.network]
         if len(networks) != len(self.paths):
-            given = (
-                f"{len(self.paths)} files of weights were given for {len(networks)} networks: {', '.join(self.paths)}"
-            )
-            raise ValueError(f"{given}. Name one model.pt, or add configs/variants/ensemble.yaml for several.")
+            given = f"{len(self.paths)} files of weights were given for {len(networks)} networks"
+            remedy = "Name one model.pt, or add configs/variants/ensemble.yaml for several"
+            raise ValueError(f"{given}: {', '.join(self.paths)}. {remedy}.")
         for network, path in zip(networks, self.paths, strict=True):
             load_weights(network, path)
             logger.info("weights: %s", path)

@@ -94,9 +94,7 @@ def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
     if not OLDEST_PYTHON <= running <= NEWEST_PYTHON:
         this, oldest, newest = (f"{major}.{minor}" for major, minor in (running, OLDEST_PYTHON, NEWEST_PYTHON))
         use = "`python3.11 -m scripts.monai_label.environment`"
-        raise EnvironmentProblem(
-            f"this is Python {this}, MONAI Label runs on {oldest} to {newest}: start {use}, for example."
-        )
+        raise EnvironmentProblem(f"this is Python {this}, MONAI Label runs on {oldest} to {newest}: start {use}.")
     python = python_of(folder)
     if not python.exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)]).returncode:
         raise EnvironmentProblem(f"{folder} could not be made: see above. Is there disk space, may you write there?")

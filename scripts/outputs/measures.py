@@ -56,10 +56,9 @@ def organ_measures(
     """
     highest = int(labels.max(initial=0))
     if image.shape != labels.shape or highest > len(organs):
-        found = (
-            f"the shapes {image.shape} and {labels.shape}, and the highest class index is {highest} of {len(organs)}"
-        )
-        raise ValueError(f"image and label map have {found} organs: give a label map on the scan's grid.")
+        shapes = f"image and label map have the shapes {image.shape} and {labels.shape}"
+        found = f"the highest class index is {highest} of {len(organs)} organs"
+        raise ValueError(f"{shapes}, and {found}: give a label map on the scan's grid.")
     voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / MM3_PER_ML
     count, known = len(organs) + 1, noted or {}
     voxels, total_hu = np.zeros(count, dtype=np.intp), np.zeros(count)

@@ -63,8 +63,7 @@ def _raw_data(folder: str) -> Path:
     for candidate in (root, root / "RawData", root / "Abdomen" / "RawData"):
         if (candidate / "Training").is_dir():
             return candidate
-    there = listed(sorted(os.listdir(root)), 8) if root.is_dir() else ""
-    there = there or "it is empty or not there"
+    there = (listed(sorted(os.listdir(root)), 8) if root.is_dir() else "") or "it is empty or not there"
     raise FileNotFoundError(f"'{folder}' holds no 'Training' folder ({there}); unpack RawData.zip and give its folder.")
 
 

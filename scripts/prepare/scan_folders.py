@@ -54,11 +54,9 @@ def find_scans(images: str, labels: str | None = None, patient_pattern: str | No
     named = _named_files(labels, "labels") if labels else {}
     label_of = _one_each([(_scan_of_label(name, scans), path) for name, path in named.items()], "labels")
     if orphans := sorted(name for name in label_of if name not in scans):
-        names = (
-            f"{len(orphans)} labels have no scan of the same name: {listed(orphans)}; scans: {listed(sorted(scans))}"
-        )
+        names = f"{len(orphans)} labels have no scan of the same name: {listed(orphans)}; scans: "
         remedy = "Rename them, or give patterns such as --images 'ct/img*.nii.gz' --labels 'seg/label*.nii.gz'"
-        raise ValueError(f"{names}. {remedy}, whose matched parts are the names.")
+        raise ValueError(f"{names}{listed(sorted(scans))}. {remedy}, whose matched parts are the names.")
     patients = {name: _patient(name, path, patient_pattern) for name, path in scans.items()}
     return [ScanEntry(name, path, label_of.get(name), patient=patients[name]) for name, path in scans.items()]
 

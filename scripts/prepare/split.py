@@ -39,11 +39,9 @@ def hold_out(names: Sequence[str], validation: float, test: float = 0.0, seed: i
     counts = {VALIDATION: max(1, round(validation * len(ordered))), TEST: round(test * len(ordered))}
     held_out = sum(counts.values())
     if min(validation, test) < 0 or held_out >= len(ordered):
-        held = (
-            f"{validation:g} for validation, {test:g} for test hold out {held_out} of {len(ordered)} labelled patients"
-        )
+        shares = f"shares of {validation:g} for validation and {test:g} for test"
         remedy = "lower them or add labelled patients; scans with one DICOM PatientID are of one patient"
-        raise ValueError(f"shares of {held}; {remedy}.")
+        raise ValueError(f"{shares} hold out {held_out} of {len(ordered)} labelled patients; {remedy}.")
     _, drawn = train_test_split(ordered, test_size=held_out, random_state=seed)
     validating = dict.fromkeys(drawn[: counts[VALIDATION]], VALIDATION)
     return dict.fromkeys(ordered, TRAINING) | dict.fromkeys(drawn, TEST) | validating

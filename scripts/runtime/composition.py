@@ -163,8 +163,12 @@ def check_ids(parser: ConfigParser, overrides: Mapping[str, Any]) -> None:
             raise ValueError(f"--{written} {value}: the ~ is not taken for the home folder here: write the whole path.")
         if key in NOT_OF_A_CONFIG or key.startswith("_meta_"):
             continue
-        if (near := unknown_id(parser, key)) is not None:
-            hint = f", did you mean --{near}?" if near else "."
+        if not knows(parser, key):
+            parent = key.rpartition("::")[0]
+            arguments = _arguments(parser.get(parent) if parent else None)
+            names = [*_ids(config_of(parser)), *(f"{parent}::{one}" for one in arguments)]
+            near = difflib.get_close_matches(key, names, 1)
+            hint = f", did you mean --{near[0]}?" if near else "."
             raise ValueError(f"--{written} is no id of the config files{hint} All ids: docs/reference/configs.md.")
 
 
@@ -175,39 +179,40 @@ def check_overlays(
 
     New ids pass that a config or the text of `more` refers to, that a training has, or that are `known`.
     """
+    if len(files) == 1:
+        return
     content = "".join([Path(file).read_text(encoding="utf-8") for file in files] + [str(more)]).replace("#", "::")
-    parser, training = composed(files[0], run_dir), Path(files[0]).with_stem("train")
-    parsers = [parser, *([composed(str(training))] if training.is_file() else [])]
+    parser, train = composed(files[0], run_dir), Path(files[0]).with_stem("train")
+    training = composed(str(train)) if train.is_file() else parser
     for file in files[1:]:
         for stated, value in _read(file).items():
-            for key in (one.replace("#", "::") for one in stated_ids({stated: value})):
-                parent, _, name = key.rpartition("::")
-                new = key not in (*NOT_OF_A_CONFIG, *known) and not re.search(f"[@%]{re.escape(key)}(?!\\w)", content)
-                if new and name[:1] != "_" and all(unknown_id(one, key) is not None for one in parsers):
-                    beside = parser.get(parent) if parent else config_of(parser)
-                    if near := difflib.get_close_matches(name, beside if isinstance(beside, dict) else (), 1, 0.75):
-                        raise ValueError(f"{file}: nothing uses {key}, did you mean {near[0]}?")
+            for key in _stated_ids(stated.replace("#", "::"), value):
+                used = key in (*NOT_OF_A_CONFIG, *known) or re.search(f"[@%]{re.escape(key)}(?!\\w)", content)
+                if not (used or knows(parser, key) or knows(training, key)) and (near := _near_miss(parser, key)):
+                    raise ValueError(f"{file}: nothing uses {key}, did you mean {near}?")
             merge_kv(parser, stated, value)
 
 
-def stated_ids(overlay: Mapping[str, Any]) -> Iterator[str]:
-    """The ids that an overlay states; + merges a mapping, whose keys are ids or arguments of another target."""
-    for key, value in overlay.items():
-        if key[0] == "+" and isinstance(value, dict) and "_target_" not in value:
-            yield from (f"{key[1:]}::{name}" for name in value)
-        yield key.removeprefix("+")
+def _stated_ids(key: str, value: Any) -> Iterator[str]:
+    """The ids that a line of an overlay states; + merges a mapping, whose keys are ids or arguments of a target."""
+    if key[0] == "+" and isinstance(value, dict) and "_target_" not in value:
+        yield from (f"{key[1:]}::{name}" for name in value)
+    yield key.removeprefix("+")
 
 
-def unknown_id(parser: ConfigParser, key: str) -> str | None:
-    """None for an id of a config or a new argument of a component; else the nearest known id, "" if none is near."""
-    if key in parser:
-        return None
+def _near_miss(parser: ConfigParser, key: str) -> str:
+    """The id beside a new one that is nearly spelt like it, if there is one."""
+    parent, _, name = key.rpartition("::")
+    beside = parser.get(parent) if parent else config_of(parser)
+    names = beside if isinstance(beside, dict) and name[:1] != "_" else ()
+    return next(iter(difflib.get_close_matches(name, names, 1, 0.75)), "")
+
+
+def knows(parser: ConfigParser, key: str) -> bool:
+    """Whether the configs state an id, or it may be a new argument of a component that they state."""
     parent, _, name = key.rpartition("::")
     arguments = _arguments(parser.get(parent) if parent else None)
-    if name in arguments or "**" in arguments:
-        return None
-    near = difflib.get_close_matches(key, [*_ids(config_of(parser)), *(f"{parent}::{one}" for one in arguments)], 1)
-    return near[0] if near else ""
+    return key in parser or name in arguments or "**" in arguments
 
 
 def _arguments(component: Any) -> set[str]:

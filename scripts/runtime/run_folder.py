@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import yaml
 from ignite.distributed import one_rank_first
 
 from scripts.files.atomic_write import write_text
-from scripts.files.result_files import bundle_identity, digest, results_in, weights_digest
+from scripts.files.result_files import bundle_identity, digest, files_of_scan, weights_digest
 from scripts.runtime.composition import CONFIG
 from scripts.runtime.running_config import running_config
 
@@ -54,8 +53,7 @@ def _apart_from_place(value: Any) -> Any:
     """Name and size of a file in place of its path: data may be moved, and not changed after a stage has used them."""
     path = Path(str(value))
     if path.is_absolute() and path.is_dir():
-        slices = sorted({file.name for file in path.iterdir() if file.is_file()} - results_in(path, os.listdir(path)))
-        return [path.name, [(path / name).stat().st_size for name in slices if name[0] != "."]]
+        return [path.name, [file.stat().st_size for file in files_of_scan(path) if file.name[0] != "."]]
     return [path.name, path.is_file() and path.stat().st_size] if path.is_absolute() else value
 
 

@@ -88,10 +88,10 @@ def _volume(scan: Any, series: str | None) -> tuple[str, VolumeFile]:
         scan.update_header()  # an affine that was changed in place is not in the header yet, only in what is saved
         return name, nifti_volume(scan, scan.header, name)
     if not isinstance(scan, MetaTensor):
-        known = (
-            "a path, a nibabel.Nifti1Image (of an array: nibabel.Nifti1Image(array, affine)) or a monai.data.MetaTensor"
+        raise ValueError(
+            f"a scan is a {type(scan).__name__}: give a path, a nibabel.Nifti1Image (of an array: "
+            "nibabel.Nifti1Image(array, affine)) or a monai.data.MetaTensor."
         )
-        raise ValueError(f"a scan is a {type(scan).__name__}: give {known}.")
     if scan.dim() not in (3, 4) or (scan.dim() == 4 and len(scan) != 1):
         raise ValueError(f"a scan is a MetaTensor of shape {list(scan.shape)}: expected [x, y, z] or [1, x, y, z].")
     affine = np.asarray(scan.affine, dtype=np.float64)
