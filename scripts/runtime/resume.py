@@ -14,7 +14,6 @@ from ignite.engine import Engine, Events
 from scripts.files.atomic_write import replacing
 from scripts.runtime.processes import broadcast_buffers, is_first_process, unwrap, world_size
 from scripts.runtime.run_folder import RunPlace, placed, record_weights
-from scripts.runtime.streams import BatchStream
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +76,8 @@ class Resume:
     state_dict. The path is relative to the place; None for the current folder.
     """
 
-    def __init__(
-        self, path: str, objects: Mapping[str, Any], batches: BatchStream, place: RunPlace | None = None
-    ) -> None:
-        self.file, self.place = path, place
-        self.objects, self.batches = dict(objects), batches
+    def __init__(self, path: str, objects: Mapping[str, Any], place: RunPlace | None = None) -> None:
+        self.file, self.place, self.objects = path, place, dict(objects)
         self.began, self.before = dict.fromkeys(CLOCKS, 0.0), dict.fromkeys(CLOCKS, 0.0)
 
     def attach(self, engine: Engine) -> None:
@@ -102,7 +98,6 @@ class Resume:
             done = engine.state.epoch >= int(engine.state.max_epochs or 0)
             word = "done before, skipped" if done else f"resumed after epoch {engine.state.epoch}"
             logger.info("%s: %s (%s)", path.stem, word, path)
-        self.batches.start_at(engine.state.iteration)
 
     def save(self, engine: Engine) -> None:
         """Write the checkpoint; with several processes the first one does."""

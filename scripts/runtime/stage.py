@@ -16,7 +16,7 @@ from scripts.runtime.processes import broadcast_buffers, shard
 from scripts.runtime.progress import StageProgress
 from scripts.runtime.resume import BestModel, Resume
 from scripts.runtime.run_folder import RunPlace
-from scripts.runtime.streams import Batch, BatchStream, GoOn, StreamLoader
+from scripts.runtime.streams import Batch, BatchStream, StreamLoader
 
 
 def batch_targets(batch: Batch, device: torch.device, non_blocking: bool, **_: Any) -> tuple[Tensor, Batch]:
@@ -72,7 +72,8 @@ def stage_trainer(
             LrScheduleHandler(schedule, print_lr=False, epoch_level=False),  # type: ignore[arg-type]
             StageProgress(stage),
             *train_handlers,
-            Resume(f"{stage}.pt", state, batches, place=place) if checkpoint else GoOn(batches),
+            *([Resume(f"{stage}.pt", state, place)] if checkpoint else ()),
+            batches,  # after the checkpoint, which says with which of them the stage goes on
         ],
     )
 

@@ -39,6 +39,10 @@ class BatchStream(IterableDataset[Batch]):
         """Continue with the batch of this iteration (0-based)."""
         self.first = int(iteration)
 
+    def attach(self, engine: Engine) -> None:
+        """Be a handler of the trainer: each of its runs goes on with the batch after its last iteration."""
+        engine.add_event_handler(Events.STARTED, lambda: self.start_at(engine.state.iteration))
+
     def generator(self, iteration: int) -> torch.Generator:
         """Random numbers of one batch."""
         # The odd constants spread neighbouring seeds, processes and iterations over the generator's states.
@@ -58,17 +62,6 @@ class BatchStream(IterableDataset[Batch]):
     def batch(self, iteration: int, generator: torch.Generator) -> Batch:
         """Make batch number `iteration`."""
         raise TypeError(f"{type(self).__name__} makes no batches: use one of its subclasses.")
-
-
-class GoOn:
-    """Handler of a trainer without checkpoints: each of its runs goes on with the batch after the last one."""
-
-    def __init__(self, batches: BatchStream) -> None:
-        self.batches = batches
-
-    def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
-        engine.add_event_handler(Events.STARTED, lambda: self.batches.start_at(engine.state.iteration))
 
 
 class StreamLoader(DataLoader[Batch]):

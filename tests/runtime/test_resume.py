@@ -11,25 +11,25 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 
 from scripts.runtime.resume import BestModel, Resume, load_checkpoint, save_atomically
+from scripts.runtime.streams import BatchStream
 
 
 class Stage:
-    """A trainer of one number, with momentum, fed by a stream that notes where it was started."""
+    """A trainer of one number, with momentum, beside a stream of batches that goes on with it."""
 
     def __init__(self, path: Path, fail_at: int | None = None) -> None:
         torch.manual_seed(0)
         self.network = torch.nn.Linear(1, 1)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1, momentum=0.9)
         self.schedule = torch.optim.lr_scheduler.ExponentialLR(self.optimizer, 0.9)
-        self.started_at = -1
         self.ran: list[int] = []
         self.fail_at = fail_at
         self.engine = Engine(self.step)
         objects = {"network": self.network, "optimizer": self.optimizer, "schedule": self.schedule}
-        Resume(str(path), objects, self).attach(self.engine)
-
-    def start_at(self, iteration: int) -> None:
-        self.started_at = iteration
+        self.batches = BatchStream()
+        self.batches.start_at(-1)
+        for handler in (Resume(str(path), objects), self.batches):
+            handler.attach(self.engine)
 
     def step(self, engine: Engine, batch: Any) -> None:
         if engine.state.iteration == self.fail_at:
@@ -50,7 +50,7 @@ def test_a_stage_that_is_stopped_ends_like_one_that_is_not(tmp_path: Path) -> No
         Stage(tmp_path / "stopped.pt", fail_at=8).run()
     resumed, whole = Stage(tmp_path / "stopped.pt").run(), Stage(tmp_path / "whole.pt").run()
     assert resumed.ran == [7, 8, 9, 10, 11, 12]  # 3 iterations an epoch: the third epoch starts again
-    assert resumed.started_at == 6
+    assert resumed.batches.first == 6
     assert torch.equal(resumed.network.weight, whole.network.weight)
     assert resumed.schedule.get_last_lr() == whole.schedule.get_last_lr()
 
@@ -67,7 +67,7 @@ def test_a_stage_that_is_done_is_loaded_and_not_run(tmp_path: Path, caplog: pyte
 
 
 def test_a_first_run_starts_the_stream_at_its_beginning(tmp_path: Path) -> None:
-    assert Stage(tmp_path / "stage.pt").run(epochs=1).started_at == 0
+    assert Stage(tmp_path / "stage.pt").run(epochs=1).batches.first == 0
 
 
 def test_a_checkpoint_is_written_after_every_epoch(tmp_path: Path) -> None:

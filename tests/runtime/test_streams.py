@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ignite.engine import Engine, State
 
 from scripts.runtime.stage import StageValidation
-from scripts.runtime.streams import Batch, BatchStream, GoOn, StreamLoader
+from scripts.runtime.streams import Batch, BatchStream, StreamLoader
 
 
 class Numbers(BatchStream):
@@ -77,7 +77,7 @@ def test_a_trainer_without_checkpoints_goes_on_with_the_batches_in_its_second_ru
     stream, seen = Numbers(), list[int]()
     loader = StreamLoader(stream, workers)
     engine = Engine(lambda _engine, batch: seen.append(int(batch["iteration"])))
-    GoOn(stream).attach(engine)
+    stream.attach(engine)
     for epochs in (1, 2):
         engine.state.max_epochs = None if epochs == 1 else epochs
         engine.run(loader, max_epochs=epochs, epoch_length=3)
