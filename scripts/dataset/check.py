@@ -8,13 +8,12 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 from ignite.distributed import one_rank_first
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from scripts.dataset.case_check import CaseFindings, check_case, check_photograph
 from scripts.dataset.datalist_file import files_of, is_photograph
@@ -97,11 +96,10 @@ def _check_cases(
         return known[key]
 
     jobs = [case for cases in splits.values() for case in cases]
-    # If it is interrupted, map cancels the files that are left.
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_WORKERS)) as pool:
-        bar = tqdm(pool.map(check, jobs), total=len(jobs), desc="checking dataset", unit="case", disable=not progress)
-        done = iter(bar)
-        return {split: list(islice(done, len(cases))) for split, cases in splits.items()}
+    workers = min(os.cpu_count() or 1, MAX_WORKERS)
+    found = thread_map(check, jobs, max_workers=workers, desc="checking dataset", unit="case", disable=not progress)
+    done = iter(found)
+    return {split: list(islice(done, len(cases))) for split, cases in splits.items()}
 
 
 def _judge(

@@ -3,7 +3,6 @@
 import io
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 from scipy import ndimage
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from scripts.drawing import display
 from scripts.drawing.overlay import SOFT_TISSUE_WINDOW_HU, organ_colour
@@ -66,10 +65,9 @@ class CaseMeasure:
 
 def measure_cases(splits: Mapping[str, Sequence[Mapping[str, Any]]], organs: Sequence[str]) -> list[CaseMeasure]:
     """Measure every case of ``load_cases``, a few at a time; one that cannot be read becomes a failure."""
-    jobs = [(split, case) for split, cases in splits.items() for case in cases]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_WORKERS)) as pool:
-        done = pool.map(lambda job: _measured(job[0], job[1], organs), jobs)
-        return list(tqdm(done, total=len(jobs), desc="measuring", unit="case"))
+    jobs = [(split, case, organs) for split, cases in splits.items() for case in cases]
+    workers = min(os.cpu_count() or 1, MAX_WORKERS)
+    return thread_map(lambda job: _measured(*job), jobs, max_workers=workers, desc="measuring", unit="case")
 
 
 def _measured(split: str, case: Mapping[str, Any], organs: Sequence[str]) -> CaseMeasure:

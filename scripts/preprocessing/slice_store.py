@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from ignite.distributed import barrier
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from scripts.dataset import datalist_file
 from scripts.dicom.headers import file_states
@@ -96,8 +95,7 @@ class SliceStore:
         """Preprocess the cases that are not there yet, with a progress bar; several processes share them."""
         missing = [case for case in shard(cases) if not (self.folder(case) / "done").exists()]
         if missing:
-            with ThreadPoolExecutor(self.workers) as pool:
-                list(tqdm(pool.map(self._write, missing), total=len(missing), desc="slice store", unit="scan"))
+            thread_map(self._write, missing, max_workers=self.workers, desc="slice store", unit="scan")
         barrier()
 
     def open(self, case: Mapping[str, Any]) -> StoredCase:
