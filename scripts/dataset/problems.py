@@ -1,8 +1,6 @@
 """The kinds of problem that a dataset can have, each with its remedy, and the one report that lists them all."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -70,10 +68,6 @@ class VolumeError(ValueError):
         self.problem = problem
         super().__init__(sentence(problem))
 
-    def __reduce__(self) -> tuple[type[VolumeError], tuple[Problem]]:
-        """Rebuild from the problem when it crosses processes: the default would pass the message."""
-        return type(self), (self.problem,)
-
 
 def sentence(problem: Problem) -> str:
     """A single problem or warning for people: file, kind, what was found, what to do."""
@@ -88,9 +82,6 @@ class DatasetError(ValueError):
         self.problems = list(problems)
         super().__init__(report(self.problems))
 
-    def __reduce__(self) -> tuple[type[DatasetError], tuple[list[Problem]]]:
-        return type(self), (self.problems,)
-
 
 def listed(items: Sequence[object], limit: int = 10, separator: str = ", ") -> str:
     """The first few items in one text, and how many more there are: ``a, b, ... and 3 more``."""
@@ -98,10 +89,9 @@ def listed(items: Sequence[object], limit: int = 10, separator: str = ", ") -> s
     return separator.join(map(str, items[:limit])) + more
 
 
-def by_kind(problems: Iterable[Problem]) -> dict[Kind, list[Problem]]:
+def by_kind(problems: Sequence[Problem]) -> dict[Kind, list[Problem]]:
     """Group problems by kind, in the order in which the kinds are declared."""
-    found = list(problems)
-    groups = {kind: [problem for problem in found if problem.kind is kind] for kind in Kind}
+    groups = {kind: [problem for problem in problems if problem.kind is kind] for kind in Kind}
     return {kind: group for kind, group in groups.items() if group}
 
 
