@@ -28,7 +28,7 @@ from torch import nn
 from development.phantom.dataset import write_phantom_dataset
 from scripts.evaluation.score_tables import markdown_table
 from scripts.inference.weights import load_weights
-from scripts.monai_label.environment import EnvironmentProblem, failure_of, pip_install, python_of
+from scripts.monai_label.environment import failure_of, pip_install, python_of
 from scripts.runtime.composition import CONFIG, composed
 from scripts.runtime.plain_errors import install_plain_errors
 from scripts.runtime.resume import load_checkpoint, save_weights
@@ -41,7 +41,7 @@ AVERAGED = "FL_global_model.pt"
 
 
 def make_environment(folder: Path = FOLDER) -> Path:
-    """The interpreter of the environment, which is made if it is missing; EnvironmentProblem if that failed."""
+    """The interpreter of the environment, which is made if it is missing; ValueError if that failed."""
     python = python_of(folder)
     check = f"from importlib.metadata import version; assert version('nvflare') == {NVFLARE.split('==')[1]!r}"
     if not python.exists() or failure_of(python, check):
@@ -51,7 +51,7 @@ def make_environment(folder: Path = FOLDER) -> Path:
         own = Path(subprocess.check_output(ask, encoding="utf-8").strip())
         (own / "of_the_bundle.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
         if not pip_install(python, NVFLARE):
-            raise EnvironmentProblem(f"{NVFLARE} could not be installed: see above. Run the same command to try again.")
+            raise ValueError(f"{NVFLARE} could not be installed: see above. Run the same command to try again.")
     return python
 
 

@@ -32,7 +32,7 @@ from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.volume_file import read_volume_file
 from scripts.drawing.overlay import overlay_figure, save_figure
 from scripts.files.result_files import digest, result_path
-from scripts.monai_label.environment import FOLDER, ROOT, EnvironmentProblem, monai_of, python_of, require
+from scripts.monai_label.environment import FOLDER, ROOT, monai_of, python_of, require
 from scripts.monai_label.fine_tuning import PREFIX
 from scripts.monai_label.server import NAME, Server, prepare_app
 from scripts.outputs.scan_outputs import write_nifti
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_phantom_dataset(str(data), training=LABELLED, validation=0, test=1, partial_fraction=0.0)
         print(f"monai {monai_of(given.environment)}, workspace {workspace}", flush=True)
         holds = Check(given.bundle, data, workspace, given.epochs, given.environment, given.port).run()
-    except (EnvironmentProblem, ServerRefusal, RuntimeError, ValueError, FileNotFoundError) as problem:
+    except (ServerRefusal, RuntimeError, ValueError, FileNotFoundError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
     print("all claims hold" if holds else "some claims do not hold", flush=True)

@@ -30,7 +30,7 @@ from development.release.__main__ import main as release
 from scripts.dataset.client_cases import noted_segments
 from scripts.dataset.volume_file import read_volume_file
 from scripts.files.result_files import digest
-from scripts.monai_label.environment import FOLDER, ROOT, EnvironmentProblem, python_of, require
+from scripts.monai_label.environment import FOLDER, ROOT, python_of, require
 from scripts.monai_label.server import NAME, Server, prepare_app
 
 STORED = "corrected"
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (image,) = (made / "images").iterdir()
         screen = Screen(synthetic_abdomen_bundle(made), image, workspace, given.environment, given.epochs)
         holds = screen.run()
-    except (EnvironmentProblem, ServerRefusal, RuntimeError, ValueError, FileNotFoundError) as problem:
+    except (ServerRefusal, RuntimeError, ValueError, FileNotFoundError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
     if given.pictures:

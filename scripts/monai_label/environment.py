@@ -56,10 +56,6 @@ sys.meta_path.insert(0, DeclareOperators)
 '''
 
 
-class EnvironmentProblem(ValueError):
-    """The environment cannot be made; the message says what to do."""
-
-
 def python_of(folder: Path) -> Path:
     """The interpreter of a virtual environment."""
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -80,33 +76,33 @@ def monai_of(folder: Path = FOLDER) -> str:
 
 
 def require(folder: Path = FOLDER) -> Path:
-    """The interpreter of the environment; EnvironmentProblem if it is not there or was made for other requirements."""
+    """The interpreter of the environment; ValueError if it is not there or was made for other requirements."""
     if not monai_of(folder):
-        raise EnvironmentProblem(f"no complete environment in {folder}: run python -m scripts.monai_label.environment.")
+        raise ValueError(f"no complete environment in {folder}: run python -m scripts.monai_label.environment.")
     return python_of(folder)
 
 
 def make(monai: str = MONAI_VERSION, folder: Path = FOLDER) -> None:
-    """Bring the environment to a version of MONAI, if it has another; EnvironmentProblem says why it cannot be made."""
+    """Bring the environment to a version of MONAI, if it has another; ValueError says why it cannot be made."""
     if monai_of(folder) == monai:
         return
     running = sys.version_info[:2]
     if not OLDEST_PYTHON <= running <= NEWEST_PYTHON:
         this, oldest, newest = (f"{major}.{minor}" for major, minor in (running, OLDEST_PYTHON, NEWEST_PYTHON))
         use = "`python3.11 -m scripts.monai_label.environment`"
-        raise EnvironmentProblem(f"this is Python {this}, MONAI Label runs on {oldest} to {newest}: start {use}.")
+        raise ValueError(f"this is Python {this}, MONAI Label runs on {oldest} to {newest}: start {use}.")
     python = python_of(folder)
     if not python.exists() and subprocess.run([sys.executable, "-m", "venv", str(folder)]).returncode:
-        raise EnvironmentProblem(f"{folder} could not be made: see above. Is there disk space, may you write there?")
+        raise ValueError(f"{folder} could not be made: see above. Is there disk space, may you write there?")
     (folder / STAMP).unlink(missing_ok=True)
     if failure_of(python, "import torch"):
         _install_torch(python)
     print(f"installing MONAI Label with monai {monai} (about 160 packages, 2 to 20 minutes)", flush=True)
     if not pip_install(python, "-r", str(REQUIREMENTS), f"monai=={monai}"):
-        raise EnvironmentProblem("the packages could not be installed: see above. Run the same command to try again.")
+        raise ValueError("the packages could not be installed: see above. Run the same command to try again.")
     _fix_torchvision(python)
     if failure := failure_of(python, "import monailabel.main, monailabel.transform.post"):
-        raise EnvironmentProblem(f"{folder} was made and cannot import MONAI Label:\n{failure}")
+        raise ValueError(f"{folder} was made and cannot import MONAI Label:\n{failure}")
     add_viewer_mode(_site_packages(python) / "monailabel/endpoints/static/ohif/app-config.js")
     write_text(folder / STAMP, json.dumps(wanted(monai)))
 
@@ -131,7 +127,7 @@ def _install_torch(python: Path) -> None:
         print(f"installing {attempt.announcement}, and torchvision", flush=True)
         if pip_install(python, *attempt.pip_arguments, "torchvision"):
             return
-    raise EnvironmentProblem("torch could not be installed: see above. AGSCL_TORCH may name another requirement.")
+    raise ValueError("torch could not be installed: see above. AGSCL_TORCH may name another requirement.")
 
 
 def _fix_torchvision(python: Path) -> None:

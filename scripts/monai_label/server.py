@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from scripts.monai_label.environment import FOLDER, ROOT, EnvironmentProblem, python_of, require
+from scripts.monai_label.environment import FOLDER, ROOT, python_of, require
 from scripts.runtime.plain_errors import command_parser
 
 NAME = "agscl_ct_segmentation"
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"MONAI Label is at {server.url}, model {NAME}. Ctrl-C stops it.", flush=True)
             print(f"The bundle is the copy of the workspace's first start: {copy}", flush=True)
             return server.process.wait() if server.process is not None else 1
-    except (EnvironmentProblem, FileNotFoundError, RuntimeError) as problem:
+    except (ValueError, FileNotFoundError, RuntimeError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
