@@ -33,13 +33,6 @@ def decode_names(encoded: Tensor) -> list[str]:
     return bytes(encoded.tolist()).decode("utf-8").split("\n")
 
 
-def check_volume(volume: Tensor, channels: int = 1) -> None:
-    """Raise ValueError unless the volume is [batch, channels, x, y, z]."""
-    if volume.dim() != 5 or volume.shape[1] != channels:
-        got = f"the predictor got a tensor of shape {list(volume.shape)}; it expects [batch, {channels}, x, y, z]"
-        raise ValueError(f"{got} in Hounsfield units (photographs: 0 to 255) on the working grid.")
-
-
 def check_finite(values: Tensor, stage: str) -> None:
     """Raise ValueError where a stage answers with NaN or infinity, which would end as "no organ"."""
     low, high = torch.aminmax(values)  # NaN if a value is, in a tenth of the time of looking at each
@@ -70,7 +63,10 @@ class Predictor(nn.Module):
 
     def forward(self, volume: Tensor) -> Tensor:
         """Segment volumes."""
-        check_volume(volume, self.image_channels)
+        if volume.dim() != 5 or volume.shape[1] != self.image_channels:
+            expected = f"[batch, {self.image_channels}, x, y, z]"
+            got = f"the predictor got a tensor of shape {list(volume.shape)}; it expects {expected}"
+            raise ValueError(f"{got} in Hounsfield units (photographs: 0 to 255) on the working grid.")
         images = soft_tissue_window(volume.float(), self.lower, self.upper)
         scores = [self.scores(images[n]) for n in range(len(images))]
         return scores[0].unsqueeze(0) if len(scores) == 1 else torch.stack(scores)  # one needs no second copy

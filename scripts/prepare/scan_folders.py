@@ -194,18 +194,14 @@ def _row_problem(row: Mapping[Any, str]) -> str:
 
 
 def _scan(row: Mapping[Any, str], root: str, patient_pattern: str | None) -> ScanEntry:
-    image = _absolute(row["image"], root)
+    image = joined(root, os.path.expanduser(row["image"]))
     organs = tuple(name.strip() for name in row.get("organs", "").split(";") if name.strip())
     return ScanEntry(
         case=row.get("case") or case_name(image),
         image=image,
-        label=_absolute(row["label"], root) if row.get("label") else None,
+        label=joined(root, os.path.expanduser(row["label"])) if row.get("label") else None,
         phase=row.get("phase") or None,
         organs=organs or None,
         patient=row.get("patient") or _patient(case_name(image), image, patient_pattern),
         split=SPELLINGS[row["split"].lower()] if row.get("split") else None,
     )
-
-
-def _absolute(path: str, root: str) -> str:
-    return joined(root, os.path.expanduser(path))

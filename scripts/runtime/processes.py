@@ -81,11 +81,6 @@ def shard(items: Sequence[T]) -> list[T]:
     return list(items[rank() :: world_size()])
 
 
-def batch_shard(size: int, rank: int, world_size: int) -> int:
-    """How many of a batch's items the process of a rank draws, at least one: of 10 items four ranks draw 3, 3, 2, 2."""
-    return max(1, size // world_size + (rank < size % world_size))
-
-
 def on_device(network: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to its device and, with several processes, let them share gradients and batch statistics.
 

@@ -7,7 +7,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from scripts.runtime.processes import batch_shard, rank, world_size
+from scripts.runtime.processes import rank, world_size
 
 Batch = dict[str, Any]
 
@@ -32,8 +32,8 @@ class BatchStream(IterableDataset[Batch]):
         self.rank, self.world_size = rank(), world_size()
 
     def share(self, batch_size: int) -> int:
-        """How many items of a batch this process draws."""
-        return batch_shard(int(batch_size), self.rank, self.world_size)
+        """How many items of a batch this process draws, at least one: of 10 items four ranks draw 3, 3, 2, 2."""
+        return max(1, int(batch_size) // self.world_size + (self.rank < int(batch_size) % self.world_size))
 
     def start_at(self, iteration: int) -> None:
         """Continue with the batch of this iteration (0-based)."""

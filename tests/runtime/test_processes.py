@@ -16,7 +16,6 @@ from torch import nn
 from torch.multiprocessing.spawn import spawn
 
 from scripts.runtime.processes import (
-    batch_shard,
     broadcast_buffers,
     is_first_process,
     join_processes,
@@ -34,7 +33,10 @@ CPU = torch.device("cpu")
 
 @given(size=st.integers(1, 200), processes=st.integers(1, 64))
 def test_processes_share_a_batch_evenly_and_nobody_draws_nothing(size: int, processes: int) -> None:
-    shares = [batch_shard(size, process, processes) for process in range(processes)]
+    streams = [BatchStream() for _ in range(processes)]
+    for number, stream in enumerate(streams):
+        stream.rank, stream.world_size = number, processes
+    shares = [stream.share(size) for stream in streams]
     assert sum(shares) == max(size, processes) and max(shares) - min(shares) <= 1
 
 
