@@ -32,11 +32,12 @@ from scripts.dataset.label_values import organs_of_datalist
 from scripts.dataset.volume_file import read_volume_file
 from scripts.drawing.overlay import overlay_figure, save_figure
 from scripts.files.result_files import digest, result_path
-from scripts.monai_label.environment import FOLDER, ROOT, monai_of, python_of, require
+from scripts.monai_label.environment import FOLDER, monai_of, python_of, require
 from scripts.monai_label.fine_tuning import PREFIX
 from scripts.monai_label.server import NAME, Server, prepare_app
 from scripts.outputs.scan_outputs import write_nifti
 from scripts.preprocessing.organ_labels import load_organ_labels
+from scripts.runtime.plain_errors import BUNDLE
 from scripts.runtime.resume import load_checkpoint
 
 LABELLED = 2
@@ -204,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m development.monai_label.check", description="Check a bundle against the real server."
     )
-    parser.add_argument("--bundle", type=Path, default=ROOT, help="default: the bundle that this module belongs to")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: the bundle that this module belongs to")
     parser.add_argument("--dataset_dir", type=Path, help="folder with a dataset.json; default: a synthetic abdomen")
     parser.add_argument("--workspace", type=Path, help="new folder to work in; default: a temporary one, kept")
     parser.add_argument("--epochs", type=int, default=1, help="of each fine-tuning; default: %(default)s")

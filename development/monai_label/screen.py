@@ -30,8 +30,9 @@ from development.release.__main__ import main as release
 from scripts.dataset.client_cases import noted_segments
 from scripts.dataset.volume_file import read_volume_file
 from scripts.files.result_files import digest
-from scripts.monai_label.environment import FOLDER, ROOT, python_of, require
+from scripts.monai_label.environment import FOLDER, python_of, require
 from scripts.monai_label.server import NAME, Server, prepare_app
+from scripts.runtime.plain_errors import BUNDLE
 
 STORED = "corrected"
 LEAST_COLOUR = 40  # between the channels of a pixel, 0 to 255: images are grey
@@ -141,8 +142,8 @@ def coloured(picture: Path) -> int:
 def synthetic_abdomen_bundle(folder: Path) -> Path:
     """The bundle of the trained synthetic abdomen, made in a folder."""
     about = {"name": "Synthetic abdomen", "version": "1.0.0", "authors": "AGSCL", "description": "Thirteen organs."}
-    about |= {"data_source": "Synthetic.", "licence": str(ROOT / "LICENSE"), "output_dir": str(folder)}
-    about["run_dir"] = str(ROOT / "development/synthetic_abdomen")
+    about |= {"data_source": "Synthetic.", "licence": str(BUNDLE / "LICENSE"), "output_dir": str(folder)}
+    about["run_dir"] = str(BUNDLE / "development/synthetic_abdomen")
     if release(["from_run", *(word for name, value in about.items() for word in (f"--{name}", value))]):
         raise RuntimeError("the bundle of the synthetic abdomen could not be made: see above.")
     return folder / "synthetic_abdomen"

@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.files.atomic_write import write_text
-from scripts.runtime.plain_errors import command_parser
+from scripts.runtime.plain_errors import BUNDLE, command_parser
 from scripts.torch_choice import pinned_torch, torch_attempts
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / ".venv-monailabel"
+FOLDER = BUNDLE / ".venv-monailabel"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 VIEWER_MODE = Path(__file__).with_name("viewer_mode.js")
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 12)
@@ -116,12 +115,12 @@ def failure_of(python: Path, code: str) -> str:
 def pip_install(python: Path, *arguments: str) -> bool:
     """Install packages into an environment; False if pip failed, which has said why."""
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *arguments]
-    return subprocess.run(command, cwd=ROOT).returncode == 0
+    return subprocess.run(command, cwd=BUNDLE).returncode == 0
 
 
 def _install_torch(python: Path) -> None:
     """Install torch and, from the same place, the torchvision that belongs to it."""
-    pin = pinned_torch((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+    pin = pinned_torch((BUNDLE / "requirements.txt").read_text(encoding="utf-8"))
     gpu = subprocess.run("nvidia-smi -L", shell=True, capture_output=True, encoding="utf-8")
     for attempt in torch_attempts(pin, platform.system(), "GPU" in gpu.stdout, os.environ.get("AGSCL_TORCH", "")):
         print(f"installing {attempt.announcement}, and torchvision", flush=True)

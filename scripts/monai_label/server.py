@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from scripts.monai_label.environment import FOLDER, ROOT, python_of, require
-from scripts.runtime.plain_errors import command_parser
+from scripts.monai_label.environment import FOLDER, python_of, require
+from scripts.runtime.plain_errors import BUNDLE, command_parser
 
 NAME = "agscl_ct_segmentation"
 """Name of the model in clients. MONAI Label reads the kind of task from it: keep "segmentation" in the name."""
@@ -137,8 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server until it is interrupted; return the exit status."""
     parser = command_parser("scripts.monai_label.server", __doc__)
     parser.add_argument("--studies", required=True, help="folder of the scans, or the address of a DICOMweb store")
-    parser.add_argument("--bundle", type=Path, default=ROOT, help="default: the bundle that this module belongs to")
-    parser.add_argument("--workspace", type=Path, default=ROOT / "runs" / "monai_label", help="default: %(default)s")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="default: the bundle that this module belongs to")
+    parser.add_argument("--workspace", type=Path, default=BUNDLE / "runs" / "monai_label", help="default: %(default)s")
     parser.add_argument("--environment", type=Path, default=FOLDER, help="of the server; default: %(default)s")
     parser.add_argument("--port", type=int, default=8000, help="default: %(default)s")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; default: %(default)s")

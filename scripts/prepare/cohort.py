@@ -23,9 +23,9 @@ from scripts.dataset_report.__main__ import report_dataset
 from scripts.dataset_report.measure import CaseMeasure
 from scripts.files.atomic_write import write_text
 from scripts.files.result_files import claim_outputs
+from scripts.runtime.plain_errors import BUNDLE
 from scripts.runtime.running_config import bundle_command
 
-ROOT = Path(__file__).resolve().parents[2]
 DATALIST, REPORT, OVERLAY = "dataset.json", "report.html", "cohort.yaml"
 Contents = Sequence[Mapping[str, Any]]
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def train_or_tell(folders: Sequence[Path], options: argparse.Namespace) -> int:
     configs = ["configs/train.yaml", str(overlay), *(str(Path(name).absolute()) for name in options.config)]
     run_dir = Path(options.train or "runs/mine").absolute()
     trainings = []
-    print(f"Look at {overlay.with_name(REPORT)} and {overlay}. Training, evaluation and inference, from {ROOT}:")
+    print(f"Look at {overlay.with_name(REPORT)} and {overlay}. Training, evaluation and inference, from {BUNDLE}:")
     for folder in folders:
         run = run_dir / folder.name if len(folders) > 1 else run_dir
         where = {"dataset_dir": folder, "run_dir": run}
@@ -152,7 +152,7 @@ def train_or_tell(folders: Sequence[Path], options: argparse.Namespace) -> int:
         for command in (trainings[-1], evaluation, inference):
             print(f"    python {shlex.join(command)}", flush=True)
     for training in trainings if options.train else ():
-        if code := subprocess.run([sys.executable, *training], cwd=ROOT, check=False).returncode:
+        if code := subprocess.run([sys.executable, *training], cwd=BUNDLE, check=False).returncode:
             return code
     return 0
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +15,7 @@ from tqdm import tqdm
 from scripts.files.result_files import read_manifest
 from scripts.inference.manifest import Manifest
 from scripts.outputs.measures import OrganFinding, findings_in
-
-ROOT = Path(__file__).resolve().parents[2]
+from scripts.runtime.plain_errors import BUNDLE
 
 
 def inference_workflow(
@@ -41,12 +39,12 @@ def inference_workflow(
     if organs is not None:
         settings["wanted_organs"] = [quoted(organ) for organ in organs]
     workflow = ConfigWorkflow(
-        config_file=str(ROOT / "configs/inference.yaml"),
-        meta_file=str(ROOT / "configs/metadata.json"),
+        config_file=str(BUNDLE / "configs/inference.yaml"),
+        meta_file=str(BUNDLE / "configs/metadata.json"),
         logging_file=False,
         run_id="inference",
         workflow_type="inference",
-        bundle_root=str(ROOT),
+        bundle_root=str(BUNDLE),
         run_dir=quoted(run_dir) if isinstance(run_dir, str) else run_dir,
         **settings,
     )
