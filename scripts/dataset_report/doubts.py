@@ -25,7 +25,7 @@ from scripts.dataset.datalist_file import datalist_path, read_datalist, refuse_e
 from scripts.dataset.datalists import load_cases
 from scripts.drawing.html import embedded, png, table, write_page
 from scripts.drawing.overlay import overlay_figure
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 from scripts.files.result_files import claim_outputs
 from scripts.inference.predictor import Predictor
 from scripts.inference.weights import load_weights
@@ -103,8 +103,7 @@ def find_doubts(dataset_dir: str, run_dir: str | None, splits: Sequence[str], ou
     heading = f"<p>{len(rows)} of {len(fits)} contours, worst first. Coloured: the map. Dashed: the contour.</p>{kinds}"
     write_page(output, "Contours that do not fit their scan", [heading, *blocks])
     frame = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["exclude", "split", "case", "organ"])
-    with replacing(beside) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_text(beside, frame.to_csv(index=False, lineterminator="\n"))
     print(f"{output}: {len(rows)} of {len(fits)} contours; mark those to leave out in {beside}")
     return frame
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scripts.evaluation.handler import ScoreHandler
 from scripts.evaluation.score_tables import markdown_table
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 
 BACKGROUND = "background"
 COLUMNS = ("class", "class_index", "iou", "reference_pixels", "predicted_pixels", "common_pixels")
@@ -60,8 +60,7 @@ class PixelScoreHandler(ScoreHandler):
         names = [BACKGROUND, *self.organs]
         empty = torch.zeros(len(names), len(names), dtype=torch.long)
         frame = iou_frame(sum(map(torch.tensor, scores), empty), names)
-        with replacing(self.output_dir / self.tables[0]) as temporary:
-            frame.to_csv(temporary, index=False)
+        write_text(self.output_dir / self.tables[0], frame.to_csv(index=False, lineterminator="\n"))
         rows = [[str(name), "-" if pd.isna(iou) else f"{iou:.3f}"] for name, iou in with_means(frame).items()]
         print(markdown_table(["class", self.title], rows))
 

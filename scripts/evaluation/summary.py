@@ -29,7 +29,7 @@ from scripts.drawing.overlay import save_figure
 from scripts.evaluation.case_scores import CaseScore
 from scripts.evaluation.intervals import CONFIDENCE, RESAMPLES, SEED, macro_interval, macro_mean
 from scripts.evaluation.score_tables import markdown_table, read_runs, run_name
-from scripts.files.atomic_write import replacing, write_text
+from scripts.files.atomic_write import write_text
 from scripts.runtime.plain_errors import command_parser
 
 METRICS = ("dice", "hd95_mm", "surface_dice")
@@ -110,10 +110,9 @@ def write_report(scores: Sequence[CaseScore], output_dir: str | os.PathLike[str]
     values = summary.astype(object).where(summary.notna(), None).to_dict(orient="index")
     interval = {"method": "percentile bootstrap", "confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": SEED}
     content = {"title": title, "interval": interval, "macro_mean": values.pop(MACRO_ROW), "organs": values}
-    with replacing(output / "scores.csv") as temporary:
-        frame.to_csv(temporary, index=False, errors="surrogateescape")  # names that are not UTF-8
-    with replacing(output / "summary.csv") as temporary:
-        summary.to_csv(temporary)
+    table = frame.to_csv(index=False, lineterminator="\n")
+    write_text(output / "scores.csv", table, errors="surrogateescape")  # names that are not UTF-8
+    write_text(output / "summary.csv", summary.to_csv(lineterminator="\n"))
     write_text(output / "summary.json", json.dumps(content, indent=2) + "\n")
     save_dice_figure(frame, float(summary["dice_mean"][MACRO_ROW]), output / "dice.png", title)
     return summary

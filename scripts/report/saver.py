@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scripts.drawing import display
 from scripts.drawing.html import embedded, png, table, write_page
 from scripts.drawing.overlay import MARGIN_MM, draw_panel, organ_colour, overlay_figure
-from scripts.files.atomic_write import replacing
+from scripts.files.atomic_write import write_text
 from scripts.files.result_files import bundle_identity, result_path
 from scripts.outputs.measures import MEASURES, OrganFinding
 from scripts.outputs.scan_outputs import ScanSaverd, scan_name, voxels_of
@@ -32,10 +32,9 @@ class SaveReportd(ScanSaverd):
         name, warnings = scan_name(data), str(data["image"].meta.get(WARNINGS, ""))
         image, labels, affine = voxels_of(data), value[0].cpu().numpy(), value.affine.numpy()
         measures: list[OrganFinding] = data[MEASURES]
-        with replacing(result_path(self.output_dir, name, "measures")) as temporary:
-            rounded = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
-            rounded = rounded.assign(warnings=warnings.replace("\n", " "))
-            rounded.to_csv(temporary, index=False, errors="backslashreplace")
+        rounded = pd.DataFrame(measures).round({"volume_ml": 3, "mean_hu": 2})
+        rows = rounded.assign(warnings=warnings.replace("\n", " ")).to_csv(index=False, lineterminator="\n")
+        write_text(result_path(self.output_dir, name, "measures"), rows, errors="backslashreplace")
         figures = {"Overview": overlay_figure(image, labels, affine, self.organs)}
         if (montage := montage_figure(image, labels, affine, self.organs)) is not None:
             figures["Each organ where it is largest"] = montage
