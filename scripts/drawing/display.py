@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from monai.transforms.utils import generate_spatial_bounding_box
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
-from scipy import ndimage
 
 LabelMaps = Sequence[NDArray[Any]]
 Plane = Literal["axial", "coronal", "sagittal"]
@@ -96,10 +96,7 @@ def box_around_organs(label_maps: LabelMaps, spacing: Sequence[float], margin_mm
     occupied = np.any([labels > 0 for labels in label_maps], axis=0)
     if not occupied.any():
         occupied = np.ones_like(occupied)
-    (around,) = ndimage.find_objects(occupied.astype(np.int8))
     margins = [round(margin_mm / step) for step in spacing]
-    left, posterior, superior = (
-        slice(max(0, box.start - margin), min(size, box.stop + margin))
-        for box, margin, size in zip(around, margins, occupied.shape, strict=True)
-    )
+    first, end = generate_spatial_bounding_box(occupied[None], margin=margins, allow_smaller=True)
+    left, posterior, superior = map(slice, first, end)
     return left, posterior, superior
