@@ -18,10 +18,8 @@ from torch.nn.functional import normalize, pad
 
 from scripts.runtime.processes import rank, world_size
 
-INTENSITY_ROUNDING = 1e-3  # by which a mean of windowed intensities may leave [0, 1]
 # Room for contrast phases in a fused label. Fixed, not read off the batch, so that processes agree on labels.
 PHASE_STRIDE = 1 << 16
-LABEL_RANGES = {"organ": (1, 1 << 32), "phase": (0, PHASE_STRIDE - 1), "query": (0, 1 << 48), "position": (0, 1 << 32)}
 # Which targets decide that two views are positives.
 POSITIVES = {"organ_phase": ("organ", "phase"), "organ": ("organ",), "query": ("query",), "position": ("position",)}
 
@@ -58,7 +56,7 @@ class SupConLoss(nn.Module):
         """Cost of views [views, dim], float32 (float64 for float64 embeddings); equal integer labels are positives.
 
         Intensities [views] in [0, 1] are read by ``intensity_weighting`` only, without gradient. Shapes and types are
-        checked (ValueError); ranges by `check_targets`, so that no step waits for a GPU.
+        checked (ValueError), and no values, so that no step waits for a GPU.
         """
         if embeddings.ndim != 2 or not embeddings.is_floating_point():
             given = f"{embeddings.dtype} of shape {tuple(embeddings.shape)}"
@@ -155,23 +153,6 @@ def _checked_intensities(embeddings: Tensor, intensities: Tensor | None) -> Tens
     if intensities.shape != embeddings.shape[:1]:
         raise ValueError(f"intensities have shape {tuple(intensities.shape)}, expected [{len(embeddings)}].")
     return intensities.detach().to(embeddings.device, torch.promote_types(intensities.dtype, torch.float32))
-
-
-def check_targets(targets: Mapping[str, Tensor]) -> None:
-    """Check the ranges of a batch's targets where the batch is made, once, and not in every step (ValueError).
-
-    Values on a GPU are left out, since reading one makes the CPU wait: make targets on the CPU.
-    """
-    on_cpu = {name: values for name, values in targets.items() if values.device.type == "cpu"}
-    for name, (first, last) in LABEL_RANGES.items():
-        values = on_cpu.get(name)
-        if values is not None and not bool(((values >= first) & (values <= last)).all()):
-            raise ValueError(f"targets[{name!r}] holds {sorted(set(values.tolist()))}, expected {first} to {last}.")
-    if (given := on_cpu.get("intensity")) is not None:
-        # Refused, not clamped: 0..255 or HU clamped to 1 would quietly switch the weighting off. NaN fails as well.
-        if not bool(((given.float() - 0.5).abs() <= 0.5 + INTENSITY_ROUNDING).all()):
-            low, high = given.min().item(), given.max().item()
-            raise ValueError(f"intensities reach from {low} to {high}, expected [0, 1]; window and rescale them first.")
 
 
 def _place_in_joint_batch(rows: int, device: torch.device) -> tuple[slice, int]:

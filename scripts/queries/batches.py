@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from scripts.dataset.client_cases import complete_cases
-from scripts.losses.supcon import check_targets
 from scripts.preprocessing.intensity import RandomIntensity, soft_tissue_window
 from scripts.preprocessing.organ_labels import IGNORED
 from scripts.preprocessing.slice_store import StoredCase
@@ -104,7 +103,6 @@ class QueryBatches(BatchStream):
         if self.all_organs:
             annotated = [[index in case.annotated for index in range(1 + len(self.store.organs))] for case in cases]
             batch |= {"attention": attention, "classes": label[:, 1:], "annotated": torch.tensor(annotated)}
-        check_targets(batch)
         return batch
 
     def _draw(self, generator: torch.Generator) -> list[Query]:
