@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.files.result_files import bundle_identity
+from scripts.runtime.plain_errors import complaint, install_plain_errors
 
 if TYPE_CHECKING:
     from scripts.segment.workflow import Outcome
@@ -56,9 +57,6 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Segment the scans that the arguments name; return the exit status."""
     chosen = build_parser().parse_args(arguments)
-    # Torch and MONAI take seconds to import: --help and a mistyped option should not wait for them.
-    from scripts.runtime.plain_errors import complaint, install_plain_errors
-
     install_plain_errors()
     chosen.output_dir = os.path.expanduser(chosen.output_dir)
     try:
@@ -72,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list_series(folder: str) -> int:
+    # Torch and MONAI take seconds to import: --help and a mistyped option should not wait for them.
     from scripts.dicom.series import find_series, listing
 
     found = find_series(folder)
