@@ -4,18 +4,13 @@ RAP-Net's public code lets patches vote +1 / -1 per organ and takes the argmax o
 (our choice) are the soft form of that vote: the background score 1 - max_o p_o wins exactly where no organ reaches .5.
 """
 
-import torch
+from monai.data.utils import compute_importance_map
 from torch import Tensor
 
 
-def blending_weights(patch: int, softness: float = 0.25) -> Tensor:
-    """Weight of each pixel of a patch when windows overlap: [patch, patch], 1 at the centre, falling to the border.
-
-    `softness` is the standard deviation of the Gaussian as a fraction of the patch, whose side is in pixels.
-    """
-    offset = torch.arange(patch, dtype=torch.float32) - (patch - 1) / 2
-    profile = torch.exp(-0.5 * (offset / (softness * patch)) ** 2).clamp(min=1e-3)
-    return profile[:, None] * profile[None, :]
+def blending_weights(patch: int) -> Tensor:
+    """Weight of each pixel of a patch when windows overlap: [patch, patch], 1 at the centre, falling to the border."""
+    return compute_importance_map((patch, patch), "gaussian", sigma_scale=0.25)  # of the side: standard deviation
 
 
 def paste(total: Tensor, weight: Tensor, probabilities: Tensor, windows: Tensor, blend: Tensor) -> None:
