@@ -15,22 +15,13 @@ from config_compositions import ROOT
 from local_server import serving
 from monai.bundle import ConfigWorkflow, download, load
 from tiny_checkout import read_json, write_json
+from tiny_weights import Touch
 
 from development.release.metadata import read_metadata
 
 SOURCES = sorted([*(ROOT / "scripts").rglob("*.py"), *(ROOT / "development").rglob("*.py")])
 CODE_MODULES = {"pickle", "cPickle", "dill", "joblib", "cloudpickle", "marshal", "shelve"}
 EVALUATING = {"eval", "exec", "compile", "__import__"}
-
-
-class Touch:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.path,)
 
 
 def settings(call: ast.Call) -> dict[str | None, Any]:

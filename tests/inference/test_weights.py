@@ -13,6 +13,7 @@ import yaml
 from config_compositions import ROOT
 from ignite.engine import Engine
 from tiny_predictor import MakePredictor
+from tiny_weights import Touch
 from tiny_workflows import TINY_PREDICTOR, workflow
 from torch import Tensor, nn
 
@@ -20,16 +21,6 @@ from scripts.inference.weights import Ensemble, WeightsLoader, load_weights
 from scripts.networks.encoder import ResNetEncoder
 from scripts.report.saver import SaveReportd
 from scripts.runtime.composition import composed
-
-
-class Malicious:
-    """What a pickle may do to whoever opens it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.path,)
 
 
 def changed(predictor: torch.nn.Module) -> torch.nn.Module:
@@ -114,7 +105,7 @@ def test_a_damaged_file_is_refused_by_name(make_predictor: MakePredictor, tmp_pa
 
 def test_a_file_with_code_in_it_is_refused_and_not_run(make_predictor: MakePredictor, tmp_path: Path) -> None:
     for path, save in ((tmp_path / "a.pt", torch.save), (tmp_path / "b.pt", _plain_pickle)):
-        save({"organ_names": Malicious(tmp_path / "ran")}, path)
+        save({"organ_names": Touch(tmp_path / "ran")}, path)
         with pytest.raises(ValueError, match="holds more than weights") as error:
             load_weights(make_predictor(), path)
         assert "weights_only" not in str(error.value), "nobody is advised to open it all the same"

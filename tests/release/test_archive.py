@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_weights import Touch
 
 from development.release.__main__ import main
 from development.release.archive import archive_members, inspect_release, refuse_unexpected_pickles, write_archive
@@ -124,16 +125,6 @@ def test_checksums_are_the_published_ones_of_abc(kind: str, expected: str, tmp_p
     assert digest(tmp_path / "abc", kind) == expected
 
 
-class Touch:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.path,)
-
-
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_is_known_by_its_first_bytes_whatever_it_is_called(protocol: int, tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
@@ -170,16 +161,6 @@ def test_weights_pass_and_weights_with_code_are_refused_and_not_run(tmp_path: Pa
 METADATA = b'{"name": "agscl", "version": "0.1.0"}'
 
 
-class TouchOnLoad:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.path,)
-
-
 def zip_of(folder: Path, **members: bytes) -> Path:
     content: dict[str, Path | bytes] = {"configs/metadata.json": METADATA}
     write_archive(
@@ -201,7 +182,7 @@ def test_another_checksum_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_pickle_and_weights_with_code_are_refused_and_not_run(tmp_path: Path) -> None:
-    code = TouchOnLoad(tmp_path / "ran")
+    code = Touch(tmp_path / "ran")
     with pytest.raises(ValueError, match="agscl/notes.txt is a pickle"):
         inspect_release(zip_of(tmp_path, notes__txt=pickle.dumps(code)))
     weights = io.BytesIO()
