@@ -18,12 +18,6 @@ from scripts.runtime.run_folder import flat_settings
 from scripts.runtime.running_config import running_config
 
 
-class RunHandler(MLFlowHandler):
-    """MONAI's handler, for its choice of experiment and run; it logs nothing of an engine."""
-
-    default_tracking_params: list[str] = []
-
-
 class ListedOutput:
     """Handler of a trainer that does not decollate: its output becomes a list of one, which MONAI's trackers expect."""
 
@@ -63,7 +57,8 @@ class RunTracking:
             raise ValueError("--tracking needs mlflow, an extra package: pip install -r requirements-tracking.txt.")
         from mlflow.entities import Param
 
-        self.handler = RunHandler(tracking_uri=tracking_uri, experiment_name=experiment_name, run_name=run_name)
+        self.handler = MLFlowHandler(tracking_uri=tracking_uri, experiment_name=experiment_name, run_name=run_name)
+        self.handler.default_tracking_params = []  # it chooses experiment and run, and logs nothing of an engine
         self.handler.start(Engine(lambda _engine, _batch: None))
         self.run_id = str(self.handler.cur_run.info.run_id)  # type: ignore[attr-defined]
         settings = flat_settings(running_config() if parameters is None else parameters)
