@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,8 +27,12 @@ from scripts.runtime.composition import PREDICTOR, trained_config
 from scripts.runtime.resume import load_checkpoint
 from scripts.runtime.run_folder import check_weights
 
-PLACES = ("bundle_root", "dataset_dir", "output_dir", "cache_dir", "model_path", "run_dir", "device")
+PLACES = (
+    "bundle_root dataset_dir output_dir cache_dir model_path run_dir device tracking_uri run_name save_execute_config"
+).split()
 """Ids of a training that are of its machine; the bundle has those of this one."""
+HANDED_OVER = ("train::dataset::data", "train::handlers", "train::trainer::max_epochs", "validate::dataset::data")
+"""Ids that MONAI Label sets: files of patients, the weights to begin with, epochs of a fine-tuning."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def require_finished(run_dir: Path, run: Mapping[str, Any]) -> None:
     checkpoint = run_dir / "segmentation.pt"
     if checkpoint.is_file():
         done = load_checkpoint(checkpoint)["epoch"]
-        epochs = ConfigParser(dict(run)).get_parsed_content("train::total_epochs")
+        epochs = ConfigParser(dict(run)).get_parsed_content("train::trainer::max_epochs")
         if done < epochs:
             raise ValueError(
                 f"{run_dir} holds a training that was stopped after {done} of {epochs} epochs of the segmentation "
@@ -114,8 +119,11 @@ def write_configs(folder: Path, run: Mapping[str, Any]) -> None:
     added = [key for key in run if key not in own]  # of a user's overlay; the predictor may refer to them
     block = {key: run[key] for key in (*PREDICTOR, *added)}
     rest = {**{key: value for key, value in run.items() if key not in block}, **{key: own[key] for key in PLACES}}
+    parser, original = ConfigParser(deepcopy(rest)), ConfigParser(own)
+    if isinstance(parser.get("train::dataset::data"), list):
+        parser.update({key: original[key] for key in HANDED_OVER})
     text = f"# >>> predictor\n{yaml.safe_dump(block, sort_keys=False)}# <<< predictor\n"
-    text += yaml.safe_dump(rest, sort_keys=False)
+    text += yaml.safe_dump(dict(parser.get()), sort_keys=False)
     (folder / "train.yaml").write_text(f"# The training of the weights, as it was run.\n\n{text}", encoding="utf-8")
     write_copies(folder)
 

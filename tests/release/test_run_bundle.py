@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from config_compositions import ROOT
+from monai.bundle import ConfigParser
 from monai.bundle import load as load_bundle
 
 from development.release.__main__ import main
+from development.release.run_bundle import require_finished, write_configs
 from scripts.evaluation.quality import calibration_of
 from scripts.files.result_files import FORMAT, MANIFEST, digest
+from scripts.runtime.composition import composed
 
 pytestmark = pytest.mark.slow
 ABOUT = {"name": "Synthetic abdomen", "version": "1.2.3", "authors": "A. Person", "description": "Thirteen organs."}
@@ -131,3 +134,21 @@ def test_a_training_that_was_stopped_is_not_released(
     assert main(options(tmp_path / "run", tmp_path / "dist")) == 1
     assert "needs a clone of the repository" in capsys.readouterr().err
     assert not (tmp_path / "dist").exists()
+
+
+def test_a_fine_tuning_of_monai_label_gives_its_files_and_epochs_to_no_bundle(tmp_path: Path) -> None:
+    case = {"image": "/hospital/anna.nii.gz", "label": "/hospital/labels/final/anna.nii.gz"}
+    loader = {"_target_": "CheckpointLoader", "load_path": "/hospital/model.pt", "load_dict": {"model": "$@network"}}
+    overrides = {"train::dataset::data": [case], "validate::dataset::data": [case], "train::handlers": [loader]}
+    overrides |= {"train::trainer::max_epochs": 3, "tracking_uri": "/hospital/mlruns", "run_name": "/hospital/run"}
+    run = composed(str(ROOT / "configs/train.yaml"), **overrides).get()
+    run.pop("_meta_", None)
+    torch.save({"epoch": 3}, tmp_path / "segmentation.pt")
+    require_finished(tmp_path, run)  # though @train::total_epochs are more
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    write_configs(tmp_path / "configs", run)
+    for path in (tmp_path / "configs").glob("train.*"):
+        assert "/hospital/" not in path.read_text(encoding="utf-8")
+        written = ConfigParser.load_config_file(path)
+        assert {**written, "note": ""} == {**ConfigParser.load_config_file(ROOT / "configs" / path.name), "note": ""}
+    assert run["train"]["trainer"]["max_epochs"] == 3
