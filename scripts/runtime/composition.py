@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 from monai.bundle.utils import merge_kv
 
-from scripts.runtime.plain_errors import install_plain_errors
+from scripts.runtime.plain_errors import BUNDLE, install_plain_errors
 from scripts.runtime.running_config import config_of, running_command, running_parser
 
 Files = str | Sequence[str]
@@ -96,12 +96,25 @@ def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = Fals
         check_overlays(files, run_dir, [run_id], overrides)
         check_ids(composed(files, run_dir), overrides)
     if run_dir:
-        if command is None:
-            stated = trained_config(run_dir)
+        if command is None:  # from Python, of which MONAI keeps no command: what the bundle's configs do not say
+            wanted, base = ConfigParser(trained_config(run_dir)), _read(BUNDLE / "configs/train.yaml")
+            own = {key: parser[key] for key in (*PREDICTOR, "model_path") if key in parser}
+            wanted.update(dict(_changed(own, base)))
         else:
-            stated = config_of(composed(files, **{**overrides, "run_dir": run_dir}))
-        config_of(parser).update(_taken(parser, stated))
+            wanted = composed(files, **{**overrides, "run_dir": run_dir})
+        config_of(parser).update(_taken(parser, config_of(wanted)))
         parser.parse()
+
+
+def _changed(config: Mapping[str, Any], base: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """What a config has other than its base, by id; a component of another target or of fewer arguments whole."""
+    for key, value in config.items():
+        old = base.get(key)
+        same_kind = isinstance(value, Mapping) and isinstance(old, Mapping) and value.keys() >= old.keys()
+        if same_kind and value.get("_target_") == old.get("_target_"):
+            yield from _changed(value, old, f"{above}{key}::")
+        elif key not in base or value != old:
+            yield above + key, value
 
 
 def check_order(files: Sequence[str]) -> None:

@@ -38,6 +38,8 @@ def inference_workflow(
         settings["device"] = f"$torch.device('{_known_device(device)}')"
     if organs is not None:
         settings["wanted_organs"] = [quoted(organ) for organ in organs]
+    if model_path is not None:
+        settings["model_path"] = quoted(model_path)
     workflow = ConfigWorkflow(
         config_file=str(BUNDLE / "configs/inference.yaml"),
         meta_file=str(BUNDLE / "configs/metadata.json"),
@@ -53,8 +55,6 @@ def inference_workflow(
     if workflow.parser["score_pixels"]:
         raise ValueError(f"{run_dir} segments photographs: use the inference workflow (docs/how_to/voc.md).")
     workflow.parser["run_dir"] = None
-    if model_path is not None:
-        workflow.parser["model_path"] = quoted(model_path)
     return workflow
 
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 from config_compositions import CONFIGS, OVERLAYS, ROOT, commands, load
 from monai.bundle import run as bundle_run
-from tiny_workflows import ABDOMEN, EVALUATE, TRAIN
+from tiny_workflows import ABDOMEN, EVALUATE, TRAIN, workflow
 
 from development.study.embedding import main as probe
 from development.study.quality import main as quality
@@ -24,7 +24,8 @@ from scripts.coarse.doubts import UNSURE
 from scripts.dataset.datalists import load_cases
 from scripts.dataset_report.doubts import main as doubts
 from scripts.dataset_report.doubts import maps_by_split
-from scripts.runtime.composition import check_ids, check_order, composed, trained_config
+from scripts.runtime.composition import PREDICTOR, check_ids, check_order, composed, trained_config
+from scripts.runtime.run_folder import claim
 from scripts.runtime.running_config import bundle_command
 
 COARSE_ONLY, SLICE = "configs/baselines/coarse_only.yaml", "configs/baselines/slice.yaml"
@@ -170,6 +171,22 @@ def test_a_run_that_cannot_be_used_is_named(spoil: Any, said: str, trained: Path
 def other_organs(run: Path) -> None:
     content = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     (run / "config.yaml").write_text(yaml.safe_dump({**content, "organs": content["organs"][::-1]}), encoding="utf-8")
+
+
+def test_settings_from_python_stand_beside_a_run_as_those_of_the_command_line_do(tmp_path: Path) -> None:
+    trained = {"query_planner::patch_size": 48, "query_planner::threshold": 0.2, "decoder::channels": [8]}
+    claim(tmp_path, composed(str(ROOT / TRAIN), **trained).config, {})
+    dilated = {"_target_": "scripts.queries.attention.AttentionMap", "dilation": 2}
+    stated = {"query_planner::threshold": 0.1, "attention": dilated, "model_path": "other.pt", "run_dir": str(tmp_path)}
+    for base in ("inference.json", "evaluate.yaml"):
+        running = workflow("command", f"configs/{base}", **stated)
+        running.initialize()
+        running.run()
+        wanted = composed(str(ROOT / "configs" / base), **stated).config
+        found = {key: running.parser[key] for key in (*PREDICTOR, "model_path")}
+        assert found == {key: wanted[key] for key in found}
+        assert (found["query_planner"]["patch_size"], found["query_planner"]["threshold"]) == (48, 0.1)
+        assert found["decoder"]["channels"] == [8] and found["attention"] == dilated
 
 
 def test_a_run_is_evaluated_without_its_overlays(
