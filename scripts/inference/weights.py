@@ -3,14 +3,16 @@
 import copy
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
-from scripts.inference.predictor import decode_names
+from scripts.inference.predictor import Predictor, TwoStagePredictor, decode_names
 from scripts.runtime.composition import trained_config
 from scripts.runtime.resume import load_checkpoint
 from scripts.runtime.run_folder import check_weights
@@ -48,6 +50,19 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
     return network
 
 
+def check_settings(network: nn.Module, path: str | Path) -> None:
+    """Raise ValueError for weights in the folder of a training whose window or spacing is not that of the network."""
+    folder, own = Path(path).parent, {}
+    with suppress(ValueError, FileNotFoundError):  # no folder of a training
+        part = ConfigParser(trained_config(str(folder))).get_parsed_content
+        own = {"window": np.float32([network.lower, network.upper])} if isinstance(network, Predictor) else {}
+        own |= {"spacing": network.coarse.spacing.cpu().numpy()} if isinstance(network, TwoStagePredictor) else {}
+    for name, ours in own.items():
+        if not np.array_equal(ours, np.float32(part(name))):
+            differ = f"the weights {path} were trained with {name} {part(name)}, the config has {ours}"
+            raise ValueError(f"{differ}: take the settings of the training with --run_dir {folder}.")
+
+
 class WeightsLoader:
     """Handler: load a predictor's weights when the engine starts; an ensemble has a state dict file for each member."""
 
@@ -66,6 +81,7 @@ class WeightsLoader:
             remedy = "Name one model.pt, or add configs/variants/ensemble.yaml for several"
             raise ValueError(f"{given}: {', '.join(self.paths)}. {remedy}.")
         for network, path in zip(networks, self.paths, strict=True):
+            check_settings(network, path)
             load_weights(network, path)
             logger.info("weights: %s", path)
 

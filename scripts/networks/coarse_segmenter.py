@@ -45,6 +45,7 @@ class CoarseSegmenter(nn.Module):
         super().__init__()
         fine, coarse = check_spacing(spacing), check_spacing(coarse_spacing)
         self.network = network
+        self.register_buffer("spacing", torch.tensor(fine), persistent=False)  # tells weights of another grid
         self.ratio = [f / c for f, c in zip(fine, coarse, strict=True)]
         self.tile = [2**30] * 3 if tile is None else [int(n) for n in tile]
         self.overlap = float(overlap)

@@ -209,6 +209,24 @@ def train_nothing(folder: Path, overlays: Sequence[str] = (), **changes: Any) ->
     return network.eval()
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"window": [-125.0, 275.0]}, r"with window \[-125.0, 275.0\], the config has \[-175.  275.\]"),
+        ({"spacing": [0.7, 12.0, 24.0]}, r"with spacing \[0.7, 12.0, 24.0\], the config has \[12. 12. 24.\]"),
+    ],
+)
+def test_weights_of_a_training_with_other_settings_are_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    network, other = train_nothing(tmp_path / "one"), train_nothing(tmp_path / "other", **changes)
+    start(other, str(tmp_path / "other/model.pt"))
+    with pytest.raises(ValueError, match=f"{said}: take the settings of the training with --run_dir {tmp_path}/other"):
+        start(network, str(tmp_path / "other/model.pt"))
+    (tmp_path / "other/config.yaml").write_text("window: of another program\n")
+    start(network, str(tmp_path / "other/model.pt"))
+
+
 def test_trainings_of_different_networks_are_averaged(tmp_path: Path) -> None:
     queries, slices = str(tmp_path / "queries"), str(tmp_path / "slices")
     members = [train_nothing(Path(queries)), train_nothing(Path(slices), ["configs/baselines/slice.yaml"])]
