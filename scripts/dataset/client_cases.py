@@ -69,7 +69,7 @@ def _completed(case: Mapping[str, Any], organs: Sequence[str]) -> dict[str, Any]
 def noted_segments(label: str) -> dict[str, int]:
     """Name, spelled like ``left_kidney``, and value of each segment of a label, from MONAI Label or the DICOM-SEG."""
     found = [(one["name"], one["idx"]) for one in _noted(label).get("label_info") or [] if {"name", "idx"} <= {*one}]
-    if files := _archived(label):
+    if not found and (files := _archived(label)):  # else MONAI Label may have named the wrong segments in it
         of_archive = pydicom.dcmread(files[0], stop_before_pixels=True).SegmentSequence
         found = [(one.SegmentLabel, one.SegmentNumber) for one in of_archive]
     if not found and (series := _noted(label).get("SeriesInstanceUID")):

@@ -112,6 +112,10 @@ def test_a_label_from_an_archive_has_the_names_in_its_dicom_seg_and_gets_the_sli
     whole = itk.imread(case["label"])
     np.testing.assert_array_equal(itk.array_from_image(whole), label)
     assert list(whole.GetOrigin()) == [-10, 20, 7]
+    # MONAI Label numbers the names of a client's label anew in its DICOM-SEG, and hands out the label as it was.
+    content["objects"]["x"]["labels"]["final"]["info"]["label_info"] = [{"name": "liver", "idx": 2}]
+    path.write_text(json.dumps(content))
+    assert noted_segments(case["label"]) == {"liver": 2}
     os.utime(case["label"], (1, 1))
     complete_cases([case], ORGANS)
     assert os.stat(case["label"]).st_mtime == 1, "a label that is on the grid is not written again"
