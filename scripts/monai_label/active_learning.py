@@ -11,7 +11,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 STRATEGY, SCORE = "least_certain", "mean_certainty"
-"""The score, in the info of an image: mean estimated (or else soft) Dice of the organs found, 0 if none was."""
+"""The score, in the info of an image: mean soft Dice of the organs found, 0 if none was."""
 
 
 class LeastCertain:
@@ -19,7 +19,7 @@ class LeastCertain:
 
     def info(self) -> dict[str, str]:
         """Say what it does, to clients."""
-        return {"description": "The scan with the lowest estimated Dice; segment scans first, one by one or as a batch"}
+        return {"description": "The scan with the lowest soft Dice; segment scans first, one by one or as a batch"}
 
     def __call__(self, request: Mapping[str, Any], datastore: Any) -> dict[str, Any] | None:
         """Choose an image; None if all are labelled."""
@@ -30,8 +30,8 @@ class LeastCertain:
 
 
 def score_of(answer: Mapping[str, Any]) -> float | None:
-    """Score of a scan by the parameters that inference answers with; None if they have no signal."""
-    values = answer.get("estimated_dice", answer.get("soft_dice"))
+    """Score of a scan by the parameters that inference answers with: on the same scale before and after fine-tuning."""
+    values = answer.get("soft_dice")
     return None if values is None else float(sum(values.values()) / max(1, len(values)))
 
 
