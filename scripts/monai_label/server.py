@@ -6,6 +6,7 @@ The server works on a copy of the bundle, in `WORKSPACE/app/model/NAME`: fine-tu
 in the bundle itself. A second start goes on with that copy; delete it to begin with the bundle's weights again.
 """
 
+import http.client
 import os
 import shutil
 import signal
@@ -78,7 +79,7 @@ class Server:
         log: Path | None = None,
     ) -> None:
         self.app, self.port, self.log = app.resolve(), port, log
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         python = python_of(environment.absolute())
         self.command = [str(python), "-m", "monailabel.main", "start_server"]
         self.command += ["--app", str(self.app), "--studies", studies, "--host", host, "--port", str(port)]
@@ -123,7 +124,7 @@ class Server:
 
 
 def answers(url: str) -> bool:
-    """Whether a MONAI Label server answers there."""
+    """Whether a server answers there, of MONAI Label or another."""
     try:
         with urllib.request.urlopen(f"{url}/info/", timeout=60) as answer:
             return bool(answer.status == 200)
@@ -131,6 +132,8 @@ def answers(url: str) -> bool:
         return True
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
+    except http.client.HTTPException:
+        return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,6 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; default: %(default)s")
     given = parser.parse_args(arguments)
     try:
+        if "://" not in given.studies and not Path(given.studies).is_dir():
+            raise ValueError(
+                f"{given.studies} is no folder: give that of the scans, or the address of a DICOMweb store."
+            )
         copy = prepare_app(given.bundle, given.workspace, require(given.environment))
         studies = given.studies if "://" in given.studies else str(Path(given.studies).resolve())
         with Server(given.workspace / "app", studies, given.port, given.host, given.environment) as server:

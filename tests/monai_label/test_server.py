@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from scripts.monai_label.server import NAME, STRATEGY, Server, prepare_app
+from scripts.monai_label.server import NAME, STRATEGY, Server, main, prepare_app
 
 
 def write_bundle(folder: Path, *left_out: str) -> Path:
@@ -71,8 +71,16 @@ def test_a_server_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> 
     assert (tmp_path / "log").read_text().strip() == "no app here"
 
 
-def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
-    other = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # answers everything with status 501
+class OtherProtocol(BaseHTTPRequestHandler):
+    """Answers with the banner of a secure shell."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"SSH-2.0-x\r\n")
+
+
+@pytest.mark.parametrize("protocol", [BaseHTTPRequestHandler, OtherProtocol])
+def test_a_port_in_use_is_refused(protocol: type[BaseHTTPRequestHandler], tmp_path: Path) -> None:
+    other = HTTPServer(("127.0.0.1", 0), protocol)  # answers everything with status 501
     Thread(target=other.serve_forever, daemon=True).start()
     with (
         pytest.raises(RuntimeError, match=f"port {other.server_port} is in use"),
@@ -81,6 +89,19 @@ def test_a_port_in_use_is_refused(tmp_path: Path) -> None:
         pass
     other.shutdown()
     other.server_close()
+
+
+@pytest.mark.parametrize(
+    ("host", "asked"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("192.168.1.7", "192.168.1.7")]
+)
+def test_it_is_asked_at_the_address_that_it_listens_to(host: str, asked: str, tmp_path: Path) -> None:
+    assert Server(tmp_path, str(tmp_path), port=8001, host=host).url == f"http://{asked}:8001"
+
+
+def test_studies_that_are_no_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--studies", str(tmp_path / "scnas"), "--workspace", str(tmp_path / "w")]) == 1
+    assert "scnas is no folder: give that of the scans, or the address" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("chosen", [None, "/elsewhere"])
