@@ -63,17 +63,20 @@ class FineTuning:
         ValueError: no case, cases with problems (all listed), weights that do not fit; FileNotFoundError: no weights.
         """
         splits = self._checked_splits()
-        load_weights(self.network, self.model_path)
-        begun = {"weights": digest(self.model_path), "cases": dataset_digest(splits, [])}
-        folder = self.place.folder = begin_run(self.parent, running_config(), begun)
-        logger.info("fine-tuning %s on %d cases, in %s", self.model_path, len(splits["labelled"]), folder)
+        config = running_config()
+        chosen = [handler["load_path"] for handler in config["train"]["handlers"] if "load_path" in handler]
+        first = Path([self.model_path, *chosen][-1])  # MONAI Label's model_filename comes as a handler
+        load_weights(self.network, first)
+        begun = {"weights": digest(first), "cases": dataset_digest(splits, [])}
+        folder = self.place.folder = begin_run(self.parent, config, begun)
+        logger.info("fine-tuning %s on %d cases, in %s", first, len(splits["labelled"]), folder)
         self.trainer.run()
         weights = folder / "model.pt"
         if not weights.exists():
             logger.info("no validation case: the weights of the last epoch are the result")
             save_weights(self.network.state_dict(), weights)
         report = {
-            "began_with": {"path": str(self.model_path), "sha256": begun["weights"]},
+            "began_with": {"path": str(first), "sha256": begun["weights"]},
             "result": {"path": str(weights), "sha256": digest(weights)},
             "previous_weights": self._publish(weights),
             "epochs": self.trainer.state.epoch,

@@ -11,6 +11,8 @@ import pytest
 import torch
 from tiny_workflows import TRAIN, run, same_weights, watch_iterations, weights, workflow
 
+from scripts.files.result_files import digest
+
 
 @pytest.fixture
 def settings(training_settings: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +80,20 @@ def test_each_time_it_is_a_run_of_its_own_that_replaces_the_clients_weights(
     last = weights(bundle / "models")
     different = {name.split(".")[0] for name in first if not torch.equal(first[name], last[name])}
     assert different == {"segmenter"}, "the coarse stage is not trained"
+
+
+def test_the_weights_that_monai_label_was_told_to_begin_with_are_those_of_the_report(
+    bundle: Path, settings: dict[str, Any], handed_over: list[dict[str, str]]
+) -> None:
+    older, network = bundle / "models/older.pt", weights(bundle / "models")
+    torch.save({name: value + 1 for name, value in network.items() if name != "organ_names"}, older)
+    torch.save({**torch.load(older, weights_only=True), "organ_names": network["organ_names"]}, older)
+    loader = {"_target_": "CheckpointLoader", "load_path": str(older), "load_dict": {"model": "$@network"}}
+    overrides = {"train::handlers": [loader], "model_path": str(bundle / "models/model.pt"), **settings}
+    overrides |= {"train::dataset::data": handed_over, "validate::dataset::data": []}
+    run("run", TRAIN, output_dir=str(bundle / "runs"), **overrides, **{"fine_tuning::published": None})
+    report = json.loads((bundle / "runs/fine_tuning_001/fine_tuning.json").read_text())
+    assert report["began_with"] == {"path": str(older), "sha256": digest(older)}
 
 
 def test_a_run_that_was_stopped_goes_on(
