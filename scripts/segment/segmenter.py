@@ -40,10 +40,10 @@ class Segmenter:
 
     def __init__(
         self,
-        model_path: str | None = None,
-        run_dir: str | Sequence[str] | None = None,
-        organs: Sequence[str] | None = None,
-        device: str | None = None,
+        model_path: str | os.PathLike[str] | None = None,
+        run_dir: str | os.PathLike[str] | Sequence[str] | None = None,
+        organs: str | Sequence[str] | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         with _plain_complaints():
             part = inference_workflow(model_path, run_dir, organs, device).parser.get_parsed_content

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from os import PathLike, fspath
 from typing import Any
 
 import torch
@@ -19,10 +20,10 @@ from scripts.runtime.plain_errors import BUNDLE
 
 
 def inference_workflow(
-    model_path: str | None = None,
-    run_dir: str | Sequence[str] | None = None,
-    organs: Sequence[str] | None = None,
-    device: str | None = None,
+    model_path: str | PathLike[str] | None = None,
+    run_dir: str | PathLike[str] | Sequence[str] | None = None,
+    organs: str | Sequence[str] | None = None,
+    device: str | torch.device | None = None,
     **settings: Any,
 ) -> ConfigWorkflow:
     """Put the inference workflow together, with the predictor of a run.
@@ -35,11 +36,11 @@ def inference_workflow(
     """
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
     if device is not None:
-        settings["device"] = f"$torch.device('{_known_device(device)}')"
+        settings["device"] = f"$torch.device('{_known_device(str(device))}')"
     if organs is not None:
-        settings["wanted_organs"] = [quoted(organ) for organ in organs]
+        settings["wanted_organs"] = [quoted(organ) for organ in ([organs] if isinstance(organs, str) else organs)]
     if model_path is not None:
-        settings["model_path"] = quoted(model_path)
+        settings["model_path"] = quoted(fspath(model_path))
     workflow = ConfigWorkflow(
         config_file=str(BUNDLE / "configs/inference.yaml"),
         meta_file=str(BUNDLE / "configs/metadata.json"),
@@ -47,7 +48,7 @@ def inference_workflow(
         run_id="inference",
         workflow_type="inference",
         bundle_root=str(BUNDLE),
-        run_dir=quoted(run_dir) if isinstance(run_dir, str) else run_dir,
+        run_dir=quoted(fspath(run_dir)) if isinstance(run_dir, str | PathLike) else run_dir,
         **settings,
     )
     workflow.initialize()

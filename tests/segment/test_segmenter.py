@@ -94,9 +94,11 @@ def test_an_image_in_memory_gives_the_labels_of_its_file(segmenter: Segmenter, s
 def test_a_run_and_all_of_its_organs_are_what_it_takes_too(weights: Weights, scan: Path, tmp_path: Path) -> None:
     claim(tmp_path / "run", composed(weights[1]).config, {})
     shutil.copy(weights[0], tmp_path / "run/model.pt")
-    labels, statistics = Segmenter(run_dir=str(tmp_path / "run"), device="cpu")(scan)
+    labels, statistics = Segmenter(run_dir=tmp_path / "run", device=torch.device("cpu"))(scan)
     assert list(statistics) == SETTINGS["organs"]
     assert {found.class_index for found in statistics.values() if found.volume_ml} == {*np.unique(array(labels))} - {0}
+    alone = Segmenter(tmp_path / "run/model.pt", tmp_path / "run", "liver", "cpu")
+    assert list(alone(scan)[1]) == ["liver"]
 
 
 @pytest.mark.parametrize(
