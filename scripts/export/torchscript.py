@@ -19,8 +19,8 @@ from monai.data import save_net_with_metadata
 from monai.networks import convert_to_torchscript
 
 from scripts.files.result_files import claim_outputs
-from scripts.inference.predictor import TwoStagePredictor
-from scripts.inference.weights import load_weights, paths_of
+from scripts.inference.predictor import TwoStagePredictor, limited_to
+from scripts.inference.weights import check_settings, load_weights, paths_of
 from scripts.runtime.composition import check_ids, composed
 from scripts.runtime.plain_errors import install_plain_errors
 
@@ -85,7 +85,12 @@ def trained_predictor(parser: ConfigParser) -> TwoStagePredictor:
     if not isinstance(network, TwoStagePredictor):
         kind = type(network).__name__
         raise ValueError(f"network_def is a {kind}, not a TwoStagePredictor: leave baselines out of --config_file.")
-    load_weights(network, parser.get_parsed_content("model_path"))
+    if parser["predictor"] != "@network" or not isinstance(path := parser.get_parsed_content("model_path"), str | Path):
+        raise ValueError(f"{parser['method']} predicts with a part of its network, or several: export another run.")
+    check_settings(network, path)
+    load_weights(network, path)
+    if "wanted_classes" in parser:
+        limited_to(network, parser.get_parsed_content("wanted_classes"))
     return network.eval()
 
 

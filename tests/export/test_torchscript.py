@@ -22,7 +22,7 @@ from monai.data import load_net_with_metadata
 from tiny_bundle import METADATA, TinyBundle
 from torch import Tensor
 
-from scripts.export.torchscript import export_torchscript, read_metadata
+from scripts.export.torchscript import export_torchscript, read_metadata, trained_predictor
 from scripts.inference.predictor import TwoStagePredictor
 from scripts.inference.weights import load_weights
 from scripts.runtime.composition import composed
@@ -146,6 +146,22 @@ def test_a_baseline_is_refused_by_name(tiny_bundle: TinyBundle, tmp_path: Path) 
     settings = {**tiny_bundle.settings, "network_def": {"_target_": "torch.nn.Identity"}}
     with pytest.raises(ValueError, match="network_def is a Identity, .* leave baselines out"):
         export_torchscript(str(tmp_path / "model.ts"), files, str(METADATA), **settings)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"predictor": {"_target_": "torch.nn.Identity"}}, {"model_path": ["a.pt", "b.pt"]}]
+)
+def test_what_predicts_with_a_part_of_its_network_or_with_several_is_refused(
+    changes: dict[str, Any], tiny_bundle: TinyBundle, tmp_path: Path
+) -> None:
+    settings = {**tiny_bundle.settings, **changes, "method": "other"}
+    with pytest.raises(ValueError, match="other predicts with a part of its network, or several: export another run"):
+        export_torchscript(str(tmp_path / "model.ts"), str(ROOT / INFERENCE), str(METADATA), **settings)
+
+
+def test_only_the_wanted_organs_are_queried(tiny_bundle: TinyBundle) -> None:
+    settings = {**tiny_bundle.settings, "wanted_organs": ["mandible"]}
+    assert trained_predictor(composed(str(ROOT / INFERENCE), **settings)).wanted == [4]
 
 
 FILES = [str(ROOT / INFERENCE), str(ROOT / "configs/variants/tensorrt.yaml")]
