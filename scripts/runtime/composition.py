@@ -109,7 +109,7 @@ def follow_command(run_dir: str | Sequence[str] | None = None, anew: bool = Fals
 def _changed(config: Mapping[str, Any], base: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     """What a config has other than its base, by id; a component of another target or of fewer arguments whole."""
     for key, value in config.items():
-        old = base.get(key)
+        old: Any = base.get(key)
         same_kind = isinstance(value, Mapping) and isinstance(old, Mapping) and value.keys() >= old.keys()
         if same_kind and value.get("_target_") == old.get("_target_"):
             yield from _changed(value, old, f"{above}{key}::")
