@@ -15,9 +15,8 @@ from scripts.dataset.datalist_file import ITK_SUFFIXES, NIFTI_SUFFIXES
 from scripts.dataset.nifti_header import Place, place_of, raw_header
 from scripts.dataset.problems import Kind, Problem, VolumeError
 from scripts.dicom.series_folder import series_folder
+from scripts.files.result_files import HEADER_BYTES, voxels_beside
 
-HEADER_BYTES = 8192  # of a NRRD or MetaImage file, whose header is text
-DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*([^\r\n]+)", re.M | re.I)
 ORIENTATION = re.compile(rb"^(?:space directions:|(?:TransformMatrix|Rotation|Orientation)\s*=)", re.M | re.I)
 # Of a NRRD, which way the axes of its space lead; of a MetaImage file, the voxel size.
 SPACE = re.compile(rb"^(?:space:[ \t]*(?:left|right|[lr][ap]s\b)|ElementS(?:pacing|ize)\s*=)", re.M | re.I)
@@ -95,12 +94,8 @@ def _check_text_header(path: str) -> list[Problem]:
     with open(path, "rb") as stream:
         text = stream.read(HEADER_BYTES)
     text = text.partition(b"\n\n")[0] if text.startswith(b"NRRD") else text
-    named = DATA_FILE.search(text)
-    data = os.fsdecode(named[1].strip()) if named else "LOCAL"
-    if data.split()[0].upper() not in ("LOCAL", "LIST") and "%" not in data:
-        beside = os.path.join(os.path.dirname(path), data)
-        if not os.path.isfile(beside):
-            raise VolumeError(Problem(Kind.NO_VOXELS, path, f"{beside} does not exist"))
+    if (beside := voxels_beside(path)) and not beside.is_file():
+        raise VolumeError(Problem(Kind.NO_VOXELS, path, f"{beside} does not exist"))
     units = SPACE_UNITS.search(text)
     if units and set(re.findall(rb'"([^"]*)"', units[1])) - {b"mm", b"", b"millimeter", b"millimeters"}:
         raise VolumeError(Problem(Kind.UNIT, path, f"space units are {units[1].decode('ascii', 'replace').strip()}"))

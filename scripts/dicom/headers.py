@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 
 from monai.utils.module import optional_import
 
+from scripts.files.result_files import parts_of
+
 pydicom, has_pydicom = optional_import("pydicom")
 
 CT_IMAGE, ENHANCED_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1"
@@ -66,9 +68,9 @@ def files_below(folder: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def file_states(path: str) -> tuple[tuple[str, int, int], ...]:
-    """Path, size and time of a file, or of all below a folder: equal as long as nobody touches one."""
+    """Path, size and time of a file with its voxels, or of all below a folder: equal as long as nobody touches one."""
     below = files_below(path) if os.path.isdir(path) else []
-    paths = [os.path.join(parent, name) for parent, names in below for name in names] or [path]
+    paths = [os.path.join(parent, name) for parent, names in below for name in names] or map(str, parts_of(path))
     status = {one: os.stat(one) for one in paths if os.path.isfile(one)}
     return tuple((one, found.st_size, found.st_mtime_ns) for one, found in status.items())
 

@@ -7,6 +7,7 @@ command takes a result for a scan, and none writes over an input.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -29,12 +30,15 @@ SUFFIXES = {
 }
 """What follows the name of a case, by the kind of result; VOC's server reads masks by the name of the photograph."""
 # Label maps of any format: other programs use the same endings.
-LABEL_ENDINGS = tuple(a + b for a in ("_seg", ".seg", "_scores") for b in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"))
+TEXT_HEADERS = (".nrrd", ".mha", ".mhd")
+LABEL_ENDINGS = tuple(a + b for a in ("_seg", ".seg", "_scores") for b in (".nii.gz", ".nii", *TEXT_HEADERS))
 MANIFEST, JOURNALS = "manifest.json", ".manifest-*.jsonl"
 """A journal has a line for each entry that its process made since the manifest was written."""
 FORMAT = "results of the AGSCL CT segmentation bundle"
 """First key of a manifest: a ``manifest.json`` without it is of another program."""
 MAX_NAME_BYTES = 255
+HEADER_BYTES = 8192  # of a NRRD or MetaImage file, whose header is text
+DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*([^\r\n]+)", re.M | re.I)
 
 PathLike = str | os.PathLike[str]
 
@@ -77,6 +81,22 @@ def files_of_scan(folder: PathLike) -> list[Path]:
     """The files in the folder of a series by name, results left aside."""
     results = results_in(folder, os.listdir(folder))
     return sorted(file for file in Path(folder).iterdir() if file.is_file() and file.name not in results)
+
+
+def voxels_beside(path: PathLike) -> Path | None:
+    """The file of voxels that the header of a NRRD or MetaImage file names, there or not; None if it names none."""
+    with open(path, "rb") as stream:
+        text = stream.read(HEADER_BYTES)
+    named = DATA_FILE.search(text.partition(b"\n\n")[0] if text.startswith(b"NRRD") else text)
+    data = os.fsdecode(named[1].strip()) if named else "LOCAL"
+    inside = not data or data.split()[0].upper() in ("LOCAL", "LIST") or "%" in data
+    return None if inside else Path(path).parent / data
+
+
+def parts_of(path: PathLike) -> list[Path]:
+    """The file of a scan or label map, and that of its voxels if its header names one; none that does not exist."""
+    beside = voxels_beside(path) if str(path).lower().endswith(TEXT_HEADERS) and Path(path).is_file() else None
+    return [part for part in (Path(path), beside) if part and os.path.isfile(part)]
 
 
 def claim_outputs(outputs: Iterable[PathLike], inputs: Iterable[PathLike], space: int = 0, new: bool = False) -> None:

@@ -212,12 +212,11 @@ def _text_digest(values: Any) -> str:
 
 
 def content_digest(scan: Path) -> str:
-    """SHA-256 of a file; of the files of a DICOM series in whatever order, results in its folder left aside."""
-    if scan.is_file():
-        return result_files.digest(scan)
-    if not scan.is_dir():
-        return ""
-    parts = sorted(map(result_files.digest, result_files.files_of_scan(scan)))
+    """SHA-256 of a file; of header and voxels apart, or of a DICOM series in whatever order but its results, of all."""
+    files = result_files.files_of_scan(scan) if scan.is_dir() else result_files.parts_of(scan)
+    parts = sorted(map(result_files.digest, files))
+    if len(parts) < 2 and not scan.is_dir():
+        return "".join(parts)
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
@@ -228,5 +227,5 @@ def _source(scan: Path) -> str:
 
 
 def _size(scan: Path) -> int:
-    files = [scan] if scan.is_file() else list(scan.iterdir()) if scan.is_dir() else []
+    files = list(scan.iterdir()) if scan.is_dir() else result_files.parts_of(scan)
     return sum(file.stat().st_size for file in files if file.is_file())

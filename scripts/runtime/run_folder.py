@@ -11,7 +11,7 @@ import yaml
 from ignite.distributed import one_rank_first
 
 from scripts.files.atomic_write import write_text
-from scripts.files.result_files import bundle_identity, digest, files_of_scan, weights_digest
+from scripts.files.result_files import bundle_identity, digest, files_of_scan, parts_of, weights_digest
 from scripts.runtime.composition import CONFIG
 from scripts.runtime.running_config import running_config
 
@@ -54,7 +54,7 @@ def _apart_from_place(value: Any) -> Any:
     path = Path(str(value))
     if path.is_absolute() and path.is_dir():
         return [path.name, [file.stat().st_size for file in files_of_scan(path) if file.name[0] != "."]]
-    return [path.name, path.is_file() and path.stat().st_size] if path.is_absolute() else value
+    return [path.name, *([part.stat().st_size for part in parts_of(path)] or [False])] if path.is_absolute() else value
 
 
 def changed_settings(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

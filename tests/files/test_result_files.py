@@ -11,7 +11,7 @@ import pytest
 
 from scripts.dataset.inference_inputs import scan_inputs
 from scripts.files import result_files
-from scripts.files.result_files import MANIFEST, claim_outputs, read_manifest, results_in
+from scripts.files.result_files import MANIFEST, claim_outputs, parts_of, read_manifest, results_in
 from scripts.inference import manifest as manifests
 from scripts.inference.manifest import Manifest
 
@@ -222,6 +222,36 @@ def test_a_scan_is_done_if_it_its_settings_and_its_results_are_the_same(scan: Pa
     assert found(**known) == ["anna"]
     (scan.parent / "out/anna_seg.nii.gz").unlink()
     assert found(**known) == []
+
+    header, voxels = scan.with_name("label.mhd"), scan.with_name("label.raw")
+    header.write_text("ObjectType = Image\nElementDataFile = label.raw\n")
+    voxels.write_bytes(b"spleen")
+    apart = known | {"label": str(header)}
+    assert [found(**apart), found(**apart)] == [[], ["anna"]]
+    voxels.write_bytes(b"kidney")
+    assert found(**apart) == [], "the voxels are others, the header is the same"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "parts"),
+    [
+        ("a.mhd", "ElementDataFile = a.raw\n", ["a.mhd", "a.raw"]),
+        ("a.mhd", "ElementDataFile = gone.raw\n", ["a.mhd"]),
+        ("a.mhd", "ElementDataFile = LIST\na.raw\n", ["a.mhd"]),
+        ("a.mhd", "ElementDataFile = \n", ["a.mhd"]),
+        ("a.mha", "ElementDataFile = LOCAL\nvoxels", ["a.mha"]),
+        ("a.nrrd", "NRRD0004\ndata file: a.raw\n\n", ["a.nrrd", "a.raw"]),
+        ("a.nrrd", "NRRD0004\n\ndata file: a.raw\n", ["a.nrrd"]),
+        ("a.nii.gz", "ElementDataFile = a.raw\n", ["a.nii.gz"]),
+    ],
+)
+def test_the_file_of_voxels_that_a_header_names_is_part_of_the_scan(
+    name: str, text: str, parts: list[str], tmp_path: Path
+) -> None:
+    assert parts_of(tmp_path / name) == []
+    (tmp_path / name).write_text(text)
+    (tmp_path / "a.raw").write_bytes(b"voxels")
+    assert [part.name for part in parts_of(tmp_path / name)] == parts
 
 
 def test_results_of_another_version_are_kept_and_that_is_said(

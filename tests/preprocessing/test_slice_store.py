@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import itk
 import numpy as np
 import pytest
 import torch
@@ -97,9 +98,12 @@ def test_another_run_finds_the_arrays_and_leaves_them_alone(tmp_path: Path) -> N
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("changed", ["spacing", "organs", "label_values", "file"])
+@pytest.mark.parametrize("changed", ["spacing", "organs", "label_values", "file", "voxels"])
 def test_what_the_arrays_depend_on_makes_new_arrays(tmp_path: Path, changed: str) -> None:
     case = write_case(tmp_path, "x")
+    if changed == "voxels":
+        case = {"case": "x", "image": str(tmp_path / "x.mhd")}
+        itk.imwrite(itk.image_from_array(ct_voxels()), case["image"])
     store_in(tmp_path).open(case)
     settings: dict[str, Any] = {}
     if changed == "spacing":
@@ -109,7 +113,7 @@ def test_what_the_arrays_depend_on_makes_new_arrays(tmp_path: Path, changed: str
     elif changed == "label_values":
         case = {**case, "label_values": {"spleen": 2, "liver": 1}}
     else:
-        os.utime(case["label"], ns=(1, 1))
+        os.utime(case["label"] if changed == "file" else tmp_path / "x.raw", ns=(1, 1))
     stored = store_in(tmp_path, **settings).open(case)
     assert len(folders(tmp_path)) == 2
     if changed in ("organs", "label_values"):
