@@ -55,11 +55,13 @@ class RunTracking:
             return
         if find_spec("mlflow") is None:
             raise ValueError("--tracking needs mlflow, an extra package: pip install -r requirements-tracking.txt.")
+        from filelock import FileLock  # which PyTorch needs too
         from mlflow.entities import Param
 
-        self.handler = MLFlowHandler(tracking_uri=tracking_uri, experiment_name=experiment_name, run_name=run_name)
-        self.handler.default_tracking_params = []  # it chooses experiment and run, and logs nothing of an engine
-        self.handler.start(Engine(lambda _engine, _batch: None))
+        with FileLock(self.output_dir / ".tracking.lock"):  # processes of an evaluation make one database
+            self.handler = MLFlowHandler(tracking_uri=tracking_uri, experiment_name=experiment_name, run_name=run_name)
+            self.handler.default_tracking_params = []  # it chooses experiment and run, and logs nothing of an engine
+            self.handler.start(Engine(lambda _engine, _batch: None))
         self.run_id = str(self.handler.cur_run.info.run_id)  # type: ignore[attr-defined]
         settings = flat_settings(running_config() if parameters is None else parameters)
         logged = self.handler.client.get_run(self.run_id).data.params  # MLflow refuses to change a parameter

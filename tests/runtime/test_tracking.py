@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from config_compositions import ROOT
+from filelock import FileLock, Timeout
 from ignite.engine import Engine, Events
-from monai.handlers import from_engine
+from monai.handlers import MLFlowHandler, from_engine
 
 from scripts.runtime import tracking
 from scripts.runtime.progress import LISTENERS
@@ -70,7 +71,13 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     assert [line for line in wanted if not line.startswith("#") and line not in pins] == []
 
 
-def test_a_run_that_was_stopped_goes_on_in_the_same_mlflow_run(tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_in_the_same_mlflow_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start_alone(handler: MLFlowHandler, engine: Engine, start: Any = MLFlowHandler.start) -> None:
+        with pytest.raises(Timeout):  # of two that make a database together one finds half of its tables
+            FileLock(tmp_path / ".tracking.lock").acquire(timeout=0)
+        start(handler, engine)
+
+    monkeypatch.setattr(MLFlowHandler, "start", start_alone)
     (tmp_path / "settings.json").write_text("{}", encoding="utf-8")
     stopped = run_tracking(tmp_path)
     for listener in LISTENERS:
