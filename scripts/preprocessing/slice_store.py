@@ -124,7 +124,8 @@ class SliceStore:
         values = sorted((case.get("label_values") or {}).items())
         if case.get("ignored_value") is not None:
             values.append(("", case["ignored_value"]))
-        key = json.dumps([STORE_VERSION, stamp, self.grid.spacing, self.organs, values])
+        channels = [self.channels] * (self.channels > 1)
+        key = json.dumps([STORE_VERSION, stamp, self.grid.spacing, self.organs, values, *channels])
         return self.cache_dir / f"{stored_name(case)}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
     def _write(self, case: Mapping[str, Any]) -> None:

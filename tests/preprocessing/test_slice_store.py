@@ -121,6 +121,13 @@ def test_what_the_arrays_depend_on_makes_new_arrays(tmp_path: Path, changed: str
         assert int((stored.label == 1).sum()) == 2, "spleen and liver have to have changed places"
 
 
+def test_arrays_of_another_number_of_channels_are_not_taken(tmp_path: Path) -> None:
+    case = write_case(tmp_path, "x")
+    store_in(tmp_path).open(case)
+    with pytest.raises(ValueError, match="has 1 channels, image_channels says 3"):
+        store_in(tmp_path, channels=3).open(case)
+
+
 def test_a_dicom_series_that_is_exported_again_into_its_folder_is_read_again(tmp_path: Path) -> None:
     """The folder's own time stays when its files are overwritten."""
     case = {"image": str(tmp_path / "series"), "case": "x"}
