@@ -22,7 +22,7 @@ from scripts.files.atomic_write import replacing, write_text
 from scripts.files.result_files import digest
 from scripts.inference.weights import load_weights
 from scripts.queries.batches import QueryBatches
-from scripts.runtime.processes import world_size
+from scripts.runtime.processes import launched
 from scripts.runtime.resume import save_weights
 from scripts.runtime.run_folder import RunPlace, claim, record_weights
 from scripts.runtime.running_config import running_config
@@ -87,7 +87,7 @@ class FineTuning:
         return folder
 
     def _checked_splits(self) -> dict[str, Sequence[Mapping[str, Any]]]:
-        if world_size() > 1:
+        if launched()[1] > 1:
             raise ValueError("fine-tuning runs in one process: start it without torchrun (MONAI Label: multi_gpu off).")
         if not self.training.data:
             raise ValueError("there is no labelled case to fine-tune on: label a scan and save its label first.")

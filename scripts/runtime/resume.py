@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 
 from scripts.files.atomic_write import replacing
 from scripts.runtime.processes import broadcast_buffers, is_first_process, unwrap, world_size
-from scripts.runtime.run_folder import RunPlace, placed, record_weights
+from scripts.runtime.run_folder import RunPlace, apart_from_place, placed, record_weights
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,8 @@ class BestModel:
         name, path = engine.state.key_metric_name, placed(self.file, self.place)  # type: ignore[attr-defined]
         value = float(engine.state.metrics[name])
         data = getattr(getattr(engine.state.dataloader, "dataset", None), "data", ())
-        cases: list[int | str] = [world_size(), *(str(case["case"]) for case in data)]
+        told = (str([key, apart_from_place(value)]) for case in data for key, value in case.items())
+        cases: list[int | str] = [world_size(), *told]
         if self.cases[:1] == cases[:1] and self.cases != cases:  # each of another number of processes has others
             logger.warning("validation: the cases are others than before, with which the best so far does not compare")
             self.best = float("-inf")

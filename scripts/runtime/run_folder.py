@@ -13,6 +13,7 @@ from ignite.distributed import one_rank_first
 from scripts.files.atomic_write import write_text
 from scripts.files.result_files import bundle_identity, digest, files_of_scan, parts_of, weights_digest
 from scripts.runtime.composition import CONFIG
+from scripts.runtime.processes import launched, world_size
 from scripts.runtime.running_config import running_config
 
 MANIFEST = "run_manifest.json"  # what the run began with, and the checksums of its weights: by name, the newest first
@@ -43,13 +44,18 @@ def placed(path: str | Path, place: RunPlace | None) -> Path:
 
 def claim_run_folder(output_dir: str, training_cases: int, cases: Sequence[Mapping[str, Any]] = ()) -> Path:
     """Create the folder of the run whose config is running, or check that the folder belongs to it (ValueError)."""
-    told = [[key, _apart_from_place(value)] for case in cases for key, value in case.items()]
-    data = hashlib.sha256(str(told).encode()).hexdigest()[:12]
+    if (started := launched()[1]) != world_size():
+        alone = f"{started} processes were started, and each would train alone"
+        raise ValueError(f"{alone}: start them by torchrun, with configs/variants/multi_gpu.yaml and without --device.")
+    told = [[key, apart_from_place(value)] for case in cases for key, value in case.items()]
+    labels = [digest(part) for case in cases for part in parts_of(case.get("label") or "")]  # corrected at equal size
+    data, truth = (hashlib.sha256(str(one).encode()).hexdigest()[:12] for one in (told, labels))
+    began = {"training_cases": training_cases, "training_data": data, "training_labels": truth}
     with one_rank_first():  # the others then find its config
-        return claim(Path(output_dir), running_config(), {"training_cases": training_cases, "training_data": data})
+        return claim(Path(output_dir), running_config(), began)
 
 
-def _apart_from_place(value: Any) -> Any:
+def apart_from_place(value: Any) -> Any:
     """Name and size of a file in place of its path: data may be moved, and not changed after a stage has used them."""
     path = Path(str(value))
     if path.is_absolute() and path.is_dir():

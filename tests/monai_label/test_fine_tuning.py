@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scripts.monai_label.fine_tuning import REPORT, begin_run, replace_weights
+import pytest
+
+from scripts.monai_label.fine_tuning import REPORT, FineTuning, begin_run, replace_weights
 
 CONFIG = {"train": {"epochs": 2}}
 BEGUN = {"weights": "abc"}
@@ -46,3 +48,9 @@ def test_replaced_weights_are_kept_under_a_longer_name_beside_them(tmp_path: Pat
     assert kept.suffix == ".pt"
     assert len(kept.name) > len(target.name)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([kept.name, "model.pt", "new.pt"])
+
+
+def test_several_processes_that_have_not_joined_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="fine-tuning runs in one process: start it without torchrun"):
+        object.__new__(FineTuning).run()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,6 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 
+from scripts.preprocessing.slice_store import save_array
+from scripts.runtime.plain_errors import complaint
 from scripts.runtime.resume import BestModel, Resume, load_checkpoint, save_atomically
 from scripts.runtime.streams import BatchStream
 
@@ -94,6 +98,27 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: py
     assert [file.name for file in tmp_path.iterdir()] == ["weights.pt"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the resource module is POSIX only")
+@pytest.mark.parametrize("write", [save_atomically, lambda content, path: save_array(path, content["value"].numpy())])
+def test_a_full_disk_is_named_with_what_to_do(
+    write: Callable[[Any, Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    limits, content = resource.getrlimit(resource.RLIMIT_FSIZE), {"value": torch.ones(10**6)}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises((OSError, RuntimeError)):  # room is left: something else is wrong
+            write(content, tmp_path / "a.npy")
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(1 << 30, 1 << 30, 0))
+        with pytest.raises(OSError, match="disk or quota full; free some space") as caught:
+            write(content, tmp_path / "a.npy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert complaint(caught.value).startswith(f"{tmp_path}: disk or quota full")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_same_content_gives_the_same_bytes_whatever_the_file_is_called(tmp_path: Path) -> None:
     for name in ("one.pt", "other.pt"):
         save_atomically({"value": torch.ones(2)}, tmp_path / name)
@@ -138,13 +163,13 @@ def test_a_file_that_is_no_dictionary_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "tensor.pt")
 
 
-def validated(best: BestModel, value: float, *cases: str) -> None:
-    """One validation with this key metric, on these cases."""
+def validated(best: BestModel, value: float, *cases: str, **facts: Any) -> None:
+    """One validation with this key metric, on these cases, of which these facts are known."""
     engine = Engine(lambda engine, batch: None)
     engine.state.key_metric_name = "dice"  # type: ignore[attr-defined]
     best.attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: engine.state.metrics.update(dice=value))
-    data = Dataset([{"case": case} for case in cases or ["anna"]])
+    data = Dataset([{"case": case, **facts} for case in cases or ["anna"]])
     engine.run(DataLoader(data, batch_size=len(data)), max_epochs=1)
 
 
@@ -185,6 +210,23 @@ def test_the_best_on_other_validation_cases_does_not_keep_later_weights_out(
         validated(resumed, value, "anna", "ben")
         assert float(load_checkpoint(path)["weight"]) == pytest.approx(kept)
     assert caplog.text.count("the cases are others than before") == 1
+
+
+def test_the_best_on_other_labels_of_the_validation_cases_does_not_count_either(tmp_path: Path) -> None:
+    path, network, label = tmp_path / "model.pt", torch.nn.Linear(1, 1, bias=False), tmp_path / "data/label.nii"
+    best, kept = BestModel(str(path), network), []
+    label.parent.mkdir()
+    label.write_bytes(b"liver")
+    for value, change in enumerate((None, "folder", "organs", "label")):
+        network.weight.data.fill_(value)
+        if change == "folder":
+            label = label.parent.rename(tmp_path / "moved") / "label.nii"
+        elif change == "label":
+            label.write_bytes(b"liver and spleen")
+        organs = "liver" if value < 2 else "spleen"
+        validated(best, 0.7 - value / 10, label=str(label), annotated=organs)
+        kept.append(float(load_checkpoint(path)["weight"]))
+    assert kept == [0, 0, 2, 3]
 
 
 def test_a_validation_without_a_number_still_leaves_weights(tmp_path: Path) -> None:

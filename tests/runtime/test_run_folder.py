@@ -51,6 +51,8 @@ def test_a_run_goes_on_with_its_data_set_moved_but_not_with_another_one(
 
     claimed("data")
     claimed("moved")
+    with pytest.raises(ValueError, match="  training_labels: was [0-9a-f]{12}, now [0-9a-f]{12}\nGive another"):
+        claimed("data", "VOXELS")
     series = tmp_path / "data/series"
     series.mkdir()
     for name in ("1.dcm", "2.dcm"):
@@ -61,8 +63,20 @@ def test_a_run_goes_on_with_its_data_set_moved_but_not_with_another_one(
     with pytest.raises(ValueError, match="training_data: was"):
         claim_run_folder(str(tmp_path / "of_series"), 1, [case])
     for changed in ({"voxels": "corrected voxels"}, {"organs": ["liver", "spleen"]}):
-        with pytest.raises(ValueError, match="  training_data: was [0-9a-f]{12}, now [0-9a-f]{12}\nGive another"):
+        with pytest.raises(ValueError, match="  training_data: was [0-9a-f]{12}, now [0-9a-f]{12}\n"):
             claimed("data", **changed)
+
+
+def test_processes_that_have_not_joined_do_not_train_in_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scripts.runtime.run_folder.running_config", lambda: SETTINGS)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes were started, and each would train alone: start them by"):
+        claim_run_folder(str(tmp_path / "run"), 1)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert claim_run_folder(str(tmp_path / "run"), 1).exists()
 
 
 def test_a_run_that_did_not_note_its_data_set_goes_on(tmp_path: Path) -> None:
