@@ -38,7 +38,7 @@ FORMAT = "results of the AGSCL CT segmentation bundle"
 """First key of a manifest: a ``manifest.json`` without it is of another program."""
 MAX_NAME_BYTES = 255
 HEADER_BYTES = 8192  # of a NRRD or MetaImage file, whose header is text
-DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*([^\r\n]+)", re.M | re.I)
+DATA_FILE, INSIDE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*([^\r\n]+)", re.M | re.I), ("LOCAL", "LIST")
 
 PathLike = str | os.PathLike[str]
 
@@ -88,9 +88,8 @@ def voxels_beside(path: PathLike) -> Path | None:
     with open(path, "rb") as stream:
         text = stream.read(HEADER_BYTES)
     named = DATA_FILE.search(text.partition(b"\n\n")[0] if text.startswith(b"NRRD") else text)
-    data = os.fsdecode(named[1].strip()) if named else "LOCAL"
-    inside = not data or data.split()[0].upper() in ("LOCAL", "LIST") or "%" in data
-    return None if inside else Path(path).parent / data
+    data = os.fsdecode(named[1].strip()) if named else ""
+    return Path(path).parent / data if data and "%" not in data and data.split()[0].upper() not in INSIDE else None
 
 
 def parts_of(path: PathLike) -> list[Path]:

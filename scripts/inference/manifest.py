@@ -214,10 +214,8 @@ def _text_digest(values: Any) -> str:
 def content_digest(scan: Path) -> str:
     """SHA-256 of a file; of header and voxels apart, or of a DICOM series in whatever order but its results, of all."""
     files = result_files.files_of_scan(scan) if scan.is_dir() else result_files.parts_of(scan)
-    parts = sorted(map(result_files.digest, files))
-    if len(parts) < 2 and not scan.is_dir():
-        return "".join(parts)
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
+    parts = "".join(sorted(map(result_files.digest, files)))
+    return parts if len(files) < 2 and not scan.is_dir() else hashlib.sha256(parts.encode()).hexdigest()
 
 
 def _source(scan: Path) -> str:
