@@ -121,7 +121,7 @@ def _completed(header: Header, stream: BinaryIO, path: str) -> Header | str:
     header.filename, header.pixel_start = path, stream.tell()
     if header.file_meta.get("MediaStorageSOPClassUID") == DIRECTORY:
         header.SOPClassUID = DIRECTORY
-    if "SOPClassUID" not in header:
+    if not header.get("SOPClassUID"):
         return "it has no SOPClassUID"
     frames = header.get("NumberOfFrames")
     if frames is not None and not str(frames).strip().isdecimal():

@@ -87,8 +87,8 @@ def choose_series(found: Sequence[Series], wanted: str | int | None, folder: str
     if not candidates:
         raise ValueError(f"folder {folder} holds DICOM files, but no CT series that can be a volume:\n{listed}")
     if len(candidates) > 1:
-        many = f"folder {folder} holds {len(candidates)} CT series, expected one"
-        raise ValueError(f"{many}. Say which with `--series NUMBER` or `--series UID`, or give its folder:\n{listed}")
+        many = f"folder {folder} holds {len(candidates)} CT series, expected one. Add `--series NUMBER` (or its UID)"
+        raise ValueError(f"{many}, give its folder, or move each series to a folder of its own.\n{listed}")
     return candidates[0]
 
 

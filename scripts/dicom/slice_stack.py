@@ -104,8 +104,8 @@ def _check_distances(headers: Sequence[Header], heights: NDArray[np.float64]) ->
     steps = gaps / usual
     between = " and ".join(map(name_of, headers[wide : wide + 2]))
     where = f"between {between} ({gaps[wide]:.2f} mm, else {usual:.2f} mm)"
-    if np.abs(steps - steps.round()).max() <= 2 * PLACE_TOLERANCE:
-        missing = int((steps.round() - 1).sum())
+    missing = int((steps.round() - 1).sum())
+    if missing > 0 and np.abs(steps - steps.round()).max() <= 2 * PLACE_TOLERANCE:
         raise Irregular(f"{missing} slice{'s'[: missing > 1]} missing, the widest gap {where}; copy the series again")
     raise Irregular(f"distances of slices differ, from {gaps.min():.2f} to {gaps.max():.2f} mm; {HOW_TO_CONVERT}")
 

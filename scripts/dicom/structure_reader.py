@@ -93,27 +93,30 @@ class Structures:
         if self.is_contours:
             listed = [(roi.ROINumber, roi.get("ROIName")) for roi in rois]
         else:
-            listed = [(segment.SegmentNumber, segment.get("SegmentLabel")) for segment in self.content.SegmentSequence]
+            listed = [(one.SegmentNumber, one.get("SegmentLabel")) for one in self.content.get("SegmentSequence", [])]
         self.names = {int(n or 0): str(name or "").strip() for n, name in listed if n or self.is_contours}
         """Number -> name, without the background that a DICOM-SEG of label values has."""
+        if self.is_contours and len(self.names) < len(listed):
+            raise ValueError(f"{path} gives one ROINumber to several structures: export it again, with one for each.")
 
     def region(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
-        """Voxels [column, row, slice] of one structure; ValueError if its contours are not parallel to the slices."""
-        if not self.is_contours:
-            return self._segment(number, stack)
-        contours = [
-            contour
-            for roi in self.content.get("ROIContourSequence", [])
-            if roi.ReferencedROINumber == number
-            for contour in roi.get("ContourSequence", [])
-            if contour.get("ContourGeometricType") in CLOSED
-            and "ContourData" in contour
-            and contour.get_item("ContourData").value  # an empty one is nothing
-        ]
+        """Voxels [column, row, slice] of one structure; ValueError if it is damaged or not parallel to the slices."""
         try:
+            if not self.is_contours:
+                return self._segment(number, stack)
+            contours = [
+                contour
+                for roi in self.content.get("ROIContourSequence", [])
+                if roi.ReferencedROINumber == number
+                for contour in roi.get("ContourSequence", [])
+                if contour.get("ContourGeometricType") in CLOSED
+                and "ContourData" in contour
+                and contour.get_item("ContourData").value  # an empty one is nothing
+            ]
             return _stacked([_on_grid(contour, stack) for contour in contours], stack.shape)
-        except ValueError as error:
-            raise ValueError(f"structure '{self.names[number]}' of {self.path} is not read: {error}") from None
+        except (ValueError, AttributeError, LookupError, OSError, RuntimeError) as error:  # what parsers raise
+            how = "export it again on the slices of this series, as RTSTRUCT or binary DICOM-SEG."
+            raise ValueError(f"structure '{self.names[number]}' of {self.path} is not read ({error}): {how}") from None
 
     def _segment(self, number: int, stack: SliceStack) -> NDArray[np.bool_]:
         """Nearest voxels of a segment, whatever the order and number of its frames."""
@@ -130,7 +133,7 @@ def _on_grid(contour: Header, stack: SliceStack) -> tuple[float, Points, bool]:
     to_index = np.linalg.inv(TO_RAS @ stack.affine)
     index = places @ to_index[:3, :3].T + to_index[:3, 3]
     if not np.ptp(index[:, 2]) <= 2 * PLACE_TOLERANCE:  # negated, so that a NaN is refused as well
-        raise ValueError("its contours are not parallel to the slices; export it on the slices of this series.")
+        raise ValueError("its contours are not parallel to the slices")
     return float(index[:, 2].mean()), index[:, :2], contour.ContourGeometricType == CLOSED[1]
 
 
@@ -146,7 +149,8 @@ def _stacked(contours: list[tuple[float, Points, bool]], shape: tuple[int, int, 
         return region
     heights = np.array([height for height, _ in planes])
     regions = [_in_plane(drawn, shape[:2]) for _, drawn in planes]
-    usual = float(np.quantile(np.diff(heights), 0.5, method="lower")) if len(heights) > 1 else 1.0
+    gaps = np.diff(heights)  # two planes alone, more than two slices apart, are two pieces
+    usual = float(np.quantile(gaps, 0.5, method="lower")) if len(gaps) > 1 or (gaps < 2.1).any() else 1.0
     for k in range(shape[2]):
         nearest = int(np.argmin(np.abs(heights - k)))
         above = int(np.searchsorted(heights, k))
@@ -175,7 +179,7 @@ def _in_plane(drawn: list[tuple[Points, bool]], shape: tuple[int, int]) -> NDArr
 
 def _between(one: NDArray[np.bool_], other: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
     """The shape at a share of the way from one plane to the next, by signed distances to their contours."""
-    if not (one.any() and other.any()):
+    if not (one.any() and other.any()) or one.all() or other.all():  # a full slice has no contour to be far from
         return one if share < 0.5 else other
     inside, outside = (
         (1 - share) * distance_transform_edt(first) + share * distance_transform_edt(second)

@@ -272,6 +272,7 @@ def test_of_several_series_none_is_chosen_and_number_or_uid_chooses_one(tmp_path
     with pytest.raises(ValueError) as caught:
         choose_series(found, None, "folder")
     assert "folder folder holds 2 CT series, expected one" in str(caught.value)
+    assert ", give its folder, or move each series to a folder of its own" in str(caught.value)
     assert "1: 'p1', CT, 2 files, UID 1.8\n  2: 'p2', CT, 2 files, UID 1.7" in str(caught.value)
     assert choose_series(found, "2", "folder").uid == choose_series(found, 2, "folder").uid == "1.7"
     assert choose_series(found, "1.8", "folder").uid == "1.8"
@@ -301,6 +302,15 @@ def test_a_damaged_header_is_named(tmp_path: Path) -> None:
     (series,) = find_series(str(tmp_path))
     with pytest.raises(ValueError, match=rf"{broken.name} \(.*\) cannot be read; export or copy it again"):
         slice_stack(series)
+
+
+def test_an_image_that_does_not_say_what_it_is_is_named(tmp_path: Path) -> None:
+    write_ct_series(tmp_path, voxels_of((4, 4, 2)))
+    broken = pydicom.dcmread(path := min(tmp_path.iterdir()))
+    broken.SOPClassUID = ""
+    broken.save_as(path)
+    with pytest.raises(ValueError, match=rf"{path.name} \(it has no SOPClassUID\) cannot be read"):
+        slice_stack(find_series(str(tmp_path))[0])
 
 
 def test_without_pydicom_one_sentence_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,7 @@ def test_rounded_places_are_no_irregularity(tmp_path: Path) -> None:
     ("tags", "reason"),
     [
         ({"ImagePositionPatient": [-30.5, -40.25, -51.5]}, r"distances of slices differ, from 3\.50 to 6\.50 mm"),
+        ({"ImagePositionPatient": [-30.5, -40.25, -50.8]}, r"distances of slices differ, from 4\.20 to 5\.80 mm"),
         ({"ImagePositionPatient": [-30.5, -40.25, -55.0]}, "1 of 5 images lie at the place of another"),
         ({"ImagePositionPatient": [-27.5, -40.25, -50.0]}, r"is shifted sideways by 1\.5 pixels"),
         ({"ImagePositionPatient": None}, "has no ImagePositionPatient, so its place in the body is unknown"),
@@ -115,7 +116,18 @@ def test_rounded_places_are_no_irregularity(tmp_path: Path) -> None:
         ({"RescaleType": "MGML"}, "RescaleType .*MGML.*: these are other values"),
         ({"RescaleSlope": None}, "has no RescaleSlope, so its values may not be HU"),
     ],
-    ids=["uneven", "same place", "sideways", "no place", "turned", "other pixels", "two patients", "iodine", "no HU"],
+    ids=[
+        "uneven",
+        "slightly uneven",
+        "same place",
+        "sideways",
+        "no place",
+        "turned",
+        "other pixels",
+        "two patients",
+        "iodine",
+        "no HU",
+    ],
 )
 def test_an_image_that_does_not_fit_is_named(tags: dict[str, Any], reason: str, tmp_path: Path) -> None:
     write_ct_series(tmp_path, VOXELS)

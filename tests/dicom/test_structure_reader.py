@@ -121,6 +121,29 @@ def test_a_slice_that_was_left_out_stays_empty(series: Path, tmp_path: Path) -> 
     assert list(np.flatnonzero(found.any(axis=(0, 1)))) == [4, 5, 6, 8, 9, 15]
 
 
+def test_two_planes_are_joined_over_one_slice_and_stay_apart_over_more(series: Path, tmp_path: Path) -> None:
+    pairs = {"near": (4, 5.67), "every second": (4, 6), "far": (4, 12), "far and between": (4.3, 12)}
+    drawn = {
+        name: [("CLOSED_PLANAR", circle(10, [*CENTRE[:2], BOTTOM + 5.0 * k])) for k in planes]
+        for name, planes in pairs.items()
+    }
+    found = regions(write_contours(tmp_path / "rs" / "rs.dcm", series, drawn), series)
+    assert {name: [int(k) for k in np.flatnonzero(found[name].any(axis=(0, 1)))] for name in pairs} == {
+        "near": [4, 5, 6],
+        "every second": [3, 4, 5, 6],
+        "far": [4, 12],
+        "far and between": [4, 12],
+    }
+
+
+def test_beside_a_plane_that_is_full_a_slice_is_as_the_nearer_plane(series: Path, tmp_path: Path) -> None:
+    planes = ((4.4, 500), (5.4, 10), (6.4, 10))  # slice, radius
+    drawn = {"all": [("CLOSED_PLANAR", circle(r, [*CENTRE[:2], BOTTOM + 5.0 * k])) for k, r in planes]}
+    found = regions(write_contours(tmp_path / "rs" / "rs.dcm", series, drawn), series)["all"]
+    assert found[:, :, 4].all()
+    np.testing.assert_array_equal(found[:, :, 5], found[:, :, 6])
+
+
 def test_a_contour_within_another_is_a_hole_an_island_in_it_is_not_and_a_copy_counts_once(
     series: Path, tmp_path: Path
 ) -> None:
@@ -154,8 +177,28 @@ def test_marks_and_rois_without_contours_are_empty(series: Path, tmp_path: Path)
 def test_contours_across_the_slices_are_refused_with_the_name_of_the_roi(series: Path, tmp_path: Path) -> None:
     standing = circle(20, [0.0, 0.0, 0.0])[:, [0, 2, 1]] + CENTRE
     path = write_contours(tmp_path / "rs" / "a.dcm", series, {"coronal": [("CLOSED_PLANAR", standing)]})
-    with pytest.raises(ValueError, match="structure 'coronal' of .* its contours are not parallel to the slices"):
+    with pytest.raises(ValueError, match="structure 'coronal' of .*its contours are not parallel to the slices"):
         regions(path, series)
+
+
+def test_two_structures_of_one_number_are_refused(series: Path, tmp_path: Path) -> None:
+    path = write_contours(tmp_path / "rs" / "a.dcm", series, {"a": on_slice(("CLOSED_PLANAR", 9)), "b": []})
+    content = pydicom.dcmread(path)
+    content.StructureSetROISequence[1].ROINumber = content.StructureSetROISequence[0].ROINumber
+    content.save_as(path)
+    with pytest.raises(ValueError, match="a.dcm gives one ROINumber to several structures: export it again"):
+        Structures(str(path))
+
+
+def test_a_structure_in_a_file_that_is_cut_off_is_refused_by_name(series: Path, tmp_path: Path) -> None:
+    circles = sphere_contours(35.0, BOTTOM + 5.0 * np.arange(24))
+    path = write_contours(tmp_path / "rs" / "a.dcm", series, {"ball": circles})
+    write_segmentation(label_map(), AXIAL, str(series), ["ball", *"abc"], tmp_path / "rs" / "seg.dcm")
+    for name, share in (("a.dcm", 0.7), ("seg.dcm", 0.3), ("seg.dcm", 0.5)):
+        content = (path.parent / name).read_bytes()
+        (tmp_path / "cut.dcm").write_bytes(content[: int(share * len(content))])
+        with pytest.raises(ValueError, match="structure 'ball' of .*cut.dcm is not read \\(.*: export it again on"):
+            regions(tmp_path / "cut.dcm", series)
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
