@@ -28,7 +28,7 @@ from scripts.evaluation.plausibility import fit as fit_limits
 from scripts.evaluation.plausibility import signs_of, warning_of
 from scripts.files.atomic_write import write_text
 from scripts.files.result_files import SUFFIXES, digest, read_manifest, weights_digest
-from scripts.outputs.scan_outputs import RESULT, SIGNS, scan_name
+from scripts.outputs.scan_outputs import COMPARED, RESULT, SIGNS, scan_name
 from scripts.preprocessing.scan_reader import WARNINGS
 from scripts.runtime.plain_errors import command_parser
 
@@ -88,6 +88,7 @@ class EstimateQualityd(MapTransform):
             if self.check_scan:
                 noted[SIGNS] = signs_of(noted["image"], labels, values)
                 plausible = calibration.get("plausible")
+                noted[COMPARED] = bool(plausible)
                 if plausible and (finding := warning_of(noted[SIGNS], plausible)):
                     line, meta = f"{scan_name(noted)}: {finding}", noted["image"].meta
                     meta[WARNINGS] = "\n".join([*str(meta.get(WARNINGS, "")).splitlines(), line])

@@ -24,6 +24,7 @@ pillow, _ = optional_import("PIL.Image")
 
 RESULT = "result"  # key of what is noted of a scan beside its labels; MONAI Label hands it to its clients
 SIGNS = "signs"  # key of what tells whether the scan is like those of training
+COMPARED = "compared"  # key of whether these signs could be compared with those of the training scans
 SCAN = "scan"  # key of the voxels of the scan on its own grid, if they have been read again
 
 

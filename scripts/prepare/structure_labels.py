@@ -139,7 +139,7 @@ def _with_labels(
     scan: ScanEntry, structures: Structures, numbers: Mapping[str, int], order: list[str], stack: SliceStack, path: Path
 ) -> ScanEntry:
     """Write the label map; where structures overlap, the organ that is named later is seen."""
-    labels, contoured = np.zeros(stack.shape, dtype=np.uint8), list[str]()
+    labels = np.zeros(stack.shape, dtype=np.uint8)
     for organ, number in numbers.items():
         region = structures.region(number, stack)
         if not region.any():
@@ -147,10 +147,12 @@ def _with_labels(
             continue
         beneath, voxel_ml = labels[region], abs(float(np.linalg.det(stack.affine))) / 1000
         for value in np.unique(beneath[beneath > 0]):
-            shared = int((beneath == value).sum()) * voxel_ml
-            logger.warning("%s: %.2f ml of %s lie in %s and count for it.", scan.case, shared, order[value - 1], organ)
+            shared, other = int((beneath == value).sum()), order[value - 1]
+            rest = f", nothing is left: {other} is unknown there" if shared == (labels == value).sum() else ""
+            found = f"{shared * voxel_ml:.2f} ml of {other} lie in {organ} and count for it{rest}"
+            logger.warning("%s: %s.", scan.case, found)
         labels[region] = order.index(organ) + 1
-        contoured.append(organ)
+    contoured = [organ for organ in numbers if (labels == order.index(organ) + 1).any()]
     kept = tuple(organ for organ in contoured if scan.organs is None or organ in scan.organs)
     if not kept:
         logger.warning("%s: none of its structures is named, it is unlabelled.", scan.case)

@@ -17,10 +17,11 @@ from scripts.drawing.overlay import MARGIN_MM, draw_panel, organ_colour, overlay
 from scripts.files.atomic_write import write_text
 from scripts.files.result_files import bundle_identity, result_path
 from scripts.outputs.measures import MEASURES, OrganFinding
-from scripts.outputs.scan_outputs import ScanSaverd, scan_name, voxels_of
+from scripts.outputs.scan_outputs import COMPARED, ScanSaverd, scan_name, voxels_of
 from scripts.preprocessing.scan_reader import WARNINGS
 
 MONTAGE_COLUMNS = 4
+UNCOMPARED = "Not compared with the training scans (no quality.json with their limits fits these weights)"
 
 
 class SaveReportd(ScanSaverd):
@@ -41,6 +42,8 @@ class SaveReportd(ScanSaverd):
         weights = escape(", ".join(self._run.get("weights_sha256", []))) or "not named"
         bundle, made = bundle_identity(), datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
         notices = [bundle.intended_use, *(f"Warning: {line}" for line in warnings.splitlines())]
+        if data.get(COMPARED) is False:
+            notices.append(f"{UNCOMPARED}: no scan is warned about.")
         parts = [
             *(f'<p class="notice">{escape(notice)}</p>' for notice in notices),
             f'<p class="facts">{_facts(measures, image.shape, affine)}</p>',

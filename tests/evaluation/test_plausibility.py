@@ -124,7 +124,9 @@ def test_the_warning_reaches_log_meta_data_and_result(tmp_path: Path, caplog: py
     scores = torch.nn.functional.one_hot(labels, 1 + len(ORGANS)).permute(3, 0, 1, 2).float()
     image.meta["warnings"] = "an older one"
     intact = step({"case": "anna", "image": image.clone(), "pred": scores})
-    assert "warnings" not in intact["result"] and intact["image"].meta["warnings"] == "an older one"
+    assert (
+        intact["compared"] and "warnings" not in intact["result"] and intact["image"].meta["warnings"] == "an older one"
+    )
     with caplog.at_level(logging.WARNING):
         spoilt = step({"case": "anna", "image": MetaTensor(image + 1024, meta=image.meta), "pred": scores})
     (line,) = spoilt["result"]["warnings"]
@@ -132,7 +134,11 @@ def test_the_warning_reaches_log_meta_data_and_result(tmp_path: Path, caplog: py
     assert spoilt["image"].meta["warnings"] == f"an older one\n{line}"
     assert [record.getMessage() for record in caplog.records] == [line]
     some = EstimateQualityd("pred", ORGANS, str(weights), classes=[1])
-    assert "warnings" not in some({"case": "anna", "image": image + 1024, "pred": scores})["result"]
+    assert {"warnings", "compared"}.isdisjoint(
+        {**(item := some({"image": image + 1024, "pred": scores})), **item["result"]}
+    )
+    weights.write_bytes(b"fine-tuned")  # the limits are those of other weights
+    assert step({"image": image + 1024, "pred": scores})["compared"] is False
 
 
 def test_the_command_prints_how_well_each_break_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,6 +111,18 @@ def test_where_structures_overlap_the_one_named_later_is_seen(export: Path, capl
     assert f"{(alone - sizes[NAMES[0]]) * 0.03:.2f} ml of cord lie in ptv and count for it" in caplog.text
 
 
+def test_an_organ_that_others_cover_completely_is_unknown_and_not_absent(
+    export: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cases = cases_of(prepare(export, names=[*NAMES, "body=BODY"]), ["cord", "parotid", "body"])
+    assert {name: case["annotated"] for name, case in cases.items()} == {
+        "anna": ["cord", "parotid"],
+        "ben": ["body"],
+        "cleo": ["body"],
+    }
+    assert "ml of cord lie in body and count for it, nothing is left: cord is unknown there." in caplog.text
+
+
 def test_a_structure_may_have_the_number_0(export: Path) -> None:
     content = pydicom.dcmread(path := export / "anna" / "RS.anna.dcm")
     content.StructureSetROISequence[0].ROINumber = content.ROIContourSequence[0].ReferencedROINumber = 0

@@ -90,6 +90,15 @@ def test_a_low_estimate_of_the_dice_is_pointed_out(tmp_path: Path) -> None:
     assert table["estimated_dice"].fillna(-1).tolist() == [0.876, -1, 0.0]
 
 
+@pytest.mark.parametrize(("noted", "said"), [({"compared": False}, True), ({"compared": True}, False), ({}, False)])
+def test_a_scan_that_was_not_compared_with_the_training_scans_says_so(
+    noted: dict[str, bool], said: bool, tmp_path: Path
+) -> None:
+    page, _ = report_on(two_organs(), tmp_path, **noted)
+    assert ("Not compared with the training scans" in page.text) is said
+    assert ("no scan is warned about." in page.text) is said
+
+
 def test_the_pictures_lie_in_the_page_and_nothing_is_loaded(tmp_path: Path) -> None:
     page, _ = report_on(two_organs(), tmp_path)
     assert len(page.sources) == 2
