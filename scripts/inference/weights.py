@@ -52,14 +52,16 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
 
 def check_settings(network: nn.Module, path: str | Path) -> None:
     """Raise ValueError for weights in the folder of a training whose window or spacing is not that of the network."""
-    folder, own = Path(path).parent, {}
+    folder, own = Path(path).parent, dict[str, list[float]]()
     with suppress(ValueError, FileNotFoundError):  # no folder of a training
         part = ConfigParser(trained_config(str(folder))).get_parsed_content
-        own = {"window": np.float32([network.lower, network.upper])} if isinstance(network, Predictor) else {}
-        own |= {"spacing": network.coarse.spacing.cpu().numpy()} if isinstance(network, TwoStagePredictor) else {}
+        if isinstance(network, Predictor):
+            own["window"] = [network.lower, network.upper]
+        if isinstance(network, TwoStagePredictor):
+            own["spacing"] = network.coarse.get_buffer("spacing").tolist()
     for name, ours in own.items():
-        if not np.array_equal(ours, np.float32(part(name))):
-            differ = f"the weights {path} were trained with {name} {part(name)}, the config has {ours}"
+        if not np.allclose(ours, part(name), rtol=1e-6):
+            differ = f"the weights {path} were trained with {name} {part(name)}, the config has {np.round(ours, 4)}"
             raise ValueError(f"{differ}: take the settings of the training with --run_dir {folder}.")
 
 
